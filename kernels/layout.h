@@ -1,0 +1,247 @@
+// kernels/layout.h: what ranks agree on at open, and where everything lies in a pair region.
+//
+// Each ordered pair (source s, destination d) has one region in d's memory, written by s alone:
+//
+//   words    slot 0: counts | rows[parts] | combine[parts],  slot 1: ...,  then the status word
+//   routes   [slots] route messages (route.h)
+//   dispatch [slots][tokens_max] wire rows: payload, then scales     wire slot = source token index
+//   combine  [slots][tokens_max * rows per token] bf16 rows          wire slot = source token index
+//                                                                    (* top_k + k when per expert)
+//
+// Slot of operation n of a kind: n mod slots. Everything here is a pure function of phx_shape.
+
+#ifndef PHX_KERNELS_LAYOUT_H
+#define PHX_KERNELS_LAYOUT_H
+
+#include "engine/limits.h"
+#include "kernels/macros.h"
+
+enum phx_dtype { PHX_BF16 = 1, PHX_FP8_E4M3 };
+enum phx_scale_format { PHX_SCALE_F32 = 1, PHX_SCALE_UE8M0 };
+enum phx_rows_form { PHX_ROWS_ONCE = 1, PHX_ROWS_PER_EXPERT };
+enum phx_output_layout { PHX_LAYOUT_SLOTS = 1, PHX_LAYOUT_COMPACT };
+
+enum phx_kind { PHX_DISPATCH = 1, PHX_COMBINE };
+enum phx_phase {
+    PHX_PHASE_DISPATCH_SEND = 1,
+    PHX_PHASE_DISPATCH_RECEIVE,
+    PHX_PHASE_DISPATCH_DONE,
+    PHX_PHASE_COMBINE_SEND,
+    PHX_PHASE_COMBINE_RECEIVE,
+    PHX_PHASE_COMBINE_DONE
+};
+
+struct phx_shape {
+    uint32_t ranks;
+    uint32_t experts;
+    uint32_t experts_local_max; // most experts on one rank
+    uint32_t top_k;
+    uint32_t tokens_max; // per rank and operation
+    uint32_t hidden;     // channels of a row, as the wire is charged
+    uint32_t channels;   // channels stored and computed: hidden, or 128 with thin payloads
+    uint32_t in_flight;  // W: 1, or 2 for hook mode
+    uint32_t workers;    // per rank; the same on every rank, because it fixes `parts`
+    uint32_t dtype;      // enum phx_dtype, of dispatched rows
+    uint32_t scale_format; // enum phx_scale_format; only for fp8
+    uint32_t rows;         // enum phx_rows_form, of combine
+    uint32_t layout;       // enum phx_output_layout, of dispatch's output
+};
+
+// Senders per ordered pair. With at least one worker per rank, worker w serves peer offset
+// w % ranks, part w / ranks; with fewer, it serves every peer offset that is w modulo workers.
+PHX_BOTH uint32_t phx_parts(const struct phx_shape *s)
+{
+    return s->workers >= s->ranks ? s->workers / s->ranks : 1;
+}
+
+PHX_BOTH uint32_t phx_slots(const struct phx_shape *s)
+{
+    return 2 * s->in_flight;
+}
+
+PHX_BOTH uint64_t phx_align(uint64_t value, uint64_t multiple)
+{
+    return (value + multiple - 1) / multiple * multiple;
+}
+
+// --- words -------------------------------------------------------------------------------------
+
+PHX_BOTH uint64_t phx_word_make(uint64_t epoch, uint64_t sequence, uint32_t value)
+{
+    return (epoch & 0xFFFFu) << 48 | (sequence & 0xFFFFFFu) << 24 | (value & 0xFFFFFFu);
+}
+PHX_BOTH uint32_t phx_word_epoch(uint64_t word)
+{
+    return (uint32_t)(word >> 48);
+}
+PHX_BOTH uint32_t phx_word_sequence(uint64_t word)
+{
+    return (uint32_t)(word >> 24) & 0xFFFFFFu;
+}
+PHX_BOTH uint32_t phx_word_value(uint64_t word)
+{
+    return (uint32_t)word & 0xFFFFFFu;
+}
+
+PHX_BOTH uint64_t phx_words_per_slot(const struct phx_shape *s)
+{
+    return phx_align(1 + 2 * (uint64_t)phx_parts(s), 8); // whole cache lines
+}
+PHX_BOTH uint64_t phx_counts_word_offset(const struct phx_shape *s, uint64_t sequence)
+{
+    return (sequence % phx_slots(s)) * phx_words_per_slot(s) * 8;
+}
+PHX_BOTH uint64_t phx_rows_word_offset(const struct phx_shape *s, uint64_t sequence, uint32_t part)
+{
+    return phx_counts_word_offset(s, sequence) + 8 + 8 * (uint64_t)part;
+}
+PHX_BOTH uint64_t phx_combine_word_offset(const struct phx_shape *s, uint64_t sequence,
+                                          uint32_t part)
+{
+    return phx_counts_word_offset(s, sequence) + 8 + 8 * ((uint64_t)phx_parts(s) + part);
+}
+PHX_BOTH uint64_t phx_status_word_offset(const struct phx_shape *s)
+{
+    return phx_slots(s) * phx_words_per_slot(s) * 8;
+}
+PHX_BOTH uint64_t phx_words_bytes(const struct phx_shape *s)
+{
+    return phx_align(phx_status_word_offset(s) + 64, 128);
+}
+
+// --- route messages ----------------------------------------------------------------------------
+
+struct phx_route_header {
+    uint32_t row_count;   // tokens of the source with at least one expert here
+    uint32_t entry_count; // (token, expert) pairs
+    uint32_t counts_size; // experts_local_max, so that a mismatch is caught
+    uint32_t check;       // phx_route_check_sum() of everything else
+};
+struct phx_route_row {
+    uint32_t token;       // source token index, ascending
+    uint32_t entry_begin; // first entry; entries of a row stand in order of k
+};
+struct phx_route_entry {
+    uint32_t index;  // which of this source's rows for that expert, in token order
+    float weight;    // 1 when dispatch was given no weights
+    uint16_t expert; // local to the destination
+    uint16_t k;      // place in the token's top-k list
+};
+// A message is: header | counts[experts_local_max] u32 | rows[row_count] | entries[entry_count].
+
+PHX_BOTH uint64_t phx_route_counts_offset(void)
+{
+    return sizeof(struct phx_route_header);
+}
+PHX_BOTH uint64_t phx_route_rows_offset(const struct phx_shape *s)
+{
+    return phx_align(phx_route_counts_offset() + 4 * (uint64_t)s->experts_local_max, 16);
+}
+PHX_BOTH uint64_t phx_route_entries_offset(const struct phx_shape *s, uint32_t row_count)
+{
+    return phx_route_rows_offset(s) + 8 * (uint64_t)row_count;
+}
+PHX_BOTH uint64_t phx_route_bytes(const struct phx_shape *s, uint32_t row_count,
+                                  uint32_t entry_count)
+{
+    return phx_route_entries_offset(s, row_count) + 12 * (uint64_t)entry_count;
+}
+PHX_BOTH uint64_t phx_route_stride(const struct phx_shape *s)
+{
+    return phx_align(phx_route_bytes(s, s->tokens_max, s->tokens_max * s->top_k), 128);
+}
+
+// --- wire rows ---------------------------------------------------------------------------------
+
+PHX_BOTH uint32_t phx_scale_groups(uint32_t channels)
+{
+    return channels / PHX_SCALE_GROUP;
+}
+// u32 words of scales behind a row of `channels`: f32 each, or four ue8m0 bytes each.
+PHX_BOTH uint32_t phx_scale_words(const struct phx_shape *s, uint32_t channels)
+{
+    if (s->dtype != PHX_FP8_E4M3)
+        return 0;
+    uint32_t groups = phx_scale_groups(channels);
+    return s->scale_format == PHX_SCALE_UE8M0 ? (groups + 3) / 4 : groups;
+}
+PHX_BOTH uint64_t phx_payload_bytes(const struct phx_shape *s, uint32_t channels)
+{
+    return (uint64_t)channels * (s->dtype == PHX_FP8_E4M3 ? 1 : 2);
+}
+// Bytes of a dispatched row: payload and scales.
+PHX_BOTH uint64_t phx_dispatch_row_bytes(const struct phx_shape *s, uint32_t channels)
+{
+    return phx_payload_bytes(s, channels) + 4 * (uint64_t)phx_scale_words(s, channels);
+}
+PHX_BOTH uint64_t phx_dispatch_row_stride(const struct phx_shape *s)
+{
+    return phx_align(phx_dispatch_row_bytes(s, s->channels), 64);
+}
+PHX_BOTH uint64_t phx_combine_row_bytes(uint32_t channels)
+{
+    return 2 * (uint64_t)channels;
+}
+PHX_BOTH uint64_t phx_combine_rows_per_slot(const struct phx_shape *s)
+{
+    return (uint64_t)s->tokens_max * (s->rows == PHX_ROWS_PER_EXPERT ? s->top_k : 1);
+}
+
+// --- the pair region ---------------------------------------------------------------------------
+
+PHX_BOTH uint64_t phx_route_offset(const struct phx_shape *s, uint64_t sequence)
+{
+    return phx_words_bytes(s) + (sequence % phx_slots(s)) * phx_route_stride(s);
+}
+PHX_BOTH uint64_t phx_dispatch_row_offset(const struct phx_shape *s, uint64_t sequence,
+                                          uint32_t token)
+{
+    uint64_t rows = (sequence % phx_slots(s)) * s->tokens_max + token;
+    return phx_words_bytes(s) + phx_slots(s) * phx_route_stride(s) +
+           rows * phx_dispatch_row_stride(s);
+}
+PHX_BOTH uint64_t phx_combine_row_offset(const struct phx_shape *s, uint64_t sequence, uint64_t row)
+{
+    uint64_t rows = (sequence % phx_slots(s)) * phx_combine_rows_per_slot(s) + row;
+    return phx_words_bytes(s) + phx_slots(s) * phx_route_stride(s) +
+           (uint64_t)phx_slots(s) * s->tokens_max * phx_dispatch_row_stride(s) +
+           rows * phx_combine_row_bytes(s->channels);
+}
+PHX_BOTH uint64_t phx_region_bytes(const struct phx_shape *s)
+{
+    return phx_align(phx_combine_row_offset(s, 0, 0) +
+                         phx_slots(s) * phx_combine_rows_per_slot(s) *
+                             phx_combine_row_bytes(s->channels),
+                     4096);
+}
+
+// --- staging: where a rank builds what it sends; sources of puts --------------------------------
+// Same slots as the regions: the evidence that frees a slot at the peers frees it here.
+
+PHX_BOTH uint64_t phx_stage_route_offset(const struct phx_shape *s, uint64_t sequence,
+                                         uint32_t peer)
+{
+    return ((sequence % phx_slots(s)) * s->ranks + peer) * phx_route_stride(s);
+}
+PHX_BOTH uint64_t phx_stage_row_offset(const struct phx_shape *s, uint64_t sequence, uint32_t token)
+{
+    return phx_slots(s) * s->ranks * phx_route_stride(s) +
+           ((sequence % phx_slots(s)) * s->tokens_max + token) * phx_dispatch_row_stride(s);
+}
+PHX_BOTH uint64_t phx_stage_combine_offset(const struct phx_shape *s, uint64_t sequence,
+                                           uint32_t peer, uint64_t row)
+{
+    uint64_t rows = ((sequence % phx_slots(s)) * s->ranks + peer) * phx_combine_rows_per_slot(s);
+    return phx_slots(s) * s->ranks * phx_route_stride(s) +
+           (uint64_t)phx_slots(s) * s->tokens_max * phx_dispatch_row_stride(s) +
+           (rows + row) * phx_combine_row_bytes(s->channels);
+}
+PHX_BOTH uint64_t phx_stage_bytes(const struct phx_shape *s)
+{
+    return phx_align(phx_stage_combine_offset(s, 0, 0, 0) +
+                         phx_slots(s) * s->ranks * phx_combine_rows_per_slot(s) *
+                             phx_combine_row_bytes(s->channels),
+                     4096);
+}
+
+#endif

@@ -1,0 +1,22 @@
+// kernels/macros.h: how one source is compiled as C17, C++20 and CUDA.
+//
+// PHX_FN     a kernel-side function: static inline in C, __device__ in CUDA
+// PHX_BOTH   a pure function that the host side of a CUDA program calls too
+// phx_fma    the only fused multiply-add; contraction is off everywhere else
+
+#ifndef PHX_KERNELS_MACROS_H
+#define PHX_KERNELS_MACROS_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__CUDACC__)
+#define PHX_FN static __device__ __forceinline__
+#define PHX_BOTH static __host__ __device__ __forceinline__
+#else
+#define PHX_FN static inline
+#define PHX_BOTH static inline
+#endif
+
+#endif
