@@ -36,7 +36,7 @@ struct phx_executor_ops { // no entry is NULL
     // or earlier (callers check again). `until_ns` may lie in the past.
     void (*park)(struct phx_executor *e, uint32_t worker, const uint64_t *words, uint32_t count,
                  uint64_t until_ns);
-    // The caller changed *word; workers of this rank parked on it return.
+    // The caller changed *word; workers of this rank parked on it return. NULL: all of them return.
     void (*wake)(struct phx_executor *e, uint32_t worker, const uint64_t *word);
     void (*charge)(struct phx_executor *e, uint32_t worker, struct phx_cost cost);
     // The caller loaded *word with acquire and acts on what it saw.

@@ -1,0 +1,271 @@
+// kernels/device_c.h: device.h for C targets: the simulator's fibers and the host's pthreads.
+//
+// Time and waiting go to the executor, puts to the transport, rows to the leaves picked at start.
+// Each leaf first shows its spans to the executor (the simulator checks them against what has been
+// signalled) and then charges what it cost.
+
+#ifndef PHX_KERNELS_DEVICE_C_H
+#define PHX_KERNELS_DEVICE_C_H
+
+#include "engine/executor.h"
+#include "engine/transport.h"
+#include "kernels/leaves.h"
+
+struct phx_environment {
+    struct phx_transport *transport;
+    struct phx_executor *executor;
+    const struct phx_leaves *leaves;
+    const struct phx_peer *peers;  // [ranks]
+    const struct phx_mem *targets; // [ranks] our region at each peer, imported
+    struct phx_mem stage;          // our staging memory, registered
+};
+
+PHX_FN const struct phx_environment *phx_env(const struct phx_worker *w)
+{
+    return (const struct phx_environment *)w->rank->environment;
+}
+
+// --- time and waiting ---------------------------------------------------------------------------
+
+PHX_FN uint64_t phx_now(const struct phx_worker *w)
+{
+    struct phx_executor *e = phx_env(w)->executor;
+    return e->ops->now_ns(e, w->index);
+}
+
+PHX_FN uint64_t phx_load(const struct phx_worker *w, const uint64_t *word)
+{
+    struct phx_executor *e = phx_env(w)->executor;
+    uint64_t value = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+    e->ops->observe(e, w->index, word);
+    return value;
+}
+
+PHX_FN void phx_park(const struct phx_worker *w, const uint64_t *words, uint32_t count,
+                     uint64_t until_ns)
+{
+    struct phx_executor *e = phx_env(w)->executor;
+    e->ops->park(e, w->index, words, count, until_ns);
+}
+
+// Wakes every parked worker of this rank (word NULL), or those parked on one word.
+PHX_FN void phx_wake(const struct phx_worker *w, const uint64_t *word)
+{
+    struct phx_executor *e = phx_env(w)->executor;
+    e->ops->wake(e, w->index, word);
+}
+
+PHX_FN void phx_phase(const struct phx_worker *w, uint32_t phase, uint64_t number)
+{
+    struct phx_executor *e = phx_env(w)->executor;
+    e->ops->phase(e, w->index, phase, number);
+}
+
+// --- the workers of this rank -------------------------------------------------------------------
+
+PHX_FN uint64_t phx_local_load(const struct phx_worker *w, const uint64_t *word)
+{
+    (void)w;
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+PHX_FN void phx_local_store(const struct phx_worker *w, uint64_t *word, uint64_t value)
+{
+    (void)w;
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+PHX_FN uint64_t phx_local_add(const struct phx_worker *w, uint64_t *word, uint64_t value)
+{
+    (void)w;
+    return __atomic_fetch_add(word, value, __ATOMIC_ACQ_REL);
+}
+// Returns what stood there: `expected` if the exchange was made.
+PHX_FN uint64_t phx_local_cas(const struct phx_worker *w, uint64_t *word, uint64_t expected,
+                              uint64_t desired)
+{
+    (void)w;
+    __atomic_compare_exchange_n(word, &expected, desired, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    return expected;
+}
+
+PHX_FN void phx_store_i32(const struct phx_worker *w, int32_t *p, int32_t value)
+{
+    (void)w;
+    *p = value;
+}
+PHX_FN void phx_store_u32(const struct phx_worker *w, uint32_t *p, uint32_t value)
+{
+    (void)w;
+    *p = value;
+}
+PHX_FN void phx_store_i64(const struct phx_worker *w, int64_t *p, int64_t value)
+{
+    (void)w;
+    *p = value;
+}
+PHX_FN void phx_store_u64(const struct phx_worker *w, uint64_t *p, uint64_t value)
+{
+    (void)w;
+    *p = value;
+}
+PHX_FN void phx_store_f32(const struct phx_worker *w, float *p, float value)
+{
+    (void)w;
+    *p = value;
+}
+
+PHX_FN int phx_serial_begin(const struct phx_worker *w)
+{
+    (void)w;
+    return 1;
+}
+PHX_FN void phx_serial_end(const struct phx_worker *w)
+{
+    (void)w;
+}
+
+// --- leaves -------------------------------------------------------------------------------------
+
+PHX_FN void phx_touch(const struct phx_worker *w, const void *base, uint64_t size_bytes,
+                      int is_write)
+{
+    struct phx_executor *e = phx_env(w)->executor;
+    e->ops->touch(e, w->index, base, size_bytes, is_write);
+}
+
+// `bytes` were moved for stored channels; the charge is for all channels of the hidden size.
+PHX_FN void phx_charge_rows(const struct phx_worker *w, uint64_t bytes)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    struct phx_executor *e = phx_env(w)->executor;
+    struct phx_cost cost;
+    cost.operations = 1;
+    cost.bytes = bytes * s->hidden / s->channels;
+    e->ops->charge(e, w->index, cost);
+}
+PHX_FN void phx_charge_bytes(const struct phx_worker *w, uint64_t bytes)
+{
+    struct phx_executor *e = phx_env(w)->executor;
+    struct phx_cost cost;
+    cost.operations = 1;
+    cost.bytes = bytes;
+    e->ops->charge(e, w->index, cost);
+}
+
+PHX_FN void phx_copy(const struct phx_worker *w, void *target, const void *source,
+                     uint64_t size_bytes)
+{
+    phx_touch(w, source, size_bytes, 0);
+    phx_env(w)->leaves->copy(target, source, size_bytes);
+    phx_charge_bytes(w, 2 * size_bytes);
+}
+// The same for a row of stored channels, charged for all of them.
+PHX_FN void phx_copy_row(const struct phx_worker *w, void *target, const void *source,
+                         uint64_t size_bytes)
+{
+    phx_touch(w, source, size_bytes, 0);
+    phx_env(w)->leaves->copy(target, source, size_bytes);
+    phx_charge_rows(w, 2 * size_bytes);
+}
+PHX_FN void phx_zero_row(const struct phx_worker *w, void *target, uint64_t size_bytes)
+{
+    phx_env(w)->leaves->zero(target, size_bytes);
+    phx_charge_rows(w, size_bytes);
+}
+// A wire row from a bf16 row: payload, then scale words (none for bf16).
+PHX_FN void phx_stage_row(const struct phx_worker *w, uint8_t *row, const uint16_t *x)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    const struct phx_leaves *leaves = phx_env(w)->leaves;
+    uint8_t *scales = row + phx_payload_bytes(s, s->channels);
+    if (s->dtype == PHX_BF16) {
+        leaves->copy(row, x, 2 * (uint64_t)s->channels);
+    } else if (s->scale_format == PHX_SCALE_F32) {
+        leaves->quantise_f32(x, s->channels, row, (float *)(void *)scales);
+    } else {
+        leaves->zero(scales, 4 * (uint64_t)phx_scale_words(s, s->channels));
+        leaves->quantise_ue8m0(x, s->channels, row, scales);
+    }
+    phx_charge_rows(w, 2 * (uint64_t)s->channels + phx_dispatch_row_bytes(s, s->channels));
+}
+// out = bf16(scale * sum of weight * row), in the order of the list.
+PHX_FN void phx_sum_rows(const struct phx_worker *w, uint16_t *out, const struct phx_row_list *rows,
+                         float scale)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint64_t row_bytes = phx_combine_row_bytes(s->channels);
+    for (uint32_t i = 0; i < rows->count; i++)
+        phx_touch(w, rows->row[i], row_bytes, 0);
+    phx_env(w)->leaves->sum_rows(out, rows->row, rows->weight, rows->count, scale, s->channels);
+    phx_charge_rows(w, (rows->count + 1) * row_bytes);
+}
+PHX_FN void phx_scatter(const struct phx_worker *w, uint32_t *target, uint64_t stride,
+                        const uint32_t *source, uint32_t count)
+{
+    phx_touch(w, source, 4 * (uint64_t)count, 0);
+    phx_env(w)->leaves->scatter_u32(target, stride, source, count);
+    phx_charge_rows(w, 8 * (uint64_t)count);
+}
+
+// --- peers --------------------------------------------------------------------------------------
+
+// Posts one op on the worker's lane. A full lane is waited for, but not past `until_ns`; false: the
+// op was not posted.
+PHX_FN int phx_post_op(const struct phx_worker *w, const struct phx_op *op, uint64_t until_ns)
+{
+    while (phx_post(phx_env(w)->transport, op, 1) == 0) {
+        uint64_t now = phx_now(w);
+        if (now >= until_ns || phx_local_load(w, &w->rank->suspected[op->peer.rank]) != 0 ||
+            phx_local_load(w, &w->rank->state->abort) != 0)
+            return 0;
+        phx_park(w, NULL, 0, now + 1000);
+    }
+    return 1;
+}
+
+PHX_FN int phx_put_op(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
+                      const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes,
+                      uint64_t signal_offset, uint64_t signal_value, uint32_t flags,
+                      uint32_t token, uint64_t until_ns)
+{
+    const struct phx_environment *env = phx_env(w);
+    struct phx_op op;
+    op.code = PHX_OP_PUT;
+    op.flags = (uint8_t)(flags | PHX_OP_SILENT);
+    op.lane = (uint16_t)w->index;
+    op.peer = env->peers[peer];
+    op.size_bytes = (uint32_t)size_bytes;
+    op.wire_bytes = (uint32_t)wire_bytes;
+    op.source.mem = env->stage;
+    op.source.offset_bytes = size_bytes != 0 ? (uint64_t)(source - w->rank->stage) : 0;
+    op.target.mem = env->targets[peer];
+    op.target.offset_bytes = target_offset;
+    op.signal_value = signal_value;
+    op.signal_offset = (uint32_t)signal_offset;
+    op.token = token;
+    return phx_post_op(w, &op, until_ns);
+}
+
+// Puts return 0 when the op could not be posted before until_ns: the lane never made room.
+PHX_FN int phx_put(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
+                   const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes, uint32_t token,
+                   uint64_t until_ns)
+{
+    return phx_put_op(w, peer, target_offset, source, size_bytes, wire_bytes, 0, 0, 0, token,
+                      until_ns);
+}
+PHX_FN int phx_put_signal(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
+                          const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes,
+                          uint64_t signal_offset, uint64_t signal_value, uint32_t token,
+                          uint64_t until_ns)
+{
+    return phx_put_op(w, peer, target_offset, source, size_bytes, wire_bytes, signal_offset,
+                      signal_value, PHX_OP_SIGNAL, token, until_ns);
+}
+PHX_FN int phx_signal(const struct phx_worker *w, uint32_t peer, uint64_t signal_offset,
+                      uint64_t signal_value, uint32_t token, uint64_t until_ns)
+{
+    return phx_put_op(w, peer, 0, NULL, 0, 8, signal_offset, signal_value, PHX_OP_SIGNAL, token,
+                      until_ns);
+}
+
+#endif
