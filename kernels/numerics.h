@@ -15,9 +15,10 @@
 //   ue8m0  as __nv_cvt_float_to_e8m0 with cudaRoundPosInf and __NV_NOSAT: infinity and what rounds
 //          above 2^127 become 0xFF, which decodes as NaN
 //
-// A group whose amax is infinite follows the formulas: scale = inf (ue8m0 0xFF), inverse = 0, so that
-// finite channels quantise to a zero of their sign and infinite ones to NaN; dequantised, the whole
-// group is NaN in either scale format. A group with NaN channels and a finite amax loses only those.
+// A group whose amax is infinite follows the formulas: scale = inf (ue8m0 0xFF), inverse = 0, so
+// that finite channels quantise to a zero of their sign and infinite ones to NaN; dequantised, the
+// whole group is NaN in either scale format. A group with NaN channels and a finite amax loses only
+// those.
 
 #ifndef PHX_KERNELS_NUMERICS_H
 #define PHX_KERNELS_NUMERICS_H

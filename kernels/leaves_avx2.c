@@ -1,0 +1,281 @@
+// kernels/leaves_avx2.c: the leaves with AVX2 and FMA, bit for bit the portable ones.
+//
+// Functions carry their target themselves, so that this file needs no flags of its own and the rest
+// of the program runs on any x86-64. Vectors of bf16 are widened by interleaving with zeros and
+// narrowed by packing; both work within 128-bit halves, so the order restores itself.
+
+#include <stddef.h>
+#include <string.h>
+
+#include "engine/limits.h"
+#include "kernels/leaves.h"
+#include "kernels/leaves_avx2.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include "kernels/numerics.h"
+
+#define AVX2 __attribute__((target("avx2,fma")))
+#define AVX2_INLINE static inline __attribute__((always_inline, target("avx2,fma")))
+
+struct pair { // 16 channels as f32: the low four of each 128-bit half of 16 bf16, and the high four
+    __m256 low, high;
+};
+
+AVX2_INLINE __m256i load(const void *from)
+{
+    return _mm256_loadu_si256((const __m256i *)from);
+}
+
+AVX2_INLINE void store(void *to, __m256i value)
+{
+    _mm256_storeu_si256((__m256i *)to, value);
+}
+
+AVX2_INLINE struct pair widen(__m256i bf16)
+{
+    __m256i zero = _mm256_setzero_si256();
+    struct pair p = {_mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, bf16)),
+                     _mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, bf16))};
+    return p;
+}
+
+AVX2_INLINE __m256i is_nan(__m256i size) // of magnitudes
+{
+    return _mm256_cmpgt_epi32(size, _mm256_set1_epi32(0x7F800000));
+}
+
+// --- conversions: eight f32 to eight codes in 32-bit lanes ---------------------------------------
+
+AVX2_INLINE __m256i bf16_codes(__m256 x)
+{
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF));
+    __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
+    __m256i size = _mm256_and_si256(bits, _mm256_set1_epi32(0x7FFFFFFF));
+    return _mm256_blendv_epi8(rounded, _mm256_set1_epi32(PHX_BF16_NAN), is_nan(size));
+}
+
+AVX2_INLINE __m256i e4m3_codes(__m256 x)
+{
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i size = _mm256_and_si256(bits, _mm256_set1_epi32(0x7FFFFFFF));
+    __m256i sign = _mm256_and_si256(_mm256_srli_epi32(bits, 24), _mm256_set1_epi32(0x80));
+    __m256i kept = _mm256_min_epi32(size, _mm256_set1_epi32(0x43E00000)); // saturates at 448
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(kept, 20), _mm256_set1_epi32(1));
+    __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFFF - (120 << 23)));
+    __m256i normal = _mm256_srli_epi32(_mm256_add_epi32(kept, half), 20);
+    __m256 shifted = _mm256_add_ps(_mm256_castsi256_ps(kept), _mm256_set1_ps(16384.0f));
+    __m256i below = _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(0x46800000));
+    __m256i is_below = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x3C800000), size);
+    __m256i code = _mm256_or_si256(_mm256_blendv_epi8(normal, below, is_below), sign);
+    return _mm256_blendv_epi8(code, _mm256_set1_epi32(PHX_E4M3_NAN), is_nan(size));
+}
+
+AVX2_INLINE __m256i narrow_bf16(struct pair p)
+{
+    return _mm256_packus_epi32(bf16_codes(p.low), bf16_codes(p.high));
+}
+
+AVX2_INLINE __m256i narrow_e4m3(struct pair a, struct pair b) // 16 channels, then the next 16
+{
+    __m256i first = _mm256_packus_epi32(e4m3_codes(a.low), e4m3_codes(a.high));
+    __m256i second = _mm256_packus_epi32(e4m3_codes(b.low), e4m3_codes(b.high));
+    __m256i mixed = _mm256_packus_epi16(first, second);
+    return _mm256_permute4x64_epi64(mixed, 0xD8); // quarters 0, 2, 1, 3
+}
+
+// Eight e4m3 codes in 32-bit lanes to f32. A subnormal m * 2^-9 is 2^-6 * (1 + m/8) - 2^-6: exact,
+// and without the penalty that processors put on subnormal f32.
+AVX2_INLINE __m256 f32_of_e4m3(__m256i code)
+{
+    __m256i size = _mm256_and_si256(code, _mm256_set1_epi32(0x7F));
+    __m256i sign = _mm256_slli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x80)), 24);
+    __m256i shifted = _mm256_slli_epi32(size, 20);
+    __m256i normal = _mm256_add_epi32(shifted, _mm256_set1_epi32(120 << 23));
+    __m256i above = _mm256_add_epi32(shifted, _mm256_set1_epi32(121 << 23));
+    __m256 below = _mm256_sub_ps(_mm256_castsi256_ps(above), _mm256_set1_ps(0.015625f));
+    __m256i is_below = _mm256_cmpgt_epi32(_mm256_set1_epi32(8), size);
+    __m256i bits = _mm256_blendv_epi8(normal, _mm256_castps_si256(below), is_below);
+    __m256i nan = _mm256_cmpeq_epi32(size, _mm256_set1_epi32(0x7F));
+    bits = _mm256_or_si256(bits, sign);
+    return _mm256_castsi256_ps(_mm256_blendv_epi8(bits, _mm256_set1_epi32(0x7FC00000), nan));
+}
+
+// --- a group of 128 channels ---------------------------------------------------------------------
+
+AVX2_INLINE float amax_group(const uint16_t *x)
+{
+    __m256i amax = _mm256_setzero_si256();
+    for (uint32_t c = 0; c < PHX_SCALE_GROUP; c += 16) {
+        __m256i size = _mm256_and_si256(load(x + c), _mm256_set1_epi16(0x7FFF));
+        __m256i nan = _mm256_cmpgt_epi16(size, _mm256_set1_epi16(0x7F80));
+        amax = _mm256_max_epi16(amax, _mm256_andnot_si256(nan, size));
+    }
+    __m128i m = _mm_max_epi16(_mm256_castsi256_si128(amax), _mm256_extracti128_si256(amax, 1));
+    // The instruction finds the smallest of eight: turn the order round.
+    __m128i turned = _mm_sub_epi16(_mm_set1_epi16(0x7FFF), m);
+    uint32_t smallest = (uint32_t)_mm_cvtsi128_si32(_mm_minpos_epu16(turned)) & 0xFFFFu;
+    return phx_amax_finish(0x7FFFu - smallest);
+}
+
+AVX2_INLINE void quantise_group(const uint16_t *x, float inverse, uint8_t *q)
+{
+    __m256 factor = _mm256_set1_ps(inverse);
+    for (uint32_t c = 0; c < PHX_SCALE_GROUP; c += 32) {
+        struct pair a = widen(load(x + c));
+        struct pair b = widen(load(x + c + 16));
+        a.low = _mm256_mul_ps(a.low, factor);
+        a.high = _mm256_mul_ps(a.high, factor);
+        b.low = _mm256_mul_ps(b.low, factor);
+        b.high = _mm256_mul_ps(b.high, factor);
+        store(q + c, narrow_e4m3(a, b));
+    }
+}
+
+AVX2_INLINE void dequantise_group(const uint8_t *q, float scale, uint16_t *x)
+{
+    __m256 factor = _mm256_set1_ps(scale);
+    for (uint32_t c = 0; c < PHX_SCALE_GROUP; c += 16) {
+        __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)(q + c));
+        __m256 low = f32_of_e4m3(_mm256_cvtepu8_epi32(codes));
+        __m256 high = f32_of_e4m3(_mm256_cvtepu8_epi32(_mm_srli_si128(codes, 8)));
+        __m256i mixed = _mm256_packus_epi32(bf16_codes(_mm256_mul_ps(low, factor)),
+                                            bf16_codes(_mm256_mul_ps(high, factor)));
+        store(x + c, _mm256_permute4x64_epi64(mixed, 0xD8));
+    }
+}
+
+// --- leaves --------------------------------------------------------------------------------------
+
+AVX2 static void quantise_f32(const uint16_t *x, uint32_t channels, uint8_t *q, float *scale)
+{
+    for (uint32_t c = 0; c < channels; c += PHX_SCALE_GROUP) {
+        float amax = amax_group(x + c);
+        scale[c / PHX_SCALE_GROUP] = phx_scale_f32(amax);
+        quantise_group(x + c, phx_inverse_f32(amax), q + c);
+    }
+}
+
+AVX2 static void quantise_ue8m0(const uint16_t *x, uint32_t channels, uint8_t *q, uint8_t *exponent)
+{
+    for (uint32_t c = 0; c < channels; c += PHX_SCALE_GROUP) {
+        uint8_t e = phx_scale_ue8m0(amax_group(x + c));
+        exponent[c / PHX_SCALE_GROUP] = e;
+        quantise_group(x + c, phx_inverse_ue8m0(e), q + c);
+    }
+}
+
+AVX2 static void dequantise_f32(const uint8_t *q, const float *scale, uint32_t channels,
+                                uint16_t *x)
+{
+    for (uint32_t c = 0; c < channels; c += PHX_SCALE_GROUP)
+        dequantise_group(q + c, scale[c / PHX_SCALE_GROUP], x + c);
+}
+
+AVX2 static void dequantise_ue8m0(const uint8_t *q, const uint8_t *exponent, uint32_t channels,
+                                  uint16_t *x)
+{
+    for (uint32_t c = 0; c < channels; c += PHX_SCALE_GROUP)
+        dequantise_group(q + c, phx_f32_from_ue8m0(exponent[c / PHX_SCALE_GROUP]), x + c);
+}
+
+// 64 channels at a time: eight accumulators, enough to cover the latency of a fused step.
+AVX2 static void sum_rows(uint16_t *out, const uint16_t *const *rows, const float *weights,
+                          uint32_t count, float scale, uint32_t channels)
+{
+    __m256 factor = _mm256_set1_ps(scale);
+    for (uint32_t c = 0; c < channels; c += 64) {
+        struct pair sums[4];
+        for (uint32_t v = 0; v < 4; v++) {
+            sums[v].low = _mm256_setzero_ps();
+            sums[v].high = _mm256_setzero_ps();
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            __m256 weight = _mm256_set1_ps(weights[i]);
+            for (uint32_t v = 0; v < 4; v++) {
+                struct pair row = widen(load(rows[i] + c + 16 * v));
+                sums[v].low = _mm256_fmadd_ps(weight, row.low, sums[v].low);
+                sums[v].high = _mm256_fmadd_ps(weight, row.high, sums[v].high);
+            }
+        }
+        for (uint32_t v = 0; v < 4; v++) {
+            sums[v].low = _mm256_mul_ps(sums[v].low, factor);
+            sums[v].high = _mm256_mul_ps(sums[v].high, factor);
+            store(out + c + 16 * v, narrow_bf16(sums[v]));
+        }
+    }
+}
+
+// The C library already picks the widest moves for this processor; there is nothing to add.
+static void copy(void *target, const void *source, uint64_t size_bytes)
+{
+    if (size_bytes > 0) // memcpy wants valid pointers even for nothing
+        memcpy(target, source, size_bytes);
+}
+
+static void zero(void *target, uint64_t size_bytes)
+{
+    if (size_bytes > 0)
+        memset(target, 0, size_bytes);
+}
+
+static void scatter_u32(uint32_t *target, uint64_t stride, const uint32_t *source, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        target[i * stride] = source[i];
+}
+
+static const struct phx_leaves leaves_avx2 = {
+    .name = "avx2",
+    .quantise_f32 = quantise_f32,
+    .quantise_ue8m0 = quantise_ue8m0,
+    .dequantise_f32 = dequantise_f32,
+    .dequantise_ue8m0 = dequantise_ue8m0,
+    .copy = copy,
+    .zero = zero,
+    .sum_rows = sum_rows,
+    .scatter_u32 = scatter_u32,
+};
+
+const struct phx_leaves *phx_leaves_avx2(void)
+{
+    __builtin_cpu_init(); // callers may run before constructors
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &leaves_avx2 : NULL;
+}
+
+// --- for tests -----------------------------------------------------------------------------------
+
+AVX2 void phx__avx2_e4m3_from_f32(const float *x, uint32_t count, uint8_t *q)
+{
+    for (uint32_t i = 0; i < count; i += 32) {
+        __m256i codes[4];
+        for (uint32_t v = 0; v < 4; v++)
+            codes[v] = e4m3_codes(_mm256_loadu_ps(x + i + 8 * v));
+        __m256i mixed = _mm256_packus_epi16(_mm256_packus_epi32(codes[0], codes[1]),
+                                            _mm256_packus_epi32(codes[2], codes[3]));
+        __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        store(q + i, _mm256_permutevar8x32_epi32(mixed, order));
+    }
+}
+
+AVX2 void phx__avx2_bf16_from_f32(const float *x, uint32_t count, uint16_t *y)
+{
+    for (uint32_t i = 0; i < count; i += 16) {
+        __m256i mixed = _mm256_packus_epi32(bf16_codes(_mm256_loadu_ps(x + i)),
+                                            bf16_codes(_mm256_loadu_ps(x + i + 8)));
+        store(y + i, _mm256_permute4x64_epi64(mixed, 0xD8));
+    }
+}
+
+#else
+
+const struct phx_leaves *phx_leaves_avx2(void)
+{
+    return NULL;
+}
+
+#endif

@@ -1,0 +1,13 @@
+// kernels/leaves_avx2.h: the conversions inside the AVX2 leaves, alone, so that tests can sweep all
+// 2^32 inputs through them. Nothing else includes this.
+
+#ifndef PHX_KERNELS_LEAVES_AVX2_H
+#define PHX_KERNELS_LEAVES_AVX2_H
+
+#include <stdint.h>
+
+// Only where phx_leaves_avx2() is not NULL. count is a multiple of 32; q and y need no alignment.
+void phx__avx2_e4m3_from_f32(const float *x, uint32_t count, uint8_t *q);
+void phx__avx2_bf16_from_f32(const float *x, uint32_t count, uint16_t *y);
+
+#endif
