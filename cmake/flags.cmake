@@ -1,0 +1,36 @@
+# Flags that decide results, warnings and sanitizers.
+#
+# Results are bit-identical everywhere, so contraction is off for every file of every target; a
+# fused step is written phx_fma.
+
+add_compile_options($<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off>)
+
+add_library(phx_warnings INTERFACE)
+target_compile_options(phx_warnings INTERFACE
+    $<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wpedantic;-Wconversion;-Wshadow>
+    $<$<AND:$<BOOL:${PHX_WERROR}>,$<COMPILE_LANGUAGE:C,CXX>>:-Werror>)
+
+# In ThreadSanitizer builds the runtime is linked everywhere, but only what links phx_instrument is
+# instrumented.
+add_library(phx_instrument INTERFACE)
+
+if(PHX_SANITIZE STREQUAL "address")
+    set(flags -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+    add_compile_options(${flags})
+    add_link_options(${flags})
+    add_compile_definitions(PHX_ASAN=1)
+    set(PHX_SANITIZE_KIND asan)
+elseif(PHX_SANITIZE STREQUAL "thread")
+    target_compile_options(phx_instrument INTERFACE -fsanitize=thread)
+    add_compile_options(-fno-omit-frame-pointer)
+    add_link_options(-fsanitize=thread)
+    add_compile_definitions(PHX_TSAN=1)
+    set(PHX_SANITIZE_KIND tsan)
+elseif(PHX_SANITIZE STREQUAL "")
+    set(PHX_SANITIZE_KIND "${PHX_TEST_WRAPPER}")
+else()
+    message(FATAL_ERROR "PHX_SANITIZE is \"${PHX_SANITIZE}\"; it may be empty, address or thread")
+endif()
+if(NOT PHX_SANITIZE_KIND MATCHES "^(|asan|tsan|valgrind)$")
+    message(FATAL_ERROR "PHX_TEST_WRAPPER is \"${PHX_TEST_WRAPPER}\"; it may be empty or valgrind")
+endif()
