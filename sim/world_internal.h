@@ -51,6 +51,11 @@ struct phx_world_hooks {
 // False: eight are there already.
 bool phx_world_hooks_add(struct phx_world *world, const struct phx_world_hooks *hooks);
 
+// What phx_network_attach() made, kept for phx_fabric_of(); NULL: no network.
+struct phx_fabric;
+void phx_world_fabric_set(struct phx_world *world, struct phx_fabric *fabric);
+struct phx_fabric *phx_world_fabric(const struct phx_world *world);
+
 // Called by phx_world_create() when cluster.intra_node or inter_node names a preset (a world of two
 // NULLs has no network): checks the names, makes the network of the whole world and adds its hooks.
 // Implemented by the network.

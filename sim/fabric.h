@@ -1,0 +1,58 @@
+// sim/fabric.h: everything that carries bytes in one simulated world: queue pairs, NVLink stores,
+// regions and keys, and one struct phx_transport per rank process.
+//
+// phx_network_attach() (world_internal.h) makes it; this is what tests, faults, traces and
+// summaries ask of it beside engine/transport.h.
+
+#ifndef PHX_SIM_FABRIC_H
+#define PHX_SIM_FABRIC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sim/memory.h"
+#include "sim/network.h"
+#include "sim/world.h"
+
+struct phx_fabric;
+
+// The fabric of a world; NULL when its cluster named no preset.
+struct phx_fabric *phx_fabric_of(const struct phx_world *world);
+struct phx_network *phx_fabric_network(struct phx_fabric *fabric);
+struct phx_memory *phx_fabric_memory(struct phx_fabric *fabric);
+// Before the run: presets bent by a test. Lanes and everything else stay.
+void phx_fabric_bend(struct phx_fabric *fabric, const struct phx_preset *preset);
+
+struct phx_fabric_figures {
+    uint64_t messages; // accepted
+    uint64_t delivered;
+    uint64_t bytes;  // charged to the wire, first attempts
+    uint64_t resent; // messages sent again
+    uint64_t packets_lost;
+    uint64_t duplicates; // dropped by packet number
+    uint64_t fenced;     // dropped because the target had fenced the source
+    uint64_t refused;    // key, bounds, incarnation, released memory
+    uint64_t vanished;   // stores to a dead GPU
+    uint64_t failed;     // ops that ended with an error
+    uint64_t flips;
+    uint64_t in_flight; // messages not finished
+};
+struct phx_fabric_figures phx_fabric_figures(const struct phx_fabric *fabric);
+
+// --- what faults do
+// -------------------------------------------------------------------------------
+
+// The unit's hardware stops now; the caller kills or pauses the process itself.
+void phx_fabric_gpu_dead(struct phx_fabric *fabric, uint32_t rank);
+void phx_fabric_nic_dead(struct phx_fabric *fabric, uint32_t rank);
+// One bit in each of the rank's next `count` payloads, undetected by the link's own checks.
+void phx_fabric_flip(struct phx_fabric *fabric, uint32_t rank, uint32_t count);
+
+// Called as each put is issued, in the order of issue; faults count them.
+typedef void phx_fabric_issued_fn(void *context, uint32_t rank, uint32_t token, uint64_t at_ps);
+void phx_fabric_on_issue(struct phx_fabric *fabric, phx_fabric_issued_fn *issued, void *context);
+
+struct phx_trace;
+void phx_fabric_trace(struct phx_fabric *fabric, struct phx_trace *trace); // NULL: none
+
+#endif
