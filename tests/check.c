@@ -33,7 +33,8 @@ static void bytes_show(char *text, size_t text_size, const unsigned char *bytes,
     size_t used = 0;
     text[0] = 0;
     for (size_t i = from; i < size_bytes && i < from + SHOWN_BYTES; i++) {
-        int wrote = snprintf(text + used, text_size - used, "%s%02x", i > from ? " " : "", bytes[i]);
+        int wrote =
+            snprintf(text + used, text_size - used, "%s%02x", i > from ? " " : "", bytes[i]);
         if (wrote < 0)
             return;
         used += (size_t)wrote;

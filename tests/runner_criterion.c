@@ -1,11 +1,12 @@
-// tests/runner_criterion.c: the same command line, repeat line and exit codes as runner_mini.c, with
-// each test in a process of its own.
+// tests/runner_criterion.c: the same command line, repeat line and exit codes as runner_mini.c,
+// with each test in a process of its own.
 
 #define _POSIX_C_SOURCE 200809L
 
 #include "tests/test.h"
 
 #include <criterion/criterion.h>
+#include <criterion/event.h>
 #include <criterion/hooks.h>
 #include <criterion/options.h>
 #include <stdarg.h>
@@ -40,10 +41,14 @@ void phx_test_fail(struct phx_test_place place, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    fprintf(stderr, "%s:%d: %s\n", place.file, place.line, text);
-    if (on_test_stack())
+    if (on_test_stack()) {
+        struct criterion_assert_stats failed = {
+            .message = text, .passed = false, .line = (unsigned)place.line, .file = place.file};
+        criterion_send_assert(&failed);
         criterion_abort_test();
-    fprintf(stderr, "ended on another stack than the test's\n");
+    }
+    fprintf(stderr, "%s:%d: %s\nended on another stack than the test's\n", place.file, place.line,
+            text);
     _exit(1);
 }
 
@@ -56,13 +61,20 @@ void phx_test_skip(struct phx_test_place place, const char *reason)
     _exit(1);
 }
 
+// A crashed test gets this report instead of POST_TEST.
+ReportHook(TEST_CRASH)(struct criterion_test_stats *stats)
+{
+    tests_failed++;
+    fprintf(stderr, "repeat: %s %s\n", program, stats->test->name);
+}
+
 ReportHook(POST_TEST)(struct criterion_test_stats *stats)
 {
     if (stats->test_status == CR_STATUS_SKIPPED) {
         tests_skipped++;
         return;
     }
-    if (stats->test_status == CR_STATUS_PASSED && !stats->crashed && !stats->timed_out) {
+    if (stats->test_status == CR_STATUS_PASSED && !stats->timed_out) {
         tests_passed++;
         return;
     }

@@ -11,6 +11,7 @@
 #include <fnmatch.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@ static const char *program;
 static pthread_t runner_thread;
 static uintptr_t runner_stack;
 static jmp_buf end_of_test;
+static char crash_line[1024];
 
 enum outcome { PASSED = 1, FAILED, SKIPPED };
 
@@ -47,6 +49,29 @@ static int on_runner_stack(void)
 static void repeat_print(void)
 {
     printf("repeat: %s %s\n", program, running != NULL ? running->name : "");
+}
+
+// A crash takes the program with it; only write() is safe here.
+static void crash_report(int signal_number)
+{
+    (void)!write(STDOUT_FILENO, crash_line, strlen(crash_line));
+    (void)raise(signal_number); // SA_RESETHAND restored the default: this ends the program
+}
+
+static void crash_handlers_install(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = crash_report;
+    action.sa_flags = (int)(SA_RESETHAND | SA_NODEFER);
+    (void)sigemptyset(&action.sa_mask);
+    (void)sigaction(SIGABRT, &action, NULL); // a failed assert
+#if !defined(PHX_ASAN) && !defined(PHX_TSAN) // they report these signals themselves
+    (void)sigaction(SIGSEGV, &action, NULL);
+    (void)sigaction(SIGBUS, &action, NULL);
+    (void)sigaction(SIGILL, &action, NULL);
+    (void)sigaction(SIGFPE, &action, NULL);
+#endif
 }
 
 PHX_TEST_NORETURN
@@ -84,6 +109,9 @@ static enum outcome test_run(const struct phx_test_entry *test)
 {
     runner_stack = (uintptr_t)__builtin_frame_address(0);
     running = test;
+    (void)snprintf(crash_line, sizeof crash_line, "CRASH %s/%s\nrepeat: %s %s\n", test->suite,
+                   test->name, program, test->name);
+    (void)fflush(stdout);
     int ended = setjmp(end_of_test);
     if (ended == 0) {
         test->run();
@@ -118,6 +146,7 @@ int main(int argc, char **argv)
 
     program = argv[0];
     runner_thread = pthread_self();
+    crash_handlers_install();
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-l") == 0)
             list = 1;

@@ -5,14 +5,14 @@
 //         CHECK_EQ(phx_slots(&shape), 2);
 //     }
 //
-// A failing check prints where, what and both values, and ends that test; the runner then prints the
-// one line that repeats it. Runners: Criterion, or tests/runner_mini.c (PHX_TEST_MINI), which needs
-// nothing and is what ThreadSanitizer, valgrind and GPU machines use. Both take the name of a test,
-// or a pattern with * and ?, as their only plain argument, and exit 0 (passed), 1 (failed) or
+// A failing check prints where, what and both values, and ends that test; the runner then prints
+// the one line that repeats it. Runners: Criterion, or tests/runner_mini.c (PHX_TEST_MINI), which
+// needs nothing and is what ThreadSanitizer, valgrind and GPU machines use. Both take the name of a
+// test, or a pattern with * and ?, as their only plain argument, and exit 0 (passed), 1 (failed) or
 // 77 (all skipped).
 //
-// Checks may stand in helper functions. On another thread or fiber than the test's own, where a test
-// can't be unwound, a failing check ends the whole program after its message.
+// Checks may stand in helper functions. On another thread or fiber than the test's own, where a
+// test can't be unwound, a failing check ends the whole program after its message.
 
 #ifndef PHX_TESTS_TEST_H
 #define PHX_TESTS_TEST_H
@@ -53,7 +53,11 @@ void phx_test_mem_eq(struct phx_test_place place, const char *a_text, const char
 
 #ifdef __cplusplus
 }
-#define PHX_TEST_HERE phx_test_place{__FILE__, __LINE__}
+#define PHX_TEST_HERE                                                                              \
+    phx_test_place                                                                                 \
+    {                                                                                              \
+        __FILE__, __LINE__                                                                         \
+    }
 #else
 #define PHX_TEST_HERE ((struct phx_test_place){__FILE__, __LINE__})
 #endif
