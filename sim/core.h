@@ -40,7 +40,9 @@ bool phx_core_step(struct phx_core *core);
 uint64_t phx_core_now_ps(const struct phx_core *core);
 uint64_t phx_core_pending(const struct phx_core *core);
 uint64_t phx_core_events(const struct phx_core *core); // dispatched so far
-uint64_t phx_core_hash(const struct phx_core *core);   // of everything so far
+// Of everything so far, with the seed; 0 in a build without xxHash.
+uint64_t phx_core_hash(const struct phx_core *core);
+bool phx_core_has_hash(void);
 void phx_core_fold(struct phx_core *core, uint64_t value); // adds something else to the hash
 
 // Counter-based chance: a pure function of its arguments, uniform in 64 bits.

@@ -104,7 +104,7 @@ void phx_world_stop(struct phx_world *world, int error, const char *why);
 
 // ThreadSanitizer sees fibers as threads and sim/ is not instrumented, so hand-overs through the
 // simulator (a post and its delivery) must be told to it. Nothing elsewhere.
-#if defined(PHX_SIM_TSAN) && PHX_SIM_TSAN
+#if defined(PHX_TSAN) && PHX_TSAN
 void __tsan_acquire(void *address);
 void __tsan_release(void *address);
 #define PHX_SIM_ACQUIRE(address) __tsan_acquire((void *)(uintptr_t)(address))

@@ -1,0 +1,245 @@
+// sim/queue.c: the radix queue that queue.h draws.
+
+#include "sim/queue.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/core.h"
+
+#define CAPACITY_FIRST 256u
+#define CAPACITY_MAX (1u << 31)
+
+// All pending events may have one time; room for that is made on push, so that a pop cannot fail.
+static bool tied_reserve(struct phx_queue *queue, uint32_t capacity)
+{
+    if (!queue->random_ties)
+        return true;
+    struct phx_queue_tied *tied = realloc(queue->tied, (size_t)capacity * sizeof tied[0]);
+    if (tied == NULL)
+        return false;
+    queue->tied = tied;
+    return true;
+}
+
+static bool items_grow(struct phx_queue *queue)
+{
+    if (queue->capacity >= CAPACITY_MAX)
+        return false;
+    uint32_t capacity = queue->capacity * 2;
+    struct phx_queue_item *items = realloc(queue->items, (size_t)capacity * sizeof items[0]);
+    if (items == NULL)
+        return false;
+    queue->items = items;
+    if (!tied_reserve(queue, capacity))
+        return false;
+    queue->capacity = capacity;
+    return true;
+}
+
+static uint32_t item_take(struct phx_queue *queue)
+{
+    uint32_t index = queue->free;
+    if (index != 0) {
+        queue->free = queue->items[index].next;
+        return index;
+    }
+    if (queue->used + 1 >= queue->capacity && !items_grow(queue))
+        return 0;
+    return ++queue->used;
+}
+
+static void item_give(struct phx_queue *queue, uint32_t index)
+{
+    queue->items[index].next = queue->free;
+    queue->free = index;
+}
+
+bool phx_queue_init(struct phx_queue *queue, bool random_ties, uint64_t seed)
+{
+    memset(queue, 0, sizeof *queue);
+    queue->random_ties = random_ties;
+    queue->seed = seed;
+    queue->capacity = CAPACITY_FIRST;
+    queue->items = malloc(queue->capacity * sizeof queue->items[0]);
+    if (queue->items != NULL && tied_reserve(queue, queue->capacity))
+        return true;
+    phx_queue_free(queue);
+    return false;
+}
+
+void phx_queue_free(struct phx_queue *queue)
+{
+    free(queue->items);
+    free(queue->tied);
+    memset(queue, 0, sizeof *queue);
+}
+
+// --- lists ---------------------------------------------------------------------------------------
+
+static void list_append(struct phx_queue *queue, uint32_t index)
+{
+    struct phx_queue_item *item = &queue->items[index];
+    uint64_t differs = item->time_ps ^ queue->base_ps;
+    uint32_t level = differs == 0 ? 0 : (63u - (uint32_t)__builtin_clzll(differs)) / 8;
+    uint32_t slot = (uint32_t)(item->time_ps >> (8 * level)) & (PHX_QUEUE_SLOTS - 1);
+    struct phx_queue_list *list = &queue->lists[level][slot];
+    item->next = 0;
+    if (list->first == 0) {
+        list->first = index;
+        queue->bits[level][slot / 64] |= UINT64_C(1) << (slot % 64);
+        queue->levels |= 1u << level;
+    } else {
+        queue->items[list->last].next = index;
+    }
+    list->last = index;
+}
+
+// The list was emptied.
+static void list_close(struct phx_queue *queue, uint32_t level, uint32_t slot)
+{
+    queue->lists[level][slot] = (struct phx_queue_list){0, 0};
+    uint64_t *bits = queue->bits[level];
+    bits[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
+    if ((bits[0] | bits[1] | bits[2] | bits[3]) == 0)
+        queue->levels &= ~(1u << level);
+}
+
+static uint32_t slot_lowest(const uint64_t bits[PHX_QUEUE_SLOTS / 64])
+{
+    uint32_t i = 0;
+    while (bits[i] == 0) {
+        i++;
+        assert(i < PHX_QUEUE_SLOTS / 64); // a level in use has a list in use
+    }
+    return 64 * i + (uint32_t)__builtin_ctzll(bits[i]);
+}
+
+// Makes the earliest time of this list the base and deals its events out to lower levels.
+static void list_deal(struct phx_queue *queue, uint32_t level, uint32_t slot)
+{
+    uint32_t first = queue->lists[level][slot].first;
+    uint64_t earliest = UINT64_MAX;
+    for (uint32_t i = first; i != 0; i = queue->items[i].next)
+        if (queue->items[i].time_ps < earliest)
+            earliest = queue->items[i].time_ps;
+    list_close(queue, level, slot);
+    queue->base_ps = earliest;
+    uint32_t next = 0;
+    for (uint32_t i = first; i != 0; i = next) {
+        next = queue->items[i].next;
+        list_append(queue, i);
+    }
+}
+
+// --- events of the current time, by random tie -----------------------------------------------------
+
+static bool tied_before(const struct phx_queue_tied *a, const struct phx_queue_tied *b)
+{
+    return a->tie != b->tie ? a->tie < b->tie : a->key < b->key;
+}
+
+static void tied_push(struct phx_queue *queue, uint32_t index)
+{
+    assert(queue->tied_count < queue->capacity);
+    uint64_t key = queue->items[index].key;
+    uint64_t tie = phx_chance(queue->seed, PHX_CHANCE_TIE, 0, key >> 6);
+    struct phx_queue_tied entry = {tie, key, index};
+    uint32_t at = queue->tied_count++;
+    while (at > 0 && tied_before(&entry, &queue->tied[(at - 1) / 2])) {
+        queue->tied[at] = queue->tied[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    queue->tied[at] = entry;
+}
+
+static struct phx_queue_tied tied_pop(struct phx_queue *queue)
+{
+    struct phx_queue_tied top = queue->tied[0];
+    struct phx_queue_tied entry = queue->tied[--queue->tied_count];
+    uint32_t at = 0;
+    for (;;) {
+        uint32_t child = 2 * at + 1;
+        if (child >= queue->tied_count)
+            break;
+        if (child + 1 < queue->tied_count &&
+            tied_before(&queue->tied[child + 1], &queue->tied[child]))
+            child++;
+        if (!tied_before(&queue->tied[child], &entry))
+            break;
+        queue->tied[at] = queue->tied[child];
+        at = child;
+    }
+    queue->tied[at] = entry;
+    return top;
+}
+
+static void tied_take_list(struct phx_queue *queue, uint32_t slot)
+{
+    for (uint32_t i = queue->lists[0][slot].first; i != 0; i = queue->items[i].next)
+        tied_push(queue, i);
+    list_close(queue, 0, slot);
+}
+
+// --- the queue -----------------------------------------------------------------------------------
+
+bool phx_queue_push(struct phx_queue *queue, const struct phx_queue_item *item)
+{
+    assert(item->time_ps >= queue->base_ps);
+    uint32_t index = item_take(queue);
+    if (index == 0)
+        return false;
+    queue->items[index] = *item;
+    if (queue->tied_count > 0 && item->time_ps == queue->base_ps)
+        tied_push(queue, index);
+    else
+        list_append(queue, index);
+    queue->count++;
+    return true;
+}
+
+static void item_pop(struct phx_queue *queue, uint32_t index, struct phx_queue_item *item)
+{
+    *item = queue->items[index];
+    item_give(queue, index);
+    queue->count--;
+}
+
+// Brings the earliest list down to level 0 and returns its slot there.
+static uint32_t earliest_list(struct phx_queue *queue)
+{
+    uint32_t level = (uint32_t)__builtin_ctz(queue->levels);
+    uint32_t slot = slot_lowest(queue->bits[level]);
+    if (level == 0) {
+        queue->base_ps = queue->items[queue->lists[0][slot].first].time_ps;
+        return slot;
+    }
+    list_deal(queue, level, slot);
+    return (uint32_t)queue->base_ps & (PHX_QUEUE_SLOTS - 1);
+}
+
+bool phx_queue_pop(struct phx_queue *queue, struct phx_queue_item *item, uint64_t *tie)
+{
+    *tie = 0;
+    if (queue->count == 0)
+        return false;
+    if (queue->tied_count == 0) {
+        uint32_t slot = earliest_list(queue);
+        if (queue->random_ties) {
+            tied_take_list(queue, slot);
+        } else {
+            struct phx_queue_list *list = &queue->lists[0][slot];
+            uint32_t first = list->first;
+            list->first = queue->items[first].next;
+            if (list->first == 0)
+                list_close(queue, 0, slot);
+            item_pop(queue, first, item);
+            return true;
+        }
+    }
+    struct phx_queue_tied top = tied_pop(queue);
+    *tie = top.tie;
+    item_pop(queue, top.item, item);
+    return true;
+}
