@@ -273,9 +273,24 @@ AVX2 void phx__avx2_bf16_from_f32(const float *x, uint32_t count, uint16_t *y)
 
 #else
 
+#include <stdlib.h>
+
 const struct phx_leaves *phx_leaves_avx2(void)
 {
     return NULL;
+}
+
+// Callers ask phx_leaves_avx2() first, so these are never reached.
+void phx__avx2_e4m3_from_f32(const float *x, uint32_t count, uint8_t *q)
+{
+    (void)x, (void)count, (void)q;
+    abort();
+}
+
+void phx__avx2_bf16_from_f32(const float *x, uint32_t count, uint16_t *y)
+{
+    (void)x, (void)count, (void)y;
+    abort();
 }
 
 #endif
