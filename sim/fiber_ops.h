@@ -10,7 +10,7 @@ struct phx_fiber_ops {
     void (*close)(struct phx_fibers *fibers);
     struct phx_fiber *(*create)(struct phx_fibers *fibers, phx_fiber_main *main, void *argument);
     void (*destroy)(struct phx_fiber *fiber);
-    void (*resume)(struct phx_fiber *fiber);
+    void (*resume)(struct phx_fiber *fiber); // sets fibers->running to NULL before it returns
     void (*yield)(struct phx_fibers *fibers);
 };
 

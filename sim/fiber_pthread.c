@@ -115,6 +115,7 @@ static void fiber_resume(struct phx_fiber *fiber)
     struct fibers_thread *all = (struct fibers_thread *)fiber->fibers;
     baton_give(&f->baton);
     baton_take(&all->baton);
+    all->fibers.running = NULL;
 }
 
 static void fiber_yield(struct phx_fibers *fibers)
