@@ -138,8 +138,6 @@ struct phx_outcome {
     uint32_t masked_count;       // of them
     uint32_t rows_received;      // dispatch: rows laid out here, missing ones included
     uint64_t rows_dropped;       // dispatch, compact: rows beyond recv_rows_max
-    uint64_t bad_entries;        // top-k entries out of range that workers met (GPU targets; C targets
-                                 // refuse them before)
 };
 
 // --- dispatch --------------------------------------------------------------------------------------

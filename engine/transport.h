@@ -77,6 +77,7 @@ struct phx_event {
 struct phx_transport_info { // fixed at open
     const char *name;       // "sim", "shm", "verbs", "ibgda"
     uint16_t rank;          // of the owner
+    uint16_t incarnation;   // of the owner: the epoch in its struct phx_peer, from 1
     uint16_t lane_count;
     uint32_t post_count_max; // ops in flight per (peer, lane) before phx_post() says "full"
 };
@@ -89,6 +90,7 @@ const struct phx_transport_info *phx_transport_info(const struct phx_transport *
 #define PHX_WRITER_NONE 0xFFFFu
 int phx_mem_register(struct phx_transport *t, void *base, uint64_t size_bytes, uint16_t writer,
                      struct phx_mem *mem, struct phx_mem_key *key);
+// A rank is its own peer too: it registers, imports, connects and posts to itself like to any other.
 // Makes a peer's registered memory a possible target of ops.
 int phx_mem_import(struct phx_transport *t, struct phx_peer peer, const struct phx_mem_key *key,
                    struct phx_mem *mem);

@@ -9,6 +9,7 @@
 //   waiting    phx_load (acquire), phx_park; only wait.h calls them, from phx_wait and phx_barrier
 //   peers      phx_put, phx_put_signal, phx_signal; on the worker's own lane
 //   rank       phx_local_load, _store, _add, _cas: atomics among the workers of one rank; phx_wake
+//   user mask  phx_mask_load, phx_mask_clear: entries of active_ranks, by any worker
 //   scalars    phx_store_i32, _u32, _u64, _i64, _f32: stored once per worker, seen by others after
 //              a barrier; a body does not read back what it stored before one
 //   leaves     phx_copy, phx_zero, phx_quantise_row, phx_sum_rows, phx_scatter: rows and spans
@@ -26,7 +27,7 @@ struct phx_worker {
     const struct phx_rank *rank;
     uint32_t index;
     uint32_t count;
-    // Set by phx_operation_begin() in wait.h.
+    // Set by phx_worker_begin() and phx_operation_begin() in wait.h.
     const struct phx_op_common *op;
     uint64_t start_ns;     // of the operation, or of the restart after a pause
     uint64_t last_poll_ns; // to notice a pause

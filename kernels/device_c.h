@@ -7,18 +7,7 @@
 #ifndef PHX_KERNELS_DEVICE_C_H
 #define PHX_KERNELS_DEVICE_C_H
 
-#include "engine/executor.h"
-#include "engine/transport.h"
-#include "kernels/leaves.h"
-
-struct phx_environment {
-    struct phx_transport *transport;
-    struct phx_executor *executor;
-    const struct phx_leaves *leaves;
-    const struct phx_peer *peers;  // [ranks]
-    const struct phx_mem *targets; // [ranks] our region at each peer, imported
-    struct phx_mem stage;          // our staging memory, registered
-};
+#include "kernels/device_environment.h"
 
 PHX_FN const struct phx_environment *phx_env(const struct phx_worker *w)
 {
@@ -87,6 +76,17 @@ PHX_FN uint64_t phx_local_cas(const struct phx_worker *w, uint64_t *word, uint64
     return expected;
 }
 
+PHX_FN int32_t phx_mask_load(const struct phx_worker *w, const int32_t *entry)
+{
+    (void)w;
+    return __atomic_load_n(entry, __ATOMIC_RELAXED);
+}
+PHX_FN void phx_mask_clear(const struct phx_worker *w, int32_t *entry)
+{
+    (void)w;
+    __atomic_store_n(entry, 0, __ATOMIC_RELAXED);
+}
+
 PHX_FN void phx_store_i32(const struct phx_worker *w, int32_t *p, int32_t value)
 {
     (void)w;
@@ -121,6 +121,12 @@ PHX_FN int phx_serial_begin(const struct phx_worker *w)
 PHX_FN void phx_serial_end(const struct phx_worker *w)
 {
     (void)w;
+}
+// The same, and every thread of the worker gets the value that the serial one had.
+PHX_FN int phx_serial_end_value(const struct phx_worker *w, int value)
+{
+    (void)w;
+    return value;
 }
 
 // --- leaves -------------------------------------------------------------------------------------

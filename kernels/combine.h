@@ -1,0 +1,219 @@
+// kernels/combine.h: weighted expert outputs back to the ranks of their tokens.
+//
+// Send:    the expert rank goes through each source's rows as dispatch counted them. Rows once: it sums
+//          weight * output over its experts of that token, in order of k, in f32, rounds once to
+//          bf16 and puts the partial sum into the wire slot of that token. Per expert: it puts each
+//          output row. The signal carries the number of rows.
+// Receive: wait for every rank | barrier | each token adds the partial sums in rank order (or weights
+//          the rows in order of k), in f32. A rank whose row count is not what was dispatched there
+//          did not answer: all weights of its experts count as lost, token by token.
+
+#ifndef PHX_KERNELS_COMBINE_H
+#define PHX_KERNELS_COMBINE_H
+
+#include "kernels/dispatch.h"
+
+// --- send ---------------------------------------------------------------------------------------
+
+// Where an entry's expert output stands in y; NULL if it lay beyond the compact output.
+PHX_FN const uint16_t *phx_combine_output_row(const struct phx_worker *w,
+                                              const struct phx_combine_op *op, uint32_t source,
+                                              const struct phx_route_entry *entry)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint64_t in_expert =
+        (uint64_t)op->handle.begin[(uint64_t)entry->expert * s->ranks + source] + entry->index;
+    uint64_t at = phx_row_at(s, &op->handle, entry->expert, in_expert);
+    if (s->layout == PHX_LAYOUT_COMPACT && at >= op->handle.rows_max)
+        return NULL;
+    return op->y + at * s->channels;
+}
+
+// Builds and puts what one dispatched row of `source` gives. Returns rows put; 0: part of it lay
+// beyond the compact output, so the source must count it as lost.
+PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_combine_op *op,
+                                     uint32_t source, uint32_t row, int *posted)
+{
+    const struct phx_rank *rank = w->rank;
+    const struct phx_shape *s = &rank->shape;
+    uint64_t sequence = op->common.sequence;
+    uint32_t tag = phx_token_tag(PHX_COMBINE, sequence);
+    uint8_t *message = op->handle.routes + source * phx_route_stride(s);
+    const struct phx_route_header *h = phx_route_header(message);
+    const struct phx_route_row *rows = phx_route_rows(s, message);
+    const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
+    uint32_t begin = rows[row].entry_begin;
+    uint32_t count = phx_route_row_end(h, rows, row) - begin;
+    uint64_t bytes = phx_combine_row_bytes(s->channels);
+    uint64_t wire = phx_combine_row_bytes(s->hidden);
+    struct phx_row_list list;
+    list.count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint16_t *y = phx_combine_output_row(w, op, source, &entries[begin + i]);
+        if (y == NULL)
+            return 0;
+        list.row[i] = y;
+        list.weight[i] = entries[begin + i].weight;
+        list.count++;
+    }
+    if (s->rows == PHX_ROWS_ONCE) {
+        uint64_t slot = rows[row].token;
+        uint8_t *stage = rank->stage + phx_stage_combine_offset(s, sequence, source, slot);
+        phx_sum_rows(w, (uint16_t *)(void *)stage, &list, 1.0f);
+        *posted &= phx_put(w, source, phx_combine_row_offset(s, sequence, slot), stage, bytes, wire,
+                           tag, phx_send_until(w));
+        return 1;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t slot = (uint64_t)rows[row].token * s->top_k + entries[begin + i].k;
+        uint8_t *stage = rank->stage + phx_stage_combine_offset(s, sequence, source, slot);
+        phx_copy_row(w, stage, list.row[i], bytes);
+        *posted &= phx_put(w, source, phx_combine_row_offset(s, sequence, slot), stage, bytes, wire,
+                           tag, phx_send_until(w));
+    }
+    return 1;
+}
+
+PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine_op *op,
+                                  uint32_t source, uint32_t part)
+{
+    const struct phx_rank *rank = w->rank;
+    const struct phx_shape *s = &rank->shape;
+    uint64_t sequence = op->common.sequence;
+    uint32_t tag = phx_token_tag(PHX_COMBINE, sequence);
+    uint64_t word_at = phx_combine_word_offset(s, sequence, part);
+    uint32_t parts = phx_parts(s);
+    uint32_t sent = 0;
+    int posted = 1;
+    if (phx_suspects(w, source)) {
+        phx_signal(w, source, word_at, phx_word_make(rank->epoch, sequence, PHX_WORD_VALUE_MASKED),
+                   tag, phx_send_until(w));
+        return;
+    }
+    // A source whose rows never came gets the signal and no rows: it will count them as lost.
+    if (op->handle.present[source] == PHX_FATE_PRESENT) {
+        uint8_t *message = op->handle.routes + source * phx_route_stride(s);
+        uint32_t row_count = phx_route_header(message)->row_count;
+        for (uint32_t row = part; row < row_count && posted; row += parts)
+            sent += phx_combine_send_row(w, op, source, row, &posted);
+    }
+    if (posted)
+        posted = phx_signal(w, source, word_at, phx_word_make(rank->epoch, sequence, sent), tag,
+                            phx_send_until(w));
+    if (!posted)
+        phx_suspect(w, source, PHX_CAUSE_TIMEOUT);
+}
+
+PHX_FN void phx_combine_send(struct phx_worker *w, const struct phx_combine_op *op)
+{
+    phx_operation_begin(w, &op->common);
+    if (w->index == 0)
+        phx_phase(w, PHX_PHASE_COMBINE_SEND, op->common.sequence);
+    phx_take_user_mask(w);
+    for (struct phx_service v = phx_service_first(w); v.offset < w->rank->shape.ranks;
+         v.offset += v.step)
+        phx_combine_send_part(w, op, phx_service_peer(w, v), v.part);
+}
+
+// --- receive ------------------------------------------------------------------------------------
+
+PHX_FN void phx_combine_take(struct phx_worker *w, const struct phx_combine_op *op, uint32_t peer)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    const uint64_t *words =
+        (const uint64_t *)(const void *)(w->rank->from[peer] +
+                                         phx_combine_word_offset(s, op->common.sequence, 0));
+    uint64_t sum;
+    uint64_t answered = 0;
+    if (phx_wait_or_replay(w, PHX_WAIT_COMBINE, 0, peer, words, phx_parts(s), &sum) ==
+        PHX_SEEN_ALL) {
+        phx_fate_decide(w, PHX_WAIT_COMBINE, peer, PHX_FATE_PRESENT);
+        answered = sum == op->handle.sent_rows[peer];
+    }
+    phx_store_u64(w, &op->answered[peer], answered);
+}
+
+// The weights of one token: all, and those whose rank did not answer; in order of k.
+struct phx_combine_weights {
+    float total;
+    float kept;
+    float lost;
+};
+
+// Lists the rows of one token that came, in the order in which they are summed.
+PHX_FN struct phx_combine_weights phx_combine_list(const struct phx_worker *w,
+                                                   const struct phx_combine_op *op, uint32_t token,
+                                                   struct phx_row_list *list)
+{
+    const struct phx_rank *rank = w->rank;
+    const struct phx_shape *s = &rank->shape;
+    struct phx_combine_weights sums = {0.0f, 0.0f, 0.0f};
+    uint32_t ranks[PHX_TOP_K_MAX];
+    list->count = 0;
+    for (uint32_t k = 0; k < s->top_k; k++) {
+        uint64_t at = (uint64_t)token * s->top_k + k;
+        int64_t expert = phx_topk_expert(s, op->topk_idx, token, k);
+        if (expert < 0)
+            continue;
+        uint32_t peer = rank->expert_rank[expert];
+        float weight = op->topk_weights[at];
+        sums.total += weight;
+        if (op->answered[peer] == 0) {
+            sums.lost += weight;
+            continue;
+        }
+        sums.kept += weight;
+        uint32_t i = list->count;
+        uint64_t slot = (uint64_t)token * s->top_k + k;
+        if (s->rows == PHX_ROWS_ONCE) { // one row per rank, in rank order, already weighted
+            slot = token;
+            weight = 1.0f;
+            uint32_t place = 0;
+            while (place < i && ranks[place] < peer)
+                place++;
+            if (place < i && ranks[place] == peer)
+                continue;
+            for (; i > place; i--) {
+                ranks[i] = ranks[i - 1];
+                list->row[i] = list->row[i - 1];
+            }
+        }
+        ranks[i] = peer;
+        list->row[i] = (const uint16_t *)(const void *)(rank->from[peer] +
+                                                        phx_combine_row_offset(
+                                                            s, op->common.sequence, slot));
+        list->weight[list->count] = weight;
+        list->count++;
+    }
+    return sums;
+}
+
+PHX_FN void phx_combine_token(struct phx_worker *w, const struct phx_combine_op *op, uint32_t token)
+{
+    struct phx_row_list list;
+    struct phx_combine_weights sums = phx_combine_list(w, op, token, &list);
+    float scale = 1.0f;
+    if (op->renormalise && sums.lost != 0.0f && sums.kept > 0.0f)
+        scale = sums.total / sums.kept;
+    phx_sum_rows(w, op->out + (uint64_t)token * w->rank->shape.channels, &list, scale);
+    if (op->token_loss != NULL)
+        phx_store_f32(w, &op->token_loss[token], sums.lost);
+}
+
+PHX_FN void phx_combine_receive(struct phx_worker *w, const struct phx_combine_op *op)
+{
+    const struct phx_rank *rank = w->rank;
+    phx_operation_begin(w, &op->common);
+    if (w->index == 0)
+        phx_phase(w, PHX_PHASE_COMBINE_RECEIVE, op->common.sequence);
+    for (uint32_t i = w->index; i < rank->shape.ranks; i += w->count)
+        phx_combine_take(w, op, (rank->rank + i) % rank->shape.ranks);
+    phx_barrier(w);
+    for (uint32_t t = w->index; t < op->token_count; t += w->count)
+        phx_combine_token(w, op, t);
+}
+
+#define PHX_COMBINE_SEND_BARRIERS 0u
+#define PHX_COMBINE_RECEIVE_BARRIERS 1u
+
+#endif

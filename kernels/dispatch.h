@@ -1,0 +1,289 @@
+// kernels/dispatch.h: tokens out to the ranks of their experts.
+//
+// Send:    every worker builds and sends the route messages of the peers it serves, stages its share
+//          of the rows (quantised once per token) | barrier | and puts the staged rows on its lanes,
+//          the last put of each (peer, part) carrying the signal.
+// Receive: wait for every source's route | barrier | fix the layout: rows of an expert stand by
+//          source rank, then by token | barrier | wait for each source's rows and fan each row out to
+//          its experts' places. A counted source whose rows never came leaves zeros.
+//
+// Work is divided by peer: worker w serves peer offset w % ranks, part w / ranks of its rows; with
+// fewer workers than ranks, every peer offset that is w modulo workers. The same worker always writes
+// the same words, so each word has one ordered path.
+
+#ifndef PHX_KERNELS_DISPATCH_H
+#define PHX_KERNELS_DISPATCH_H
+
+#include "kernels/route.h"
+#include "kernels/wait.h"
+
+// The peers (or sources) that a worker serves, one after another, starting behind its own rank so that
+// ranks do not all send to the same peer at once.
+struct phx_service {
+    uint32_t offset; // peer = (rank + offset) % ranks
+    uint32_t part;
+    uint32_t step;
+};
+PHX_BOTH struct phx_service phx_service_first(const struct phx_worker *w)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    struct phx_service v;
+    if (w->count >= s->ranks) {
+        v.offset = w->index / s->ranks < phx_parts(s) ? w->index % s->ranks : s->ranks;
+        v.part = w->index / s->ranks;
+        v.step = s->ranks;
+    } else {
+        v.offset = w->index;
+        v.part = 0;
+        v.step = w->count;
+    }
+    return v;
+}
+PHX_BOTH uint32_t phx_service_peer(const struct phx_worker *w, struct phx_service v)
+{
+    return (w->rank->rank + v.offset) % w->rank->shape.ranks;
+}
+
+// --- send ---------------------------------------------------------------------------------------
+
+PHX_FN void phx_dispatch_send_route(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                    uint32_t peer)
+{
+    const struct phx_rank *rank = w->rank;
+    const struct phx_shape *s = &rank->shape;
+    uint64_t sequence = op->common.sequence;
+    uint32_t tag = phx_token_tag(PHX_DISPATCH, sequence);
+    uint64_t word_at = phx_counts_word_offset(s, sequence);
+    if (phx_suspects(w, peer)) {
+        phx_signal(w, peer, word_at, phx_word_make(rank->epoch, sequence, PHX_WORD_VALUE_MASKED),
+                   tag, phx_send_until(w));
+        return;
+    }
+    uint8_t *message = rank->stage + phx_stage_route_offset(s, sequence, peer);
+    const struct phx_route_header *h = phx_route_header(message);
+    uint64_t bytes = phx_route_bytes(s, h->row_count, h->entry_count);
+    if (!phx_put_signal(w, peer, phx_route_offset(s, sequence), message, bytes, bytes, word_at,
+                        phx_word_make(rank->epoch, sequence, h->row_count), tag,
+                        phx_send_until(w)))
+        phx_suspect(w, peer, PHX_CAUSE_TIMEOUT);
+}
+
+PHX_FN void phx_dispatch_stage_rows(struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    for (uint32_t t = w->index; t < op->token_count; t += w->count) {
+        int used = 0;
+        for (uint32_t k = 0; k < s->top_k; k++)
+            used |= phx_topk_expert(s, op->topk_idx, t, k) >= 0;
+        if (used)
+            phx_stage_row(w, w->rank->stage + phx_stage_row_offset(s, op->common.sequence, t),
+                          op->x + (uint64_t)t * s->channels);
+    }
+}
+
+// Puts the rows of one part to one peer; the last put carries the signal.
+PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                   uint32_t peer, uint32_t part)
+{
+    const struct phx_rank *rank = w->rank;
+    const struct phx_shape *s = &rank->shape;
+    uint64_t sequence = op->common.sequence;
+    uint32_t tag = phx_token_tag(PHX_DISPATCH, sequence);
+    uint64_t word_at = phx_rows_word_offset(s, sequence, part);
+    uint64_t until = phx_send_until(w);
+    uint8_t *message = rank->stage + phx_stage_route_offset(s, sequence, peer);
+    const struct phx_route_row *rows = phx_route_rows(s, message);
+    uint32_t row_count = phx_route_header(message)->row_count;
+    uint32_t parts = phx_parts(s);
+    uint32_t mine = row_count > part ? (row_count - part + parts - 1) / parts : 0;
+    uint64_t bytes = phx_dispatch_row_bytes(s, s->channels);
+    uint64_t wire = phx_dispatch_row_bytes(s, s->hidden);
+    int posted = 1;
+    if (phx_suspects(w, peer)) {
+        phx_signal(w, peer, word_at, phx_word_make(rank->epoch, sequence, PHX_WORD_VALUE_MASKED),
+                   tag, until);
+        return;
+    }
+    uint64_t word = phx_word_make(rank->epoch, sequence, mine);
+    for (uint32_t i = 0; i < mine && posted; i++) {
+        uint32_t token = rows[part + i * parts].token;
+        const uint8_t *row = rank->stage + phx_stage_row_offset(s, sequence, token);
+        uint64_t to = phx_dispatch_row_offset(s, sequence, token);
+        if (i + 1 < mine)
+            posted = phx_put(w, peer, to, row, bytes, wire, tag, until);
+        else
+            posted = phx_put_signal(w, peer, to, row, bytes, wire, word_at, word, tag, until);
+    }
+    if (mine == 0)
+        posted = phx_signal(w, peer, word_at, word, tag, until);
+    if (!posted)
+        phx_suspect(w, peer, PHX_CAUSE_TIMEOUT);
+}
+
+PHX_FN void phx_dispatch_send(struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    phx_operation_begin(w, &op->common);
+    if (w->index == 0)
+        phx_phase(w, PHX_PHASE_DISPATCH_SEND, op->common.sequence);
+    phx_take_user_mask(w);
+    if (phx_serial_begin(w))
+        phx_routes_build(w, op);
+    phx_serial_end(w);
+    for (uint32_t i = w->index; i < w->rank->shape.ranks; i += w->count)
+        phx_dispatch_send_route(w, op, (w->rank->rank + i) % w->rank->shape.ranks);
+    phx_dispatch_stage_rows(w, op);
+    phx_barrier(w);
+    for (struct phx_service v = phx_service_first(w); v.offset < w->rank->shape.ranks;
+         v.offset += v.step)
+        phx_dispatch_send_rows(w, op, phx_service_peer(w, v), v.part);
+}
+
+// --- receive ------------------------------------------------------------------------------------
+
+PHX_FN void phx_dispatch_take_route(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                    uint32_t source)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    const uint64_t *word = (const uint64_t *)(const void *)(w->rank->from[source] +
+                                                            phx_counts_word_offset(
+                                                                s, op->common.sequence));
+    uint64_t rows;
+    uint32_t fate = PHX_FATE_ABSENT;
+    if (phx_wait_or_replay(w, PHX_WAIT_COUNTS, 0, source, word, 1, &rows) == PHX_SEEN_ALL) {
+        if (phx_route_take(w, op, source, rows))
+            fate = phx_fate_decide(w, PHX_WAIT_COUNTS, source, PHX_FATE_PRESENT);
+        else
+            phx_fate_absent(w, PHX_WAIT_COUNTS, source, PHX_CAUSE_CORRUPT);
+    }
+    phx_store_u64(w, &op->handle.counted[source], fate);
+}
+
+// How many rows of local expert e came from a source: 0 from one that was not counted.
+PHX_FN uint32_t phx_dispatch_count(const struct phx_worker *w, const struct phx_dispatch_op *op,
+                                   uint32_t source, uint32_t expert)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    if (op->handle.counted[source] != PHX_FATE_PRESENT)
+        return 0;
+    return phx_route_counts(op->handle.routes + source * phx_route_stride(s))[expert];
+}
+
+// Where each source's rows of one expert begin, and how many there are in all.
+PHX_FN void phx_dispatch_lay_out(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                 uint32_t expert)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint64_t begin = 0;
+    uint64_t offset = 0;
+    for (uint32_t source = 0; source < s->ranks; source++) {
+        uint64_t count = phx_dispatch_count(w, op, source, expert);
+        uint64_t at = (uint64_t)expert * s->ranks + source;
+        phx_store_u32(w, &op->handle.begin[at], (uint32_t)begin);
+        phx_store_i64(w, &op->recv_layout_range[at], (int64_t)(begin << 32 | count));
+        begin += count;
+    }
+    phx_store_u32(w, &op->handle.count[expert], (uint32_t)begin);
+    phx_store_i32(w, &op->recv_count[expert], (int32_t)begin);
+    if (op->cumulative_received != NULL)
+        phx_store_i32(w, &op->cumulative_received[expert],
+                      op->cumulative_received[expert] + (int32_t)begin);
+    if (s->layout != PHX_LAYOUT_COMPACT)
+        return;
+    for (uint32_t e = 0; e < expert; e++)
+        for (uint32_t source = 0; source < s->ranks; source++)
+            offset += phx_dispatch_count(w, op, source, e);
+    phx_store_i64(w, &op->handle.offset[expert], (int64_t)offset);
+    if (expert + 1 == w->rank->experts_local)
+        phx_store_i64(w, &op->handle.offset[expert + 1], (int64_t)(offset + begin));
+}
+
+// Fans one wire row out to its experts' places, or leaves zeros there.
+PHX_FN void phx_dispatch_place_row(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                   uint32_t source, uint32_t row, int present)
+{
+    const struct phx_rank *rank = w->rank;
+    const struct phx_shape *s = &rank->shape;
+    const struct phx_handle_view *handle = &op->handle;
+    uint8_t *message = handle->routes + source * phx_route_stride(s);
+    const struct phx_route_header *h = phx_route_header(message);
+    const struct phx_route_row *rows = phx_route_rows(s, message);
+    const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
+    const uint8_t *wire =
+        rank->from[source] + phx_dispatch_row_offset(s, op->common.sequence, rows[row].token);
+    uint64_t payload = phx_payload_bytes(s, s->channels);
+    uint32_t words = phx_scale_words(s, s->channels);
+    uint32_t end = phx_route_row_end(h, rows, row);
+    for (uint32_t i = rows[row].entry_begin; i < end; i++) {
+        uint32_t expert = entries[i].expert;
+        uint64_t in_expert =
+            (uint64_t)handle->begin[(uint64_t)expert * s->ranks + source] + entries[i].index;
+        uint64_t at = phx_row_at(s, handle, expert, in_expert);
+        if (s->layout == PHX_LAYOUT_COMPACT && at >= handle->rows_max) {
+            phx_local_add(w, &rank->state->rows_dropped, 1);
+            continue;
+        }
+        phx_store_i32(w, &op->recv_src_info[at], (int32_t)rows[row].token);
+        uint32_t *scales = op->recv_scales;
+        if (words != 0)
+            scales += phx_scales_at(s, handle, expert, in_expert);
+        if (present) {
+            phx_copy_row(w, op->recv_x + at * payload, wire, payload);
+            phx_scatter(w, scales, phx_scales_stride(s, handle),
+                        (const uint32_t *)(const void *)(wire + payload), words);
+        } else {
+            phx_zero_row(w, op->recv_x + at * payload, payload);
+            for (uint32_t word = 0; word < words; word++)
+                phx_store_u32(w, &scales[word * phx_scales_stride(s, handle)], 0);
+        }
+    }
+}
+
+PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                   uint32_t source, uint32_t part)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    const uint64_t *words =
+        (const uint64_t *)(const void *)(w->rank->from[source] +
+                                         phx_rows_word_offset(s, op->common.sequence, 0));
+    uint8_t *message = op->handle.routes + source * phx_route_stride(s);
+    uint32_t parts = phx_parts(s);
+    uint32_t fate = PHX_FATE_ABSENT;
+    uint64_t sum;
+    if (op->handle.counted[source] != PHX_FATE_PRESENT) {
+        if (part == 0)
+            phx_store_u64(w, &op->handle.present[source], PHX_FATE_ABSENT);
+        return;
+    }
+    if (phx_wait_or_replay(w, PHX_WAIT_ROWS, 1, source, words, parts, &sum) == PHX_SEEN_ALL) {
+        if (sum == phx_route_header(message)->row_count)
+            fate = phx_fate_decide(w, PHX_WAIT_ROWS, source, PHX_FATE_PRESENT);
+        else
+            fate = phx_fate_absent(w, PHX_WAIT_ROWS, source, PHX_CAUSE_CORRUPT);
+    }
+    if (part == 0)
+        phx_store_u64(w, &op->handle.present[source], fate);
+    for (uint32_t row = part; row < phx_route_header(message)->row_count; row += parts)
+        phx_dispatch_place_row(w, op, source, row, fate == PHX_FATE_PRESENT);
+}
+
+PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    const struct phx_rank *rank = w->rank;
+    phx_operation_begin(w, &op->common);
+    if (w->index == 0)
+        phx_phase(w, PHX_PHASE_DISPATCH_RECEIVE, op->common.sequence);
+    for (uint32_t i = w->index; i < rank->shape.ranks; i += w->count)
+        phx_dispatch_take_route(w, op, (rank->rank + i) % rank->shape.ranks);
+    phx_barrier(w);
+    for (uint32_t e = w->index; e < rank->experts_local; e += w->count)
+        phx_dispatch_lay_out(w, op, e);
+    phx_barrier(w);
+    for (struct phx_service v = phx_service_first(w); v.offset < rank->shape.ranks;
+         v.offset += v.step)
+        phx_dispatch_take_rows(w, op, phx_service_peer(w, v), v.part);
+}
+
+#define PHX_DISPATCH_SEND_BARRIERS 1u
+#define PHX_DISPATCH_RECEIVE_BARRIERS 2u
+
+#endif

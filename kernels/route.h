@@ -1,0 +1,220 @@
+// kernels/route.h: the route message, which travels ahead of the rows and fixes the layout.
+//
+// A source tells each destination which of its tokens come, to which local experts, with which
+// weights, and which place each takes among the source's rows of that expert. With the messages of
+// all sources a rank knows where every row goes before one has come, and where the gaps are if rows
+// never come. Format: layout.h. Every field of a received message is checked before it is used; what
+// fails the check counts as a corrupt source, never as a crash.
+
+#ifndef PHX_KERNELS_ROUTE_H
+#define PHX_KERNELS_ROUTE_H
+
+#include "kernels/device.h"
+
+PHX_BOTH struct phx_route_header *phx_route_header(uint8_t *message)
+{
+    return (struct phx_route_header *)(void *)message;
+}
+PHX_BOTH uint32_t *phx_route_counts(uint8_t *message)
+{
+    return (uint32_t *)(void *)(message + phx_route_counts_offset());
+}
+PHX_BOTH struct phx_route_row *phx_route_rows(const struct phx_shape *s, uint8_t *message)
+{
+    return (struct phx_route_row *)(void *)(message + phx_route_rows_offset(s));
+}
+PHX_BOTH struct phx_route_entry *phx_route_entries(const struct phx_shape *s, uint8_t *message,
+                                                   uint32_t row_count)
+{
+    return (struct phx_route_entry *)(void *)(message + phx_route_entries_offset(s, row_count));
+}
+PHX_BOTH uint32_t phx_route_row_end(const struct phx_route_header *h,
+                                    const struct phx_route_row *rows, uint32_t row)
+{
+    return row + 1 < h->row_count ? rows[row + 1].entry_begin : h->entry_count;
+}
+
+// Murmur3's 32-bit finaliser over each word and its place, summed: order-free, so that many threads
+// can share the work, and any single flipped bit changes it.
+PHX_BOTH uint32_t phx_route_mix(uint32_t word, uint32_t place)
+{
+    uint32_t h = word ^ (place * 0x9E3779B1u);
+    h = (h ^ (h >> 16)) * 0x85EBCA6Bu;
+    h = (h ^ (h >> 13)) * 0xC2B2AE35u;
+    return h ^ (h >> 16);
+}
+PHX_BOTH uint32_t phx_route_check_sum(const uint8_t *message, uint64_t bytes)
+{
+    const uint32_t *words = (const uint32_t *)(const void *)message;
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < bytes / 4; i++)
+        if (i != offsetof(struct phx_route_header, check) / 4)
+            sum += phx_route_mix(words[i], i);
+    return sum;
+}
+
+// --- building, at the source --------------------------------------------------------------------
+
+PHX_BOTH int phx_route_is_mine(const struct phx_worker *w, uint32_t peer)
+{
+    uint32_t ranks = w->rank->shape.ranks;
+    uint32_t offset = (peer + ranks - w->rank->rank) % ranks;
+    return offset % w->count == w->index;
+}
+
+// The expert of entry k of a token; -1 for none, for a number out of range, and for an expert that the
+// token lists twice (the first stands): host targets refuse those two before.
+PHX_BOTH int64_t phx_topk_expert(const struct phx_shape *s, const int64_t *topk_idx, uint64_t token,
+                                 uint32_t k)
+{
+    const int64_t *list = topk_idx + token * s->top_k;
+    if (list[k] < 0 || list[k] >= (int64_t)s->experts)
+        return -1;
+    for (uint32_t i = 0; i < k; i++)
+        if (list[i] == list[k])
+            return -1;
+    return list[k];
+}
+
+// Appends one (token, expert) pair. Entries grow from where they would start if every token came, and
+// move down when the number of rows is known.
+PHX_BOTH void phx_route_append(const struct phx_shape *s, uint8_t *message, uint32_t token,
+                               uint32_t expert, uint32_t k, float weight)
+{
+    struct phx_route_header *h = phx_route_header(message);
+    struct phx_route_row *rows = phx_route_rows(s, message);
+    struct phx_route_entry *entry =
+        phx_route_entries(s, message, s->tokens_max) + h->entry_count;
+    if (h->row_count == 0 || rows[h->row_count - 1].token != token) {
+        rows[h->row_count].token = token;
+        rows[h->row_count].entry_begin = h->entry_count;
+        h->row_count++;
+    }
+    entry->index = phx_route_counts(message)[expert]++;
+    entry->weight = weight;
+    entry->expert = (uint16_t)expert;
+    entry->k = (uint16_t)k;
+    h->entry_count++;
+}
+
+PHX_BOTH void phx_route_finish(const struct phx_shape *s, uint8_t *message)
+{
+    struct phx_route_header *h = phx_route_header(message);
+    struct phx_route_entry *from = phx_route_entries(s, message, s->tokens_max);
+    struct phx_route_entry *to = phx_route_entries(s, message, h->row_count);
+    if (to != from)
+        for (uint32_t i = 0; i < h->entry_count; i++)
+            to[i] = from[i]; // downwards: never overwrites what is still to be moved
+    h->check =
+        phx_route_check_sum(message, phx_route_bytes(s, h->row_count, h->entry_count));
+}
+
+// Builds the messages to every peer that this worker serves, in one pass over the tokens. Serial.
+PHX_FN void phx_routes_build(const struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    const struct phx_rank *rank = w->rank;
+    const struct phx_shape *s = &rank->shape;
+    for (uint32_t i = w->index; i < s->ranks; i += w->count) {
+        uint32_t peer = (rank->rank + i) % s->ranks;
+        uint8_t *message = rank->stage + phx_stage_route_offset(s, op->common.sequence, peer);
+        struct phx_route_header *h = phx_route_header(message);
+        h->row_count = 0;
+        h->entry_count = 0;
+        h->counts_size = s->experts_local_max;
+        uint32_t *counts = phx_route_counts(message);
+        uint64_t size = phx_route_rows_offset(s) - phx_route_counts_offset();
+        for (uint32_t e = 0; e < size / 4; e++)
+            counts[e] = 0; // the padding too: it is sent, and summed
+    }
+    for (uint32_t t = 0; t < op->token_count; t++) {
+        for (uint32_t k = 0; k < s->top_k; k++) {
+            uint64_t at = (uint64_t)t * s->top_k + k;
+            int64_t expert = phx_topk_expert(s, op->topk_idx, t, k);
+            if (expert < 0)
+                continue;
+            uint32_t peer = rank->expert_rank[expert];
+            if (!phx_route_is_mine(w, peer))
+                continue;
+            float weight = op->topk_weights != NULL ? op->topk_weights[at] : 1.0f;
+            phx_route_append(s, rank->stage + phx_stage_route_offset(s, op->common.sequence, peer),
+                             t, rank->expert_local[expert], k, weight);
+        }
+    }
+    for (uint32_t i = w->index; i < s->ranks; i += w->count) {
+        uint32_t peer = (rank->rank + i) % s->ranks;
+        uint8_t *message = rank->stage + phx_stage_route_offset(s, op->common.sequence, peer);
+        phx_route_finish(s, message);
+        op->handle.sent_rows[peer] = phx_route_header(message)->row_count;
+    }
+}
+
+// --- checking, at the destination ---------------------------------------------------------------
+
+// The header's numbers are possible, so that the rest of the message has a length.
+PHX_BOTH int phx_route_header_ok(const struct phx_shape *s, const struct phx_route_header *h,
+                                 uint64_t row_count)
+{
+    return h->row_count == row_count && h->row_count <= s->tokens_max &&
+           h->counts_size == s->experts_local_max && h->entry_count >= h->row_count &&
+           h->entry_count <= (uint64_t)h->row_count * s->top_k;
+}
+
+PHX_BOTH int phx_route_row_ok(const struct phx_shape *s, const struct phx_route_header *h,
+                              const struct phx_route_row *rows, uint32_t row)
+{
+    uint32_t end = phx_route_row_end(h, rows, row);
+    if (rows[row].token >= s->tokens_max || (row > 0 && rows[row].token <= rows[row - 1].token))
+        return 0;
+    if (row == 0 && rows[0].entry_begin != 0)
+        return 0;
+    return rows[row].entry_begin < end && end <= h->entry_count &&
+           end - rows[row].entry_begin <= s->top_k;
+}
+
+// Every number in the message is in range. `message` is our own copy: the sender can't change it.
+PHX_BOTH int phx_route_ok(const struct phx_shape *s, uint32_t experts_local, uint8_t *message)
+{
+    struct phx_route_header *h = phx_route_header(message);
+    const struct phx_route_row *rows = phx_route_rows(s, message);
+    const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
+    const uint32_t *counts = phx_route_counts(message);
+    uint64_t total = 0;
+    for (uint32_t e = 0; e < s->experts_local_max; e++) {
+        if (counts[e] > s->tokens_max || (e >= experts_local && counts[e] != 0))
+            return 0;
+        total += counts[e];
+    }
+    if (total != h->entry_count)
+        return 0;
+    for (uint32_t r = 0; r < h->row_count; r++)
+        if (!phx_route_row_ok(s, h, rows, r))
+            return 0;
+    for (uint32_t i = 0; i < h->entry_count; i++)
+        if (entries[i].expert >= experts_local || entries[i].k >= s->top_k ||
+            entries[i].index >= counts[entries[i].expert])
+            return 0;
+    return h->check ==
+           phx_route_check_sum(message, phx_route_bytes(s, h->row_count, h->entry_count));
+}
+
+// Copies the message of `source` into the handle and checks the copy. `row_count` came in the signal.
+PHX_FN int phx_route_take(const struct phx_worker *w, const struct phx_dispatch_op *op,
+                          uint32_t source, uint64_t row_count)
+{
+    const struct phx_rank *rank = w->rank;
+    const struct phx_shape *s = &rank->shape;
+    const uint8_t *region = rank->from[source] + phx_route_offset(s, op->common.sequence);
+    uint8_t *message = op->handle.routes + source * phx_route_stride(s);
+    phx_copy(w, message, region, sizeof(struct phx_route_header));
+    struct phx_route_header *h = phx_route_header(message);
+    if (!phx_route_header_ok(s, h, row_count))
+        return 0;
+    uint64_t bytes = phx_route_bytes(s, h->row_count, h->entry_count);
+    phx_copy(w, message, region, bytes);
+    int ok = 0;
+    if (phx_serial_begin(w))
+        ok = phx_route_header_ok(s, h, row_count) && phx_route_ok(s, rank->experts_local, message);
+    return phx_serial_end_value(w, ok);
+}
+
+#endif

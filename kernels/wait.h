@@ -1,0 +1,335 @@
+// kernels/wait.h: waiting for peers, and deciding once what became of each of them.
+//
+// All waits of an operation share one deadline D. A wait on a source ends
+//   - when every word it waits for carries this operation's (epoch, sequence): PRESENT;
+//   - when a word shows a newer sequence, or the value MASKED: the source gave up on us; ABSENT;
+//   - when the source is suspected (transport evidence, an earlier timeout, the user's mask): ABSENT;
+//   - at the deadline: ABSENT.
+// The first worker to know decides, by compare-and-swap on the source's fate word; the rest follow.
+// ABSENT makes the source suspected and clears the user's active_ranks entry. An older word, or one of
+// a newer epoch, is not there yet.
+//
+// A late rank is not a dead rank: a worker blocked for D/4 has worker 0 store WAITING + the rank it is
+// blocked on into this rank's status word at every peer; a reader whose deadline passes, and who finds
+// such a word from this or one of the last operations, waits to 2D in all and charges the rank named. A worker
+// whose own polls were more than D/4 apart was paused: it looks again first (the words may show that
+// it was given up), and restarts its deadline once.
+
+#ifndef PHX_KERNELS_WAIT_H
+#define PHX_KERNELS_WAIT_H
+
+#include "kernels/device.h"
+
+// A status word stays fresh for the operations that can be in flight between two ranks.
+#define PHX_STATUS_AGE_MAX 4u
+
+// Before the first half that a launch runs; a fused launch keeps counting barriers.
+PHX_FN void phx_worker_begin(struct phx_worker *w, const struct phx_rank *rank, uint32_t index,
+                             uint64_t barriers_before)
+{
+    w->rank = rank;
+    w->index = index;
+    w->count = rank->shape.workers;
+    w->op = NULL;
+    w->barriers = barriers_before;
+}
+
+PHX_FN void phx_operation_begin(struct phx_worker *w, const struct phx_op_common *op)
+{
+    w->op = op;
+    w->start_ns = phx_now(w);
+    w->last_poll_ns = w->start_ns;
+    w->restarted = 0;
+    w->announced = 0;
+}
+
+// Until when a send may wait for room on its lane.
+PHX_FN uint64_t phx_send_until(const struct phx_worker *w)
+{
+    uint64_t timeout = w->op->timeout_ns;
+    return timeout == UINT64_MAX ? UINT64_MAX : w->start_ns + timeout;
+}
+
+PHX_FN uint32_t phx_token_tag(uint32_t kind, uint64_t sequence)
+{
+    return kind << 28 | ((uint32_t)sequence & 0xFFFFFFu);
+}
+
+// --- suspicion ----------------------------------------------------------------------------------
+
+PHX_FN int phx_suspects(const struct phx_worker *w, uint32_t rank)
+{
+    return phx_local_load(w, &w->rank->suspected[rank]) != PHX_CAUSE_NONE;
+}
+
+PHX_FN void phx_suspect(const struct phx_worker *w, uint32_t rank, uint32_t cause)
+{
+    if (phx_local_cas(w, &w->rank->suspected[rank], PHX_CAUSE_NONE, cause) != PHX_CAUSE_NONE)
+        return;
+    if (w->op->active_ranks != NULL)
+        phx_mask_clear(w, &w->op->active_ranks[rank]);
+    phx_wake(w, NULL);
+}
+
+// The group was aborted, or (GPU test launches) this rank died: every wait ends.
+PHX_FN int phx_ended(const struct phx_worker *w)
+{
+    return phx_local_load(w, &w->rank->state->abort) != 0 ||
+           phx_local_load(w, &w->rank->state->dead) != 0;
+}
+
+// The user's mask, taken over at the start of each operation: once masked here, a rank stays masked
+// until a view readmits it, because slots at it may only be written with evidence.
+PHX_FN void phx_take_user_mask(const struct phx_worker *w)
+{
+    if (w->op->active_ranks == NULL)
+        return;
+    for (uint32_t r = w->index; r < w->rank->shape.ranks; r += w->count) {
+        if (phx_suspects(w, r))
+            phx_mask_clear(w, &w->op->active_ranks[r]);
+        else if (r != w->rank->rank && phx_mask_load(w, &w->op->active_ranks[r]) == 0)
+            phx_suspect(w, r, PHX_CAUSE_USER);
+    }
+}
+
+// --- fates --------------------------------------------------------------------------------------
+
+PHX_FN uint64_t *phx_fate_word(const struct phx_worker *w, uint32_t phase, uint32_t source)
+{
+    return &w->rank->fates[(uint64_t)phase * w->rank->shape.ranks + source];
+}
+
+PHX_FN uint32_t phx_fate_of(const struct phx_worker *w, uint32_t phase, uint32_t source)
+{
+    uint64_t word = phx_local_load(w, phx_fate_word(w, phase, source));
+    return word >> 8 == w->op->operation ? (uint32_t)(word & 0xFF) : (uint32_t)PHX_FATE_OPEN;
+}
+
+// Returns the fate that holds: ours, or the one that another worker decided before.
+PHX_FN uint32_t phx_fate_decide(const struct phx_worker *w, uint32_t phase, uint32_t source,
+                                uint32_t fate)
+{
+    uint64_t *word = phx_fate_word(w, phase, source);
+    uint64_t seen = phx_local_load(w, word);
+    while (seen >> 8 != w->op->operation) {
+        uint64_t before = phx_local_cas(w, word, seen, w->op->operation << 8 | fate);
+        if (before == seen)
+            return fate;
+        seen = before;
+    }
+    return (uint32_t)(seen & 0xFF);
+}
+
+PHX_FN uint32_t phx_fate_absent(const struct phx_worker *w, uint32_t phase, uint32_t source,
+                                uint32_t cause)
+{
+    uint32_t fate = phx_fate_decide(w, phase, source, PHX_FATE_ABSENT);
+    if (fate == PHX_FATE_ABSENT)
+        phx_suspect(w, source, cause);
+    return fate;
+}
+
+// --- words --------------------------------------------------------------------------------------
+
+enum phx_seen { PHX_SEEN_NOTHING = 1, PHX_SEEN_ALL, PHX_SEEN_GONE };
+
+PHX_FN uint32_t phx_word_look(const struct phx_worker *w, uint64_t word)
+{
+    if (phx_word_epoch(word) != (w->rank->epoch & 0xFFFFu))
+        return PHX_SEEN_NOTHING; // older, or of a view that is not installed here yet
+    uint32_t behind = ((uint32_t)w->op->sequence - phx_word_sequence(word)) & 0xFFFFFFu;
+    if (behind != 0)
+        return behind < 0x800000u ? PHX_SEEN_NOTHING : PHX_SEEN_GONE;
+    return phx_word_value(word) == PHX_WORD_VALUE_MASKED ? PHX_SEEN_GONE : PHX_SEEN_ALL;
+}
+
+// All words arrived (then *sum is the sum of their values), one shows that the source gave up, or
+// neither.
+PHX_FN uint32_t phx_words_look(const struct phx_worker *w, const uint64_t *words, uint32_t count,
+                               uint64_t *sum)
+{
+    uint32_t seen = PHX_SEEN_ALL;
+    *sum = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t word = phx_load(w, &words[i]);
+        uint32_t one = phx_word_look(w, word);
+        if (one == PHX_SEEN_GONE)
+            return PHX_SEEN_GONE;
+        if (one == PHX_SEEN_NOTHING)
+            seen = PHX_SEEN_NOTHING;
+        *sum += phx_word_value(word);
+    }
+    return seen;
+}
+
+// --- being late, and saying so ------------------------------------------------------------------
+
+// The rank that `source` says it is blocked on, or -1.
+PHX_FN int64_t phx_waiting_on(const struct phx_worker *w, uint32_t source)
+{
+    const struct phx_rank *rank = w->rank;
+    const uint64_t *status =
+        (const uint64_t *)(const void *)(rank->from[source] + phx_status_word_offset(&rank->shape));
+    uint64_t word = phx_load(w, status);
+    uint32_t age = ((uint32_t)w->op->operation - phx_word_sequence(word)) & 0xFFFFFFu;
+    uint32_t value = phx_word_value(word);
+    if (phx_word_epoch(word) != (rank->epoch & 0xFFFFu) || age > PHX_STATUS_AGE_MAX)
+        return -1;
+    if (value < PHX_WORD_VALUE_WAITING || value >= PHX_WORD_VALUE_WAITING + rank->shape.ranks)
+        return -1;
+    return value - PHX_WORD_VALUE_WAITING;
+}
+
+// Worker 0 alone writes status words: a word has one ordered path.
+PHX_FN void phx_announce(struct phx_worker *w)
+{
+    const struct phx_rank *rank = w->rank;
+    if (w->index != 0 || w->announced || w->op->timeout_ns == UINT64_MAX)
+        return;
+    uint64_t blocked = phx_local_load(w, &rank->state->blocked_on);
+    if (blocked >> 16 != w->op->operation)
+        return;
+    w->announced = 1;
+    uint32_t whom = (uint32_t)(blocked & 0xFFFFu) - 1;
+    uint64_t word = phx_word_make(rank->epoch, w->op->operation, PHX_WORD_VALUE_WAITING + whom);
+    for (uint32_t i = 1; i < rank->shape.ranks; i++) {
+        uint32_t peer = (rank->rank + i) % rank->shape.ranks;
+        if (peer != whom && !phx_suspects(w, peer))
+            phx_signal(w, peer, phx_status_word_offset(&rank->shape), word, 0, phx_send_until(w));
+    }
+}
+
+PHX_FN void phx_note_blocked(struct phx_worker *w, uint32_t source)
+{
+    uint64_t *word = &w->rank->state->blocked_on;
+    uint64_t seen = phx_local_load(w, word);
+    if (seen >> 16 != w->op->operation) {
+        phx_local_cas(w, word, seen, w->op->operation << 16 | (source + 1));
+        phx_wake(w, NULL); // worker 0 may be parked, and is the one who announces
+    }
+    phx_announce(w);
+}
+
+// True when the wait for `source` must end. Restarts the deadline after a pause, once.
+PHX_FN int phx_overdue(struct phx_worker *w, uint32_t source, uint64_t now, int64_t *charged)
+{
+    uint64_t timeout = w->op->timeout_ns;
+    uint64_t gap = now - w->last_poll_ns;
+    w->last_poll_ns = now;
+    if (timeout == UINT64_MAX)
+        return 0;
+    if (gap > timeout / 4 && !w->restarted) {
+        w->restarted = 1;
+        w->start_ns = now;
+    }
+    uint64_t elapsed = now - w->start_ns;
+    if (elapsed >= timeout / 4)
+        phx_note_blocked(w, source);
+    if (elapsed < timeout)
+        return 0;
+    if (elapsed < 2 * timeout) {
+        int64_t whom = phx_waiting_on(w, source);
+        if (whom >= 0 && (uint32_t)whom != w->rank->rank) {
+            *charged = whom;
+            return 0;
+        }
+    }
+    return 1;
+}
+
+// Polls stay at most D/8 apart, so that a gap of D/4 means a pause.
+PHX_FN uint64_t phx_poll_until(const struct phx_worker *w, uint64_t now)
+{
+    uint64_t timeout = w->op->timeout_ns;
+    if (timeout == UINT64_MAX)
+        return UINT64_MAX;
+    uint64_t until = now + (timeout / 8 > 0 ? timeout / 8 : 1);
+    uint64_t quarter = w->start_ns + timeout / 4;
+    uint64_t end = w->start_ns + timeout;
+    if (now < quarter && quarter < until)
+        return quarter;
+    return now < end && end < until ? end : until;
+}
+
+PHX_FN void phx_wait_charge(const struct phx_worker *w, uint32_t source, uint64_t since_ns,
+                            int64_t charged)
+{
+    if (w->op->wait_ns == NULL)
+        return;
+    uint32_t rank = charged >= 0 ? (uint32_t)charged : source;
+    uint64_t waited = phx_now(w) - since_ns;
+    phx_local_add(w, (uint64_t *)(void *)&w->op->wait_ns[rank], waited);
+}
+
+// --- the two places where a worker waits --------------------------------------------------------
+
+// Waits for `count` words of `source`. Returns PHX_SEEN_ALL with *sum set and nothing
+// decided (the caller checks what came with them and decides), or PHX_SEEN_GONE with the fate ABSENT.
+// If another worker decided meanwhile, follows it.
+PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
+                         const uint64_t *words, uint32_t count, uint64_t *sum)
+{
+    uint64_t since = phx_now(w);
+    int64_t charged = -1;
+    uint32_t result = PHX_SEEN_NOTHING;
+    while (result == PHX_SEEN_NOTHING) {
+        uint32_t fate = phx_fate_of(w, phase, source);
+        uint32_t seen = phx_words_look(w, words, count, sum);
+        if (fate == PHX_FATE_ABSENT || (fate == PHX_FATE_OPEN && phx_suspects(w, source)) ||
+            phx_ended(w)) {
+            phx_fate_decide(w, phase, source, PHX_FATE_ABSENT);
+            result = PHX_SEEN_GONE;
+        } else if (seen == PHX_SEEN_ALL) {
+            result = PHX_SEEN_ALL;
+        } else if (seen == PHX_SEEN_GONE) {
+            phx_fate_absent(w, phase, source, PHX_CAUSE_GAVE_UP);
+            result = PHX_SEEN_GONE;
+        } else {
+            uint64_t now = phx_now(w);
+            if (phx_overdue(w, source, now, &charged)) {
+                phx_fate_absent(w, phase, source, PHX_CAUSE_TIMEOUT);
+                result = PHX_SEEN_GONE;
+            } else {
+                phx_park(w, words, count, phx_poll_until(w, now));
+            }
+        }
+    }
+    phx_wait_charge(w, source, since, charged);
+    return result;
+}
+
+// A recorded fate instead of a wait: PRESENT still waits, without a deadline, for the words.
+PHX_FN uint32_t phx_wait_or_replay(struct phx_worker *w, uint32_t phase, uint32_t row,
+                                   uint32_t source, const uint64_t *words, uint32_t count,
+                                   uint64_t *sum)
+{
+    if (w->op->replay == NULL)
+        return phx_wait(w, phase, source, words, count, sum);
+    if (w->op->replay[row * w->rank->shape.ranks + source] == PHX_FATE_ABSENT) {
+        phx_fate_decide(w, phase, source, PHX_FATE_ABSENT);
+        return PHX_SEEN_GONE;
+    }
+    while (phx_words_look(w, words, count, sum) != PHX_SEEN_ALL) {
+        if (phx_ended(w))
+            return PHX_SEEN_GONE;
+        phx_park(w, words, count, UINT64_MAX);
+    }
+    return PHX_SEEN_ALL;
+}
+
+// Every worker of this rank has arrived; what any of them stored before is visible to all.
+PHX_FN void phx_barrier(struct phx_worker *w)
+{
+    uint64_t *arrived = &w->rank->state->barrier_arrived;
+    w->barriers++;
+    uint64_t all = w->barriers * w->count;
+    if (phx_local_add(w, arrived, 1) + 1 == all)
+        phx_wake(w, arrived);
+    while (phx_local_load(w, arrived) < all && !phx_ended(w)) {
+        phx_announce(w);
+        if (phx_local_load(w, arrived) < all)
+            phx_park(w, arrived, 1, phx_poll_until(w, phx_now(w)));
+    }
+}
+
+#endif
