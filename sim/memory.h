@@ -59,6 +59,8 @@ void phx_memory_remove(struct phx_memory *memory, uint32_t rank, const void *bas
 // From now on nothing of this incarnation of `writer` may land at `rank`.
 void phx_memory_fence(struct phx_memory *memory, uint32_t rank, uint32_t writer,
                       uint32_t writer_epoch);
+// The process died: nobody reads its memory any more, so nothing is reused there without evidence.
+void phx_memory_dead(struct phx_memory *memory, uint32_t rank);
 // The process was started again: what it had observed and completed is forgotten.
 void phx_memory_restart(struct phx_memory *memory, uint32_t rank);
 

@@ -66,6 +66,8 @@ enum phx_plane phx_network_plane(const struct phx_network *network, uint32_t sou
                                  uint32_t target);
 const struct phx_preset *phx_network_preset(const struct phx_network *network,
                                             enum phx_plane plane);
+// Replaces the preset of its plane, for tests.
+void phx_network_bend(struct phx_network *network, const struct phx_preset *preset);
 // Port time of a message of this size on an undisturbed port.
 uint64_t phx_network_wire_ps(const struct phx_preset *preset, uint64_t size_bytes);
 
@@ -103,6 +105,10 @@ struct phx_link_fault { // zero: nothing wrong
 };
 enum phx_direction { PHX_EGRESS = 1, PHX_INGRESS };
 
+// Called after something was healed, so that stalled stores go on.
+typedef void phx_network_healed_fn(void *context);
+void phx_network_on_heal(struct phx_network *network, phx_network_healed_fn *healed, void *context);
+
 // The fault on one path, one direction; `fault` zero heals it. False: no memory.
 bool phx_network_path_fault(struct phx_network *network, uint64_t now_ps, uint32_t source,
                             uint32_t target, const struct phx_link_fault *fault);
@@ -110,6 +116,9 @@ bool phx_network_path_fault(struct phx_network *network, uint64_t now_ps, uint32
 void phx_network_port_fault(struct phx_network *network, uint64_t now_ps, enum phx_plane plane,
                             uint32_t rank, enum phx_direction direction,
                             const struct phx_link_fault *fault);
+
+// Paths between ranks of different sides are down; NULL heals. side: [ranks], copied.
+void phx_network_partition(struct phx_network *network, uint64_t now_ps, const uint8_t *side);
 
 // True unless some fault was in force on the path at some time in [since_ps, now_ps].
 bool phx_network_clean(const struct phx_network *network, uint32_t source, uint32_t target,
