@@ -10,8 +10,9 @@
 //      -prec-div=true on CUDA. The one fused step is phx_fma.
 //
 // These are CUDA's conversions too: __float2bfloat16_rn, __nv_cvt_float_to_fp8 with __NV_SATFINITE
-// (cvt.rn.satfinite.e4m3x2.f32) and __nv_cvt_float_to_e8m0 with cudaRoundPosInf and __NV_NOSAT, where
-// infinity and what rounds above 2^127 become 0xFF, which decodes as NaN. No difference is known.
+// (cvt.rn.satfinite.e4m3x2.f32) and __nv_cvt_float_to_e8m0 with cudaRoundPosInf and __NV_NOSAT:
+// there infinity and what rounds above 2^127 become 0xFF, which decodes as NaN. No difference is
+// known.
 //
 // A group whose amax is infinite follows the formulas: scale = inf (ue8m0 0xFF), inverse = 0, so
 // that finite channels quantise to a zero of their sign and infinite ones to NaN; dequantised, the

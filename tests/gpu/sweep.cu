@@ -8,8 +8,8 @@
 // Prints a line for each comparison, PASS or FAIL, and a last one for all. Exit status: 0 all pass,
 // 1 something differs, 77 no GPU.
 //
-// No difference is expected, NaN inputs included. One that concerns only which NaN comes out is counted
-// apart and fails nothing: the line says how many inputs.
+// No difference is expected, NaN inputs included. One that concerns only which NaN comes out is
+// counted apart and fails nothing: a note says how many inputs.
 
 #include <cstdint>
 #include <cstdio>
