@@ -25,6 +25,7 @@ struct phx_sim_rank;
 enum phx_fiber_mode {
     PHX_FIBERS = 1, // Boost.Context switches in one OS thread
     PHX_PTHREADS    // one pthread per fiber, a futex baton between them: for gdb; same hash
+                    // (what there is where Boost.Context is missing)
 };
 
 struct phx_cluster {
@@ -58,11 +59,14 @@ struct phx_violation {
 
 int phx_world_create(const struct phx_world_options *options, struct phx_world **world,
                      struct phx_message *message);
-void phx_world_destroy(struct phx_world *world); // NULL is allowed; reports what was leaked first
+// NULL is allowed. Everything that ranks allocated here goes too; so does the stack of every fiber,
+// but nothing that a killed rank had from malloc(): programs that may be killed use phx_sim_alloc().
+void phx_world_destroy(struct phx_world *world);
 
 typedef void phx_rank_main(struct phx_sim_rank *rank, void *argument);
-// Runs main on every rank until all have returned or died. 0; PHX_ERR_TIMEOUT at the time limit or
-// when nothing can run (message says who waits for whom); PHX_ERR_NO_MEMORY.
+// Runs main on every rank until all have returned or died, or stand paused with nothing to resume
+// them. 0; PHX_ERR_TIMEOUT at the time limit or when nothing can run (message says who waits for
+// what); PHX_ERR_NO_MEMORY; PHX_ERR_STATE for a second run, or a worker that waits without waiting.
 int phx_world_run(struct phx_world *world, phx_rank_main *main, void *argument,
                   struct phx_message *message);
 
@@ -73,7 +77,8 @@ bool phx_world_rank_alive(const struct phx_world *world, uint32_t rank);
 // When it died, virtual; UINT64_MAX while it lives.
 uint64_t phx_world_rank_died_ps(const struct phx_world *world, uint32_t rank);
 
-// Called by checkers; kept in order, the first 64 in full, the rest counted.
+// Called by checkers; kept in order, the first 64 in full, the rest counted: *list has the smaller of
+// 64 and the count that is returned.
 void phx_world_violate(struct phx_world *world, const struct phx_violation *violation);
 uint32_t phx_world_violations(const struct phx_world *world, const struct phx_violation **list);
 
@@ -96,10 +101,13 @@ int phx_sim_exchange(struct phx_sim_rank *rank, const void *mine, void *theirs,
 
 // --- what faults do (fault.h schedules them) -------------------------------------------------------
 
+// From a fiber of the same rank they strike at that fiber's own time, its charged work included; kill
+// then does not return, and pause returns after the resume. On a dead rank they do nothing.
 void phx_world_kill(struct phx_world *world, uint32_t rank);   // the process: no instruction more
 void phx_world_pause(struct phx_world *world, uint32_t rank);  // SIGSTOP
 void phx_world_resume(struct phx_world *world, uint32_t rank);
-void phx_world_slow(struct phx_world *world, uint32_t rank, uint32_t percent); // 100: full speed
+// Percent of full speed, from 1, of everything charged from now on.
+void phx_world_slow(struct phx_world *world, uint32_t rank, uint32_t percent);
 void phx_world_clock_offset(struct phx_world *world, uint32_t rank, int64_t offset_ns);
 
 #endif

@@ -35,7 +35,7 @@ struct phx_world_hooks {
     void (*observe)(void *context, uint32_t rank, uint32_t worker, const uint64_t *word);
     void (*touch)(void *context, uint32_t rank, uint32_t worker, const void *base,
                   uint64_t size_bytes, int is_write);
-    // May kill or pause any rank, the caller's own too (see phx_world_kill() below).
+    // May kill or pause any rank, the caller's own too (world.h).
     void (*phase)(void *context, uint32_t rank, uint32_t worker, uint32_t phase, uint64_t number);
     // For traces: a fiber stopped to wait for words[0..count) at begin_ps and ran again at end_ps.
     // Its own charged work is not a wait. count 0: a sleep, or the bootstrap.
@@ -87,11 +87,6 @@ void phx_world_word_changed(struct phx_world *world, uint32_t rank, const void *
 // goes and looks.
 void phx_world_events_arrived(struct phx_world *world, uint32_t rank);
 
-// phx_world_kill(), phx_world_pause() and the rest of world.h's fault entries may be called from a
-// handler or from a fiber. Aimed at the caller's own rank they first sleep off the caller's debt, so
-// that they strike at its time; kill then does not return and pause returns after the resume.
-// Killing a rank that is dead, and pausing one that is paused or dead, does nothing.
-
 // The next incarnation of a killed rank: new memory, transport and control fiber, running main.
 // 0; PHX_ERR_STATE unless it is dead; PHX_ERR_NO_MEMORY.
 int phx_world_restart(struct phx_world *world, uint32_t rank, phx_rank_main *main, void *argument,
@@ -101,6 +96,13 @@ void phx_world_program(const struct phx_world *world, phx_rank_main **main, void
 
 // Ends the run with this error after the current event: no memory in a handler, a broken invariant.
 void phx_world_stop(struct phx_world *world, int error, const char *why);
+
+// After phx_world_run(): dispatches what is still under way (deliveries, timers) until nothing is left.
+// False: phx_world_stop() was called.
+bool phx_world_drain(struct phx_world *world);
+// "rank 2 worker 0 waits for ... since ...; ...", as many as fit, then how many more. world.h's run
+// says the same in its message.
+void phx_world_waiting(const struct phx_world *world, char *text, size_t text_size);
 
 // ThreadSanitizer sees fibers as threads and sim/ is not instrumented, so hand-overs through the
 // simulator (a post and its delivery) must be told to it. Nothing elsewhere.
