@@ -2,27 +2,11 @@
 
 #include "kernels/kernels.h"
 
-#include "kernels/combine.h"
-#include "kernels/dispatch.h"
+#include "kernels/operation.h"
 
 void phx_kernel_run(void *argument, uint32_t worker)
 {
-    const struct phx_launch *launch = argument;
-    const struct phx_op_common *op =
-        launch->kind == PHX_DISPATCH ? &launch->dispatch.common : &launch->combine.common;
-    struct phx_worker w;
-    phx_worker_begin(&w, launch->rank, worker, op->barriers_before);
-    if (launch->kind == PHX_DISPATCH) {
-        if (launch->halves & PHX_HALF_SEND)
-            phx_dispatch_send(&w, &launch->dispatch);
-        if (launch->halves & PHX_HALF_RECEIVE)
-            phx_dispatch_receive(&w, &launch->dispatch);
-    } else {
-        if (launch->halves & PHX_HALF_SEND)
-            phx_combine_send(&w, &launch->combine);
-        if (launch->halves & PHX_HALF_RECEIVE)
-            phx_combine_receive(&w, &launch->combine);
-    }
+    phx_launch_run(argument, worker);
 }
 
 uint32_t phx_kernel_barriers(uint32_t kind, uint32_t halves)

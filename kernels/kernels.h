@@ -6,6 +6,10 @@
 
 #include "kernels/rank.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum phx_half { PHX_HALF_SEND = 1, PHX_HALF_RECEIVE = 2 }; // flags: both is the whole operation
 
 struct phx_launch {
@@ -21,5 +25,9 @@ void phx_kernel_run(void *argument, uint32_t worker);
 
 // Rank-wide barriers that such a launch passes.
 uint32_t phx_kernel_barriers(uint32_t kind, uint32_t halves);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -1,0 +1,126 @@
+// tests/test_layout.c: nothing in a pair region, in staging or among the words overlaps, for many
+// shapes; and words keep their order across both wraps.
+
+#include <string.h>
+
+#include "kernels/layout.h"
+#include "tests/test.h"
+
+static struct phx_shape shape_of(uint32_t seed)
+{
+    struct phx_shape s;
+    memset(&s, 0, sizeof s);
+    s.ranks = 1 + seed % 17;
+    s.experts = 1 + seed % 61;
+    s.experts_local_max = 1 + seed % 13;
+    s.top_k = 1 + seed % 9;
+    s.tokens_max = 1 + seed % 37;
+    s.hidden = 128 * (1 + seed % 5);
+    s.channels = seed % 2 ? s.hidden : 128;
+    s.in_flight = 1 + seed % 2;
+    s.workers = 1 + seed % 41;
+    s.dtype = seed % 3 ? PHX_FP8_E4M3 : PHX_BF16;
+    s.scale_format = seed % 4 ? PHX_SCALE_F32 : PHX_SCALE_UE8M0;
+    s.rows = seed % 5 ? PHX_ROWS_ONCE : PHX_ROWS_PER_EXPERT;
+    s.layout = PHX_LAYOUT_SLOTS;
+    return s;
+}
+
+static void check_region(const struct phx_shape *s)
+{
+    uint64_t at = phx_words_bytes(s);
+    CHECK(phx_status_word_offset(s) + 8 <= at);
+    for (uint64_t n = 0; n < phx_slots(s); n++) {
+        CHECK_EQ(phx_route_offset(s, n), at);
+        CHECK_EQ(at % 64, 0);
+        at += phx_route_stride(s);
+        CHECK(phx_route_bytes(s, s->tokens_max, s->tokens_max * s->top_k) <= phx_route_stride(s));
+    }
+    for (uint64_t n = 0; n < phx_slots(s); n++) {
+        for (uint32_t t = 0; t < s->tokens_max; t++) {
+            CHECK_EQ(phx_dispatch_row_offset(s, n, t), at);
+            CHECK(phx_dispatch_row_bytes(s, s->channels) <= phx_dispatch_row_stride(s));
+            at += phx_dispatch_row_stride(s);
+        }
+    }
+    for (uint64_t n = 0; n < phx_slots(s); n++) {
+        for (uint64_t row = 0; row < phx_combine_rows_per_slot(s); row++) {
+            CHECK_EQ(phx_combine_row_offset(s, n, row), at);
+            at += phx_combine_row_bytes(s->channels);
+        }
+    }
+    CHECK(at <= phx_region_bytes(s));
+    CHECK(phx_region_bytes(s) - at < 4096);
+}
+
+static void check_stage(const struct phx_shape *s)
+{
+    uint64_t at = 0;
+    for (uint64_t n = 0; n < phx_slots(s); n++)
+        for (uint32_t p = 0; p < s->ranks; p++, at += phx_route_stride(s))
+            CHECK_EQ(phx_stage_route_offset(s, n, p), at);
+    for (uint64_t n = 0; n < phx_slots(s); n++)
+        for (uint32_t t = 0; t < s->tokens_max; t++, at += phx_dispatch_row_stride(s))
+            CHECK_EQ(phx_stage_row_offset(s, n, t), at);
+    for (uint64_t n = 0; n < phx_slots(s); n++)
+        for (uint32_t p = 0; p < s->ranks; p++)
+            for (uint64_t row = 0; row < phx_combine_rows_per_slot(s); row++) {
+                CHECK_EQ(phx_stage_combine_offset(s, n, p, row), at);
+                at += phx_combine_row_bytes(s->channels);
+            }
+    CHECK(at <= phx_stage_bytes(s));
+}
+
+static void check_words(const struct phx_shape *s)
+{
+    uint8_t taken[65536] = {0};
+    for (uint64_t n = 0; n < phx_slots(s); n++) {
+        for (uint32_t i = 0; i < 1 + 2 * phx_parts(s); i++) {
+            uint64_t at = phx_counts_word_offset(s, n);
+            if (i > 0)
+                at = i <= phx_parts(s) ? phx_rows_word_offset(s, n, i - 1)
+                                       : phx_combine_word_offset(s, n, i - 1 - phx_parts(s));
+            CHECK_EQ(at % 8, 0);
+            CHECK(at + 8 <= phx_status_word_offset(s));
+            CHECK_EQ(taken[at / 8], 0);
+            taken[at / 8] = 1;
+        }
+    }
+}
+
+TEST(layout_nothing_overlaps)
+{
+    for (uint32_t seed = 0; seed < 2000; seed++) {
+        struct phx_shape s = shape_of(seed);
+        check_region(&s);
+        check_words(&s);
+    }
+}
+
+TEST(layout_staging_does_not_overlap)
+{
+    for (uint32_t seed = 0; seed < 300; seed++) {
+        struct phx_shape s = shape_of(seed);
+        check_stage(&s);
+    }
+}
+
+TEST(layout_slots_repeat_after_their_number)
+{
+    struct phx_shape s = shape_of(5);
+    uint32_t k = phx_slots(&s);
+    for (uint64_t n = 1; n < 20; n++) {
+        CHECK_EQ(phx_route_offset(&s, n), phx_route_offset(&s, n + k));
+        CHECK(phx_route_offset(&s, n) != phx_route_offset(&s, n + 1));
+        CHECK_EQ(phx_counts_word_offset(&s, n), phx_counts_word_offset(&s, n + k));
+    }
+}
+
+TEST(layout_words_round_trip)
+{
+    uint64_t word = phx_word_make(0x12345, 0x7654321, 0x1ABCDEF);
+    CHECK_EQ(phx_word_epoch(word), 0x2345);
+    CHECK_EQ(phx_word_sequence(word), 0x654321);
+    CHECK_EQ(phx_word_value(word), 0xABCDEF);
+    CHECK_EQ(phx_word_value(phx_word_make(1, 1, PHX_WORD_VALUE_MASKED)), PHX_WORD_VALUE_MASKED);
+}

@@ -1,0 +1,194 @@
+// tests/test_route.c: route messages: what the builder writes passes the check, and no bytes that a
+// peer could send instead do harm: they are refused, or every number in them is in range.
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/route.h"
+#include "tests/test.h"
+
+static struct phx_shape small_shape(void)
+{
+    struct phx_shape s;
+    memset(&s, 0, sizeof s);
+    s.ranks = 2;
+    s.experts = 6;
+    s.experts_local_max = 3;
+    s.top_k = 4;
+    s.tokens_max = 8;
+    s.hidden = s.channels = 128;
+    s.in_flight = 1;
+    s.workers = 1;
+    s.dtype = PHX_BF16;
+    s.rows = PHX_ROWS_ONCE;
+    s.layout = PHX_LAYOUT_SLOTS;
+    return s;
+}
+
+// Three tokens: 1 to experts 0 and 2, 4 to expert 2, 7 to 1, 0 and 2.
+static uint8_t *built(const struct phx_shape *s)
+{
+    uint8_t *m = calloc(1, phx_route_stride(s));
+    CHECK(m != NULL);
+    phx_route_header(m)->counts_size = s->experts_local_max;
+    phx_route_append(s, m, 1, 0, 0, 0.25f);
+    phx_route_append(s, m, 1, 2, 3, 0.5f);
+    phx_route_append(s, m, 4, 2, 1, 1.0f);
+    phx_route_append(s, m, 7, 1, 0, 0.125f);
+    phx_route_append(s, m, 7, 0, 1, 0.125f);
+    phx_route_append(s, m, 7, 2, 2, 0.75f);
+    phx_route_finish(s, m);
+    return m;
+}
+
+static int accepted(const struct phx_shape *s, uint8_t *m, uint64_t row_count)
+{
+    return phx_route_header_ok(s, phx_route_header(m), row_count) &&
+           phx_route_ok(s, s->experts_local_max, m);
+}
+
+static void seal(const struct phx_shape *s, uint8_t *m) // a forger knows the check sum too
+{
+    struct phx_route_header *h = phx_route_header(m);
+    uint64_t bytes = phx_route_bytes(s, h->row_count, h->entry_count);
+    if (bytes <= phx_route_stride(s))
+        h->check = phx_route_check_sum(m, bytes);
+}
+
+TEST(route_built_message_passes_and_says_what_was_put_in)
+{
+    struct phx_shape s = small_shape();
+    uint8_t *m = built(&s);
+    struct phx_route_header *h = phx_route_header(m);
+    CHECK_EQ(h->row_count, 3);
+    CHECK_EQ(h->entry_count, 6);
+    CHECK(accepted(&s, m, 3));
+    const uint32_t counts[] = {2, 1, 3};
+    CHECK_MEM_EQ(phx_route_counts(m), counts, sizeof counts);
+    const struct phx_route_row *rows = phx_route_rows(&s, m);
+    CHECK_EQ(rows[1].token, 4);
+    CHECK_EQ(phx_route_row_end(h, rows, 1) - rows[1].entry_begin, 1);
+    const struct phx_route_entry *e = phx_route_entries(&s, m, 3);
+    CHECK_EQ(e[5].expert, 2);
+    CHECK_EQ(e[5].index, 2); // third row of expert 2 from this source
+    CHECK_EQ(e[5].k, 2);
+    free(m);
+}
+
+TEST(route_empty_message_passes)
+{
+    struct phx_shape s = small_shape();
+    uint8_t *m = calloc(1, phx_route_stride(&s));
+    CHECK(m != NULL);
+    phx_route_header(m)->counts_size = s.experts_local_max;
+    phx_route_finish(&s, m);
+    CHECK(accepted(&s, m, 0));
+    CHECK(!accepted(&s, m, 1)); // the signal said otherwise
+    free(m);
+}
+
+TEST(route_every_flipped_bit_is_refused)
+{
+    struct phx_shape s = small_shape();
+    uint8_t *m = built(&s);
+    uint64_t bytes = phx_route_bytes(&s, 3, 6);
+    for (uint64_t bit = 0; bit < bytes * 8; bit++) {
+        m[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        CHECK_MSG(!accepted(&s, m, 3), "bit %llu", (unsigned long long)bit);
+        m[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    CHECK(accepted(&s, m, 3));
+    free(m);
+}
+
+struct forgery {
+    const char *what;
+    void (*forge)(const struct phx_shape *s, uint8_t *m);
+};
+static void too_many_rows(const struct phx_shape *s, uint8_t *m)
+{
+    phx_route_header(m)->row_count = s->tokens_max + 1;
+}
+static void too_many_entries(const struct phx_shape *s, uint8_t *m)
+{
+    (void)s;
+    phx_route_header(m)->entry_count = 13;
+}
+static void token_out_of_range(const struct phx_shape *s, uint8_t *m)
+{
+    phx_route_rows(s, m)[2].token = s->tokens_max;
+}
+static void token_twice(const struct phx_shape *s, uint8_t *m)
+{
+    phx_route_rows(s, m)[1].token = 1;
+}
+static void entries_overlap(const struct phx_shape *s, uint8_t *m)
+{
+    phx_route_rows(s, m)[1].entry_begin = 0;
+}
+static void entries_past_the_end(const struct phx_shape *s, uint8_t *m)
+{
+    phx_route_rows(s, m)[2].entry_begin = 6;
+}
+static void first_entry_skipped(const struct phx_shape *s, uint8_t *m)
+{
+    phx_route_rows(s, m)[0].entry_begin = 1;
+}
+static void expert_out_of_range(const struct phx_shape *s, uint8_t *m)
+{
+    phx_route_entries(s, m, 3)[0].expert = 3;
+}
+static void index_out_of_range(const struct phx_shape *s, uint8_t *m)
+{
+    phx_route_entries(s, m, 3)[0].index = 2;
+}
+static void k_out_of_range(const struct phx_shape *s, uint8_t *m)
+{
+    phx_route_entries(s, m, 3)[0].k = 4;
+}
+static void counts_too_large(const struct phx_shape *s, uint8_t *m)
+{
+    (void)s;
+    phx_route_counts(m)[0] = 0xFFFFFFFFu;
+    phx_route_counts(m)[1] = 5; // the 32-bit sum is right
+    phx_route_counts(m)[2] = 2;
+}
+static void other_expert_count(const struct phx_shape *s, uint8_t *m)
+{
+    (void)s;
+    phx_route_header(m)->counts_size = 2;
+}
+
+TEST(route_forged_messages_are_refused)
+{
+    const struct forgery forgeries[] = {{"too many rows", too_many_rows},
+                                        {"too many entries", too_many_entries},
+                                        {"token out of range", token_out_of_range},
+                                        {"token twice", token_twice},
+                                        {"entries overlap", entries_overlap},
+                                        {"entries past the end", entries_past_the_end},
+                                        {"first entry skipped", first_entry_skipped},
+                                        {"expert out of range", expert_out_of_range},
+                                        {"index out of range", index_out_of_range},
+                                        {"k out of range", k_out_of_range},
+                                        {"counts too large", counts_too_large},
+                                        {"other expert count", other_expert_count}};
+    struct phx_shape s = small_shape();
+    for (size_t i = 0; i < sizeof forgeries / sizeof forgeries[0]; i++) {
+        uint8_t *m = built(&s);
+        forgeries[i].forge(&s, m);
+        seal(&s, m);
+        CHECK_MSG(!accepted(&s, m, phx_route_header(m)->row_count), "%s", forgeries[i].what);
+        free(m);
+    }
+}
+
+TEST(route_expert_twice_counts_once)
+{
+    struct phx_shape s = small_shape();
+    const int64_t list[] = {3, -1, 3, 9};
+    CHECK_EQ(phx_topk_expert(&s, list, 0, 0), 3);
+    CHECK_EQ(phx_topk_expert(&s, list, 0, 1), -1);
+    CHECK_EQ(phx_topk_expert(&s, list, 0, 2), -1);
+    CHECK_EQ(phx_topk_expert(&s, list, 0, 3), -1); // out of range
+}
