@@ -1,7 +1,8 @@
-// sim/bootstrap_sim.c: the all-to-all of cards that ranks open with, as a meeting of all live ranks.
+// sim/bootstrap_sim.c: the all-to-all of cards that ranks open with, as a meeting of all live
+// ranks.
 //
-// The bootstrap is not what is under test, so it is not simulated as messages: ranks meet, the cards
-// change hands, and all go on a fixed time later.
+// The bootstrap is not what is under test, so it is not simulated as messages: ranks meet, the
+// cards change hands, and all go on a fixed time later.
 
 #include <stdlib.h>
 #include <string.h>

@@ -142,7 +142,7 @@ void phx_core_fold(struct phx_core *core, uint64_t value)
     fold(core, &value, 1);
 }
 
-// --- dispatch --------------------------------------------------------------------------------------
+// --- dispatch ------------------------------------------------------------------------------------
 
 bool phx_core_step(struct phx_core *core)
 {

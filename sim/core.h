@@ -31,7 +31,8 @@ struct phx_core *phx_core_create(uint64_t seed, enum phx_tie tie); // NULL: no m
 void phx_core_destroy(struct phx_core *core);
 
 // Event types are small numbers, below 64, each with one handler.
-void phx_core_handle(struct phx_core *core, uint32_t type, phx_core_handler *handler, void *context);
+void phx_core_handle(struct phx_core *core, uint32_t type, phx_core_handler *handler,
+                     void *context);
 // time_ps below now counts as now. False: no memory (the run then ends with an error).
 bool phx_core_schedule(struct phx_core *core, uint64_t time_ps, uint32_t type, uint32_t object,
                        uint64_t argument);

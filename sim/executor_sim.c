@@ -1,7 +1,8 @@
 // sim/executor_sim.c: a rank's workers as fibers in virtual time, and the clock they see.
 //
-// Work is charged, not waited for: a worker runs ahead of virtual time by its debt, posts at its own
-// time, and sleeps the debt off only when it is about to wait. So a leaf costs no event and no switch.
+// Work is charged, not waited for: a worker runs ahead of virtual time by its debt, posts at its
+// own time, and sleeps the debt off only when it is about to wait. So a leaf costs no event and no
+// switch.
 
 #include "engine/assert.h"
 #include "sim/world_state.h"
@@ -68,8 +69,8 @@ void phx_sim_sleep_ns(struct phx_sim_rank *rank, uint64_t ns)
 
 // --- waiting -------------------------------------------------------------------------------------
 
-// The caller looks again without any time having passed. Once or twice is how callers are; for ever is
-// a loop that virtual time cannot end.
+// The caller looks again without any time having passed. Once or twice is how callers are; for ever
+// is a loop that virtual time cannot end.
 static void park_in_vain(struct phx_strand *strand)
 {
     if (++strand->parks_in_vain < PHX_PARKS_IN_VAIN_MAX)
@@ -244,7 +245,7 @@ const struct phx_executor_ops phx_sim_executor_ops = {
     .phase = executor_phase,
 };
 
-// --- a rank's own view -----------------------------------------------------------------------------
+// --- a rank's own view ---------------------------------------------------------------------------
 
 uint32_t phx_sim_rank_number(const struct phx_sim_rank *rank)
 {

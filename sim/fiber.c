@@ -64,8 +64,8 @@ void phx_fiber_resume(struct phx_fiber *fiber)
     struct phx_fibers *fibers = fiber->fibers;
     assert(fibers->running == NULL && !fiber->done);
     fibers->running = fiber;
-    // The last call, here and in yield: a return across a switch of stacks is one that the processor
-    // predicts wrongly, so there should be one each way.
+    // The last call, here and in yield: a return across a switch of stacks is one that the
+    // processor predicts wrongly, so there should be one each way.
     fibers->ops->resume(fiber);
 }
 

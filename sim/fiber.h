@@ -1,9 +1,10 @@
-// sim/fiber.h: stacks that take turns: one runs until it yields, and the scheduler chooses the next.
+// sim/fiber.h: stacks that take turns: one runs until it yields, and the scheduler chooses the
+// next.
 //
 // Two kinds with the same turns. PHX_FIBERS switches stacks inside the scheduler's thread (Boost's
-// fcontext). PHX_PTHREADS gives each fiber a thread and hands a baton, for gdb and for builds without
-// Boost. A fiber that will never be resumed again may be destroyed where it stands; what it held on
-// its stack is gone, what it held elsewhere is its owner's to free.
+// fcontext). PHX_PTHREADS gives each fiber a thread and hands a baton, for gdb and for builds
+// without Boost. A fiber that will never be resumed again may be destroyed where it stands; what it
+// held on its stack is gone, what it held elsewhere is its owner's to free.
 //
 // Stacks are 64 KiB with a guard page below, and are reused. Sanitizers and valgrind are told of
 // every stack. To ThreadSanitizer a switch orders nothing (world_internal.h, PHX_SIM_ACQUIRE).
@@ -28,11 +29,13 @@ typedef void phx_fiber_main(void *argument);
 // PHX_ERR_UNSUPPORTED names the library that this build lacks.
 int phx_fibers_create(enum phx_fiber_mode mode, struct phx_fibers **fibers,
                       struct phx_message *message);
-void phx_fibers_destroy(struct phx_fibers *fibers); // all fibers are destroyed already; NULL allowed
+void phx_fibers_destroy(
+    struct phx_fibers *fibers); // all fibers are destroyed already; NULL allowed
 
 // NULL: no memory or no thread.
 struct phx_fiber *phx_fiber_create(struct phx_fibers *fibers, phx_fiber_main *main, void *argument);
-void phx_fiber_destroy(struct phx_fiber *fiber); // done, suspended or never run; not the running one
+void phx_fiber_destroy(
+    struct phx_fiber *fiber); // done, suspended or never run; not the running one
 // From the scheduler: runs the fiber until it yields or returns.
 void phx_fiber_resume(struct phx_fiber *fiber);
 // From a fiber of this scheduler: back to phx_fiber_resume()'s caller.

@@ -78,10 +78,11 @@ static char *stack_low(const struct fiber_context *f)
     return (char *)(uintptr_t)f - PHX_FIBER_STACK_BYTES;
 }
 
-// A switch restores the floating-point status of the stack that it enters, and loading a status that
-// differs from the current one costs ten times the switch (60 ns against 6). The only bits that differ
-// between stacks are the sticky flags of past exceptions, which nothing here reads. So they are all
-// set before the first stack is made, which inherits them, and no status differs from then on.
+// A switch restores the floating-point status of the stack that it enters, and loading a status
+// that differs from the current one costs ten times the switch (60 ns against 6). The only bits
+// that differ between stacks are the sticky flags of past exceptions, which nothing here reads. So
+// they are all set before the first stack is made, which inherits them, and no status differs from
+// then on.
 static void status_flags_set(void)
 {
 #if defined(__SSE__)

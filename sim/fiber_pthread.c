@@ -4,8 +4,8 @@
 // other's word and waits on its own. The words order memory between the threads. Where the code is
 // not instrumented, ThreadSanitizer sees no order in them, as with the other kind of fiber.
 //
-// A fiber that is destroyed where it stands gets the baton once more, with `unwind` set: it jumps back
-// to its entry and its thread ends.
+// A fiber that is destroyed where it stands gets the baton once more, with `unwind` set: it jumps
+// back to its entry and its thread ends.
 
 #define _DEFAULT_SOURCE // syscall()
 
@@ -20,7 +20,8 @@
 
 #include "sim/fiber_ops.h"
 
-// Sanitizers put more on a stack than the 64 KiB that a fiber has otherwise, and so does gdb's user.
+// Sanitizers put more on a stack than the 64 KiB that a fiber has otherwise, and so does gdb's
+// user.
 #define THREAD_STACK_BYTES (256u * 1024u)
 
 struct fiber_thread {

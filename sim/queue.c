@@ -133,7 +133,7 @@ static void list_deal(struct phx_queue *queue, uint32_t level, uint32_t slot)
     }
 }
 
-// --- events of the current time, by random tie -----------------------------------------------------
+// --- events of the current time, by random tie ---------------------------------------------------
 
 static bool tied_before(const struct phx_queue_tied *a, const struct phx_queue_tied *b)
 {

@@ -13,9 +13,10 @@
 //   level 0  [x][.][.] ... 256 lists      one time each
 //
 // The earliest event is in the lowest slot of the lowest level in use. When that list holds several
-// times, the earliest becomes the new base and the list is dealt out to lower levels; all other lists
-// keep their place. Lists keep the order of insertion and dealing them out does too, so events of one
-// time stand in order of sequence. With random ties those of the current time move to a small heap.
+// times, the earliest becomes the new base and the list is dealt out to lower levels; all other
+// lists keep their place. Lists keep the order of insertion and dealing them out does too, so
+// events of one time stand in order of sequence. With random ties those of the current time move to
+// a small heap.
 
 #ifndef PHX_SIM_QUEUE_H
 #define PHX_SIM_QUEUE_H
@@ -48,8 +49,8 @@ struct phx_queue_tied {
 struct phx_queue {
     struct phx_queue_item *items; // [capacity]; item 0 is never used
     uint32_t capacity;
-    uint32_t used; // items 1..used were handed out at least once
-    uint32_t free; // first free item
+    uint32_t used;    // items 1..used were handed out at least once
+    uint32_t free;    // first free item
     uint64_t base_ps; // time of the latest pop
     uint64_t count;
     uint64_t bits[PHX_QUEUE_LEVELS][PHX_QUEUE_SLOTS / 64]; // lists that are not empty

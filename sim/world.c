@@ -12,8 +12,8 @@
 
 // Local memory of an H100: HBM3 at 3.35 TB/s by its data sheet, of which copies reach about 3 TB/s.
 #define COMPUTE_BYTES_PER_US 3000000u
-// A leaf call beside its bytes: a round trip to that memory is about 0.5 us, and a warp has some ten
-// rows on their way at a time.
+// A leaf call beside its bytes: a round trip to that memory is about 0.5 us, and a warp has some
+// ten rows on their way at a time.
 #define COMPUTE_OPERATION_PS 50000u
 // What an operation costs beside its bytes on H200s (reference/measured.md: a push of 1 MB).
 #define LAUNCH_PS 3300000u
@@ -41,7 +41,8 @@ static int options_check(const struct phx_world_options *o, struct phx_message *
 // The names are the caller's; the world outlives them.
 static int presets_copy(struct phx_world *world)
 {
-    const char **names[2] = {&world->options.cluster.intra_node, &world->options.cluster.inter_node};
+    const char **names[2] = {&world->options.cluster.intra_node,
+                             &world->options.cluster.inter_node};
     for (int i = 0; i < 2; i++) {
         if (*names[i] == NULL)
             continue;
@@ -183,8 +184,8 @@ static int run_judge(const struct phx_world *world, bool at_limit, struct phx_me
     char text[sizeof message->text];
     phx_world_waiting(world, text, sizeof text - 48);
     return phx_fail(message, PHX_ERR_TIMEOUT, "%s at %llu ns: %s",
-                    at_limit ? "time limit reached" : "nothing can run",
-                    (unsigned long long)now_ns, text);
+                    at_limit ? "time limit reached" : "nothing can run", (unsigned long long)now_ns,
+                    text);
 }
 
 int phx_world_run(struct phx_world *world, phx_rank_main *main, void *argument,

@@ -1,12 +1,13 @@
 // sim/world.h: a simulated cluster: ranks, their fibers, their memory, and the clock they see.
 //
 // A rank is a process on a node with one GPU and one NIC. Its program is a C function that runs on
-// the rank's control fiber and may block only in this header's and the executor's calls. Its kernels
-// run on worker fibers, through struct phx_executor; its bytes move through struct phx_transport.
+// the rank's control fiber and may block only in this header's and the executor's calls. Its
+// kernels run on worker fibers, through struct phx_executor; its bytes move through struct
+// phx_transport.
 //
 // Determinism: the same options and seed give the same events, times, bytes and hash (core.h).
-// Deadlock: when nothing can run and a live rank has not returned, phx_world_run() reports who waits
-// for what, and since when.
+// Deadlock: when nothing can run and a live rank has not returned, phx_world_run() reports who
+// waits for what, and since when.
 
 #ifndef PHX_SIM_WORLD_H
 #define PHX_SIM_WORLD_H
@@ -51,16 +52,17 @@ struct phx_world_options {
 struct phx_violation {
     const char *rule; // a short fixed name, such as "unsignalled-read"
     uint32_t rank;
-    uint32_t kind;     // enum phx_kind of the operation, 0: none
-    uint64_t number;   // of the operation, from 1
-    uint64_t at_ns;    // virtual
+    uint32_t kind;   // enum phx_kind of the operation, 0: none
+    uint64_t number; // of the operation, from 1
+    uint64_t at_ns;  // virtual
     char text[192];
 };
 
 int phx_world_create(const struct phx_world_options *options, struct phx_world **world,
                      struct phx_message *message);
 // NULL is allowed. Everything that ranks allocated here goes too; so does the stack of every fiber,
-// but nothing that a killed rank had from malloc(): programs that may be killed use phx_sim_alloc().
+// but nothing that a killed rank had from malloc(): programs that may be killed use
+// phx_sim_alloc().
 void phx_world_destroy(struct phx_world *world);
 
 typedef void phx_rank_main(struct phx_sim_rank *rank, void *argument);
@@ -77,8 +79,8 @@ bool phx_world_rank_alive(const struct phx_world *world, uint32_t rank);
 // When it died, virtual; UINT64_MAX while it lives.
 uint64_t phx_world_rank_died_ps(const struct phx_world *world, uint32_t rank);
 
-// Called by checkers; kept in order, the first 64 in full, the rest counted: *list has the smaller of
-// 64 and the count that is returned.
+// Called by checkers; kept in order, the first 64 in full, the rest counted: *list has the smaller
+// of 64 and the count that is returned.
 void phx_world_violate(struct phx_world *world, const struct phx_violation *violation);
 uint32_t phx_world_violations(const struct phx_world *world, const struct phx_violation **list);
 
@@ -94,17 +96,18 @@ void *phx_sim_alloc(struct phx_sim_rank *rank, uint64_t size_bytes);
 void phx_sim_sleep_ns(struct phx_sim_rank *rank, uint64_t ns);
 uint64_t phx_sim_now_ns(struct phx_sim_rank *rank); // this rank's clock: offset by clock faults
 // All-to-all of fixed cards over the simulated bootstrap: `mine` is [ranks][card_bytes], card i for
-// rank i; `theirs` likewise, by sender. Blocks until all live ranks of the world came. The bootstrap
-// network fails only with the process. 0, or PHX_ERR_PEER_LOST if a rank died before it came.
+// rank i; `theirs` likewise, by sender. Blocks until all live ranks of the world came. The
+// bootstrap network fails only with the process. 0, or PHX_ERR_PEER_LOST if a rank died before it
+// came.
 int phx_sim_exchange(struct phx_sim_rank *rank, const void *mine, void *theirs,
                      uint32_t card_bytes);
 
-// --- what faults do (fault.h schedules them) -------------------------------------------------------
+// --- what faults do (fault.h schedules them) -----------------------------------------------------
 
-// From a fiber of the same rank they strike at that fiber's own time, its charged work included; kill
-// then does not return, and pause returns after the resume. On a dead rank they do nothing.
-void phx_world_kill(struct phx_world *world, uint32_t rank);   // the process: no instruction more
-void phx_world_pause(struct phx_world *world, uint32_t rank);  // SIGSTOP
+// From a fiber of the same rank they strike at that fiber's own time, its charged work included;
+// kill then does not return, and pause returns after the resume. On a dead rank they do nothing.
+void phx_world_kill(struct phx_world *world, uint32_t rank);  // the process: no instruction more
+void phx_world_pause(struct phx_world *world, uint32_t rank); // SIGSTOP
 void phx_world_resume(struct phx_world *world, uint32_t rank);
 // Percent of full speed, from 1, of everything charged from now on.
 void phx_world_slow(struct phx_world *world, uint32_t rank, uint32_t percent);

@@ -15,17 +15,17 @@
 #include "sim/world.h"
 
 // Event types: every part has its range of phx_core_handle()'s 64.
-#define PHX_EVENTS_WORLD 1u    // to 7
-#define PHX_EVENTS_NETWORK 8u  // to 31
-#define PHX_EVENTS_FAULT 32u   // to 47
-#define PHX_EVENTS_TEST 48u    // to 63
+#define PHX_EVENTS_WORLD 1u   // to 7
+#define PHX_EVENTS_NETWORK 8u // to 31
+#define PHX_EVENTS_FAULT 32u  // to 47
+#define PHX_EVENTS_TEST 48u   // to 63
 
-// A part of the world. Up to 8 tables, called in the order in which they were added; any entry may be
-// NULL. `worker` is PHX_WORKER_CONTROL for the control fiber.
+// A part of the world. Up to 8 tables, called in the order in which they were added; any entry may
+// be NULL. `worker` is PHX_WORKER_CONTROL for the control fiber.
 struct phx_world_hooks {
     void *context;
-    // A rank's process starts (again, after a restart): returns its transport, or NULL when this part
-    // has none to give. The first table that gives one wins.
+    // A rank's process starts (again, after a restart): returns its transport, or NULL when this
+    // part has none to give. The first table that gives one wins.
     struct phx_transport *(*rank_start)(void *context, uint32_t rank);
     // The process was killed, now. Memory and transport stay until destroy.
     void (*rank_killed)(void *context, uint32_t rank);
@@ -75,7 +75,8 @@ uint64_t phx_world_rank_clock_ns(const struct phx_world *world, uint32_t rank);
 bool phx_world_current(const struct phx_world *world, uint32_t *rank, uint32_t *worker);
 // Now, plus that fiber's debt.
 uint64_t phx_world_fiber_time_ps(const struct phx_world *world, uint32_t rank, uint32_t worker);
-// The same for whoever runs: the time at which a post, a touch or a phase happens. Now, in a handler.
+// The same for whoever runs: the time at which a post, a touch or a phase happens. Now, in a
+// handler.
 uint64_t phx_world_time_ps(const struct phx_world *world);
 // The phase and operation number that this worker (or the control fiber) last named; 0: none yet.
 void phx_world_worker_phase(const struct phx_world *world, uint32_t rank, uint32_t worker,
@@ -83,8 +84,8 @@ void phx_world_worker_phase(const struct phx_world *world, uint32_t rank, uint32
 
 // *address in that rank's memory has changed: fibers parked on it run, at phx_world_time_ps().
 void phx_world_word_changed(struct phx_world *world, uint32_t rank, const void *address);
-// phx_poll() has something new for that rank: its control fiber, parked or inside the executor's run,
-// goes and looks.
+// phx_poll() has something new for that rank: its control fiber, parked or inside the executor's
+// run, goes and looks.
 void phx_world_events_arrived(struct phx_world *world, uint32_t rank);
 
 // The next incarnation of a killed rank: new memory, transport and control fiber, running main.
@@ -97,8 +98,8 @@ void phx_world_program(const struct phx_world *world, phx_rank_main **main, void
 // Ends the run with this error after the current event: no memory in a handler, a broken invariant.
 void phx_world_stop(struct phx_world *world, int error, const char *why);
 
-// After phx_world_run(): dispatches what is still under way (deliveries, timers) until nothing is left.
-// False: phx_world_stop() was called.
+// After phx_world_run(): dispatches what is still under way (deliveries, timers) until nothing is
+// left. False: phx_world_stop() was called.
 bool phx_world_drain(struct phx_world *world);
 // "rank 2 worker 0 waits for ... since ...; ...", as many as fit, then how many more. world.h's run
 // says the same in its message.

@@ -1,4 +1,5 @@
-// sim/world_rank.c: the fibers of ranks: who runs when, what stops them, and what faults do to them.
+// sim/world_rank.c: the fibers of ranks: who runs when, what stops them, and what faults do to
+// them.
 
 #define _DEFAULT_SOURCE // MAP_ANONYMOUS, madvise()
 
@@ -255,8 +256,8 @@ int phx_world_restart(struct phx_world *world, uint32_t rank, phx_rank_main *mai
 // --- memory --------------------------------------------------------------------------------------
 
 #define REGION_BYTES_MAX (UINT64_C(1) << 46) // beyond any address space; keeps the rounding exact
-// Huge pages spare faults where much of a region is used, and waste memory where little of each page
-// is, as in the sparse regions of large worlds.
+// Huge pages spare faults where much of a region is used, and waste memory where little of each
+// page is, as in the sparse regions of large worlds.
 #define HUGE_REGION_BYTES_MIN (UINT64_C(4) << 20)
 #define HUGE_WORLD_BYTES_MAX (UINT64_C(1) << 30)
 

@@ -25,7 +25,7 @@ uint32_t phx_world_violations(const struct phx_world *world, const struct phx_vi
     return world->violation_count;
 }
 
-// --- who waits for what ----------------------------------------------------------------------------
+// --- who waits for what --------------------------------------------------------------------------
 
 struct writer {
     char *text;
@@ -36,7 +36,8 @@ struct writer {
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
 #endif
-static void say(struct writer *writer, const char *format, ...)
+static void
+say(struct writer *writer, const char *format, ...)
 {
     va_list args;
     va_start(args, format);

@@ -1,5 +1,5 @@
-// sim/world_state.h: the world's own state. Only world*.c, executor_sim.c and bootstrap_sim.c include
-// it; everything else goes through world.h and world_internal.h.
+// sim/world_state.h: the world's own state. Only world*.c, executor_sim.c and bootstrap_sim.c
+// include it; everything else goes through world.h and world_internal.h.
 //
 // A strand is one fiber of a rank and what it waits for. Strand 0 of a rank is its control fiber,
 // strand 1 + w its worker w. States, and the events that move them:
@@ -111,9 +111,9 @@ struct phx_world {
     uint32_t rank_count;
     uint32_t live; // ranks that have neither returned nor died
     bool ran;
-    struct phx_sim_rank *ranks;   // [rank_count]
-    struct phx_strand *strands;   // [rank_count * (1 + workers)]
-    struct phx_strand *running;   // NULL: the scheduler
+    struct phx_sim_rank *ranks; // [rank_count]
+    struct phx_strand *strands; // [rank_count * (1 + workers)]
+    struct phx_strand *running; // NULL: the scheduler
     phx_rank_main *main;
     void *argument;
     uint64_t memory_bytes; // reserved by all ranks
