@@ -1,7 +1,7 @@
 // engine/card.c: what ranks show each other at open, so that none runs with another's parameters.
 //
-// A card carries every parameter that must agree, by name, so that a mismatch is reported as the rank
-// and the field, and the key of the one region that its receiver may write.
+// A card carries every parameter that must agree, by name, so that a mismatch is reported as the
+// rank and the field, and the key of the one region that its receiver may write.
 
 #include <stdio.h>
 #include <string.h>
@@ -28,20 +28,13 @@ static void fields_of(const struct phx_group *group, uint64_t fields[PHX_CARD_FI
 {
     const struct phx_shape *s = &group->rank.shape;
     const uint64_t values[PHX_CARD_FIELDS] = {
-        s->ranks,
-        s->experts,
-        s->top_k,
-        s->tokens_max,
-        s->hidden,
-        s->channels,
-        s->in_flight,
-        s->workers,
-        s->dtype,
-        s->dtype == PHX_FP8_E4M3 ? s->scale_format : 0,
-        s->rows,
-        s->layout,
-        group->map_hash,
-        PHX_VERSION_MAJOR << 16 | PHX_VERSION_MINOR};
+        s->ranks,        s->experts,
+        s->top_k,        s->tokens_max,
+        s->hidden,       s->channels,
+        s->in_flight,    s->workers,
+        s->dtype,        s->dtype == PHX_FP8_E4M3 ? s->scale_format : 0,
+        s->rows,         s->layout,
+        group->map_hash, PHX_VERSION_MAJOR << 16 | PHX_VERSION_MINOR};
     memcpy(fields, values, sizeof values);
 }
 

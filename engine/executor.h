@@ -1,10 +1,12 @@
 // engine/executor.h: who runs a rank's workers, and what time it is for them.
 //
-// Two executors implement this table: the simulator's (fibers, or pthreads under a baton, in virtual
-// time) and, with the host transports, a pool of pthreads. Kernel bodies never see it: they see
-// kernels/device.h, whose C target (kernels/device_c.h) calls these entries. GPU workers need none.
+// Two executors implement this table: the simulator's (fibers, or pthreads under a baton, in
+// virtual time) and, with the host transports, a pool of pthreads. Kernel bodies never see it: they
+// see kernels/device.h, whose C target (kernels/device_c.h) calls these entries. GPU workers need
+// none.
 //
-// Threads: `run` is called by the rank's control thread, the rest by the worker whose index is given.
+// Threads: `run` is called by the rank's control thread, the rest by the worker whose index is
+// given.
 
 #ifndef PHX_ENGINE_EXECUTOR_H
 #define PHX_ENGINE_EXECUTOR_H

@@ -79,9 +79,9 @@ static int check_options(const struct phx_group_options *o, struct phx_message *
                         o->channels, o->hidden, PHX_SCALE_GROUP);
     if (o->dtype == PHX_FP8_E4M3 && o->scale_format != PHX_SCALE_F32 &&
         o->scale_format != PHX_SCALE_UE8M0)
-        return phx_fail(message, PHX_ERR_INVALID, "scale_format = %u: must be %u (f32) or %u (ue8m0)",
-                        (unsigned)o->scale_format, (unsigned)PHX_SCALE_F32,
-                        (unsigned)PHX_SCALE_UE8M0);
+        return phx_fail(
+            message, PHX_ERR_INVALID, "scale_format = %u: must be %u (f32) or %u (ue8m0)",
+            (unsigned)o->scale_format, (unsigned)PHX_SCALE_F32, (unsigned)PHX_SCALE_UE8M0);
     if (o->timeout_us != PHX_TIMEOUT_NONE &&
         (o->timeout_us < 1 || o->timeout_us > INT64_C(1) << 40))
         return phx_fail(message, PHX_ERR_INVALID,
@@ -124,8 +124,8 @@ static int check_sizes(const struct phx_shape *s, struct phx_message *message)
 {
     // Signal offsets are 32 bits, and the row count of a slot must fit a word's value.
     if (phx_words_bytes(s) > UINT32_MAX)
-        return phx_fail(message, PHX_ERR_INVALID, "workers = %u: too many signal words for %u ranks",
-                        s->workers, s->ranks);
+        return phx_fail(message, PHX_ERR_INVALID,
+                        "workers = %u: too many signal words for %u ranks", s->workers, s->ranks);
     if (phx_combine_rows_per_slot(s) > PHX_WORD_VALUE_MAX)
         return phx_fail(message, PHX_ERR_INVALID,
                         "tokens_max * top_k = %llu with rows per expert: must be at most %u",
@@ -436,8 +436,9 @@ int phx__group_ready(const struct phx_group *group, struct phx_message *message)
     if (__atomic_load_n(&group->state->abort, __ATOMIC_ACQUIRE) != 0)
         return phx_fail(message, PHX_ERR_ABORTED, "the group was aborted");
     if (!group->connected)
-        return phx_fail(message, PHX_ERR_STATE, "the group is not connected: call "
-                                                "phx_group_connect() first");
+        return phx_fail(message, PHX_ERR_STATE,
+                        "the group is not connected: call "
+                        "phx_group_connect() first");
     return 0;
 }
 

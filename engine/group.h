@@ -1,4 +1,5 @@
-// engine/group.h: a group from inside the engine: its memory, its peers, its place in the operations.
+// engine/group.h: a group from inside the engine: its memory, its peers, its place in the
+// operations.
 //
 // group.c opens and closes it, card.c compares what ranks agreed on, operation.c runs operations.
 
@@ -53,14 +54,14 @@ struct phx_group {
     struct phx_kind_counts kinds[2];
     struct phx_rank rank;
     struct phx_environment environment;
-    struct phx_peer *peers;       // [ranks]
-    struct phx_mem *targets;      // [ranks]
-    struct phx_mem *regions;      // [ranks]
-    struct phx_mem_key *keys;     // [ranks] of our regions, each for its writer
-    uint8_t **from;               // [ranks]
-    uint16_t *expert_rank;        // [experts]
-    uint16_t *expert_local;       // [experts]
-    uint32_t *experts_of;         // [ranks] experts on each
+    struct phx_peer *peers;   // [ranks]
+    struct phx_mem *targets;  // [ranks]
+    struct phx_mem *regions;  // [ranks]
+    struct phx_mem_key *keys; // [ranks] of our regions, each for its writer
+    uint8_t **from;           // [ranks]
+    uint16_t *expert_rank;    // [experts]
+    uint16_t *expert_local;   // [experts]
+    uint32_t *experts_of;     // [ranks] experts on each
     struct phx_rank_state *state;
 };
 

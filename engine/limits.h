@@ -13,9 +13,9 @@
 #define PHX_HIDDEN_MAX 16384u
 #define PHX_HIDDEN_MULTIPLE 128u // one scale group
 #define PHX_EXPERTS_MAX 65536u
-#define PHX_TOKENS_MAX 65536u  // per rank and operation
-#define PHX_WORKERS_MAX 4096u  // per rank
-#define PHX_IN_FLIGHT_MAX 2u   // W: operations of one kind begun and not finished (hook mode)
+#define PHX_TOKENS_MAX 65536u // per rank and operation
+#define PHX_WORKERS_MAX 4096u // per rank
+#define PHX_IN_FLIGHT_MAX 2u  // W: operations of one kind begun and not finished (hook mode)
 #define PHX_SLOTS_MAX (2u * PHX_IN_FLIGHT_MAX)
 #define PHX_SCALE_GROUP 128u // channels that share one fp8 scale
 
@@ -23,9 +23,9 @@
 #define PHX_WORD_VALUE_BITS 24u
 #define PHX_WORD_SEQUENCE_BITS 24u
 #define PHX_WORD_EPOCH_BITS 16u
-#define PHX_WORD_VALUE_MASKED 0xFFFFFFu   // "I have masked you"
-#define PHX_WORD_VALUE_WAITING 0xFFF000u  // + rank: "I am blocked on that rank"
-#define PHX_WORD_VALUE_MAX 0xFFEFFFu      // largest plain value
+#define PHX_WORD_VALUE_MASKED 0xFFFFFFu  // "I have masked you"
+#define PHX_WORD_VALUE_WAITING 0xFFF000u // + rank: "I am blocked on that rank"
+#define PHX_WORD_VALUE_MAX 0xFFEFFFu     // largest plain value
 
 static_assert(PHX_WORD_VALUE_BITS + PHX_WORD_SEQUENCE_BITS + PHX_WORD_EPOCH_BITS == 64,
               "a signal word is 64 bits");

@@ -1,5 +1,5 @@
-// engine/operation.c: one dispatch or combine from call to outcome: arguments checked before anything
-// changes, a launch filled, workers run, fates read.
+// engine/operation.c: one dispatch or combine from call to outcome: arguments checked before
+// anything changes, a launch filled, workers run, fates read.
 
 #include <string.h>
 
@@ -24,8 +24,7 @@ struct pointer {
     const void *value;
 };
 
-static int check_pointers(const struct pointer *pointers, size_t count,
-                          struct phx_message *message)
+static int check_pointers(const struct pointer *pointers, size_t count, struct phx_message *message)
 {
     for (size_t i = 0; i < count; i++)
         if (pointers[i].value == NULL)
@@ -122,10 +121,8 @@ static int check_combine(const struct phx_group *group, const struct phx_combine
         return phx_fail(message, PHX_ERR_INVALID,
                         "token_count = %u: the dispatch of this handle had %u", a->token_count,
                         handle->token_count);
-    const struct pointer pointers[] = {{"y", a->y},
-                                       {"topk_idx", a->topk_idx},
-                                       {"topk_weights", a->topk_weights},
-                                       {"out", a->out}};
+    const struct pointer pointers[] = {
+        {"y", a->y}, {"topk_idx", a->topk_idx}, {"topk_weights", a->topk_weights}, {"out", a->out}};
     int rc = check_pointers(pointers, a->token_count == 0 ? 1 : 4, message);
     if (rc == 0)
         rc = check_timeout(a->timeout_us, message);
@@ -169,8 +166,8 @@ static int check_receive(struct phx_group *group, uint32_t kind, const struct ph
     if (rc != 0)
         return rc;
     if (handle == NULL || c->sent == c->received || c->pending[0] != handle)
-        return phx_fail(message, PHX_ERR_STATE,
-                        "this handle's %s is not the oldest between halves", kind_name(kind));
+        return phx_fail(message, PHX_ERR_STATE, "this handle's %s is not the oldest between halves",
+                        kind_name(kind));
     return 0;
 }
 
@@ -184,8 +181,7 @@ static void fill_common(struct phx_group *group, struct phx_op_common *op, uint3
         timeout_us = group->options.timeout_us;
     op->operation = ++group->operations;
     op->sequence = ++counts_of(group, kind)->sent;
-    op->timeout_ns =
-        timeout_us == PHX_TIMEOUT_NONE ? UINT64_MAX : (uint64_t)timeout_us * 1000u;
+    op->timeout_ns = timeout_us == PHX_TIMEOUT_NONE ? UINT64_MAX : (uint64_t)timeout_us * 1000u;
     op->active_ranks = active_ranks;
     op->wait_ns = wait_ns;
     op->replay = replay;
@@ -257,8 +253,8 @@ static int run(struct phx_group *group, struct phx_handle *handle, uint32_t halv
     if (halves & PHX_HALF_SEND)
         c->pending[c->sent - c->received - 1] = handle;
     phx__group_events(group);
-    int rc = e->ops->run(e, phx_kernel_run, launch, group->rank.shape.workers, phx__group_events,
-                         group);
+    int rc =
+        e->ops->run(e, phx_kernel_run, launch, group->rank.shape.workers, phx__group_events, group);
     if (rc == 0 && __atomic_load_n(&group->state->abort, __ATOMIC_ACQUIRE) != 0)
         rc = PHX_ERR_ABORTED;
     return rc;
@@ -362,8 +358,7 @@ static int send_half(struct phx_group *group, struct phx_handle *handle, uint32_
 {
     int rc = run(group, handle, PHX_HALF_SEND);
     if (rc != 0)
-        return phx_fail(message, rc, "%s: %s", kind_name(handle->pending.kind),
-                        phx_error_text(rc));
+        return phx_fail(message, rc, "%s: %s", kind_name(handle->pending.kind), phx_error_text(rc));
     handle->state = (enum phx_handle_state)state;
     return 0;
 }
@@ -420,8 +415,7 @@ int phx_dispatch_receive(struct phx_group *group, struct phx_handle *handle,
 }
 
 int phx_combine(struct phx_group *group, const struct phx_combine_args *args,
-                struct phx_handle *handle, struct phx_outcome *outcome,
-                struct phx_message *message)
+                struct phx_handle *handle, struct phx_outcome *outcome, struct phx_message *message)
 {
     int rc = check_whole(group, PHX_COMBINE, message);
     if (rc == 0)

@@ -5,7 +5,8 @@
 //
 //   1. Every op that phx_post() accepts yields exactly one PHX_EVENT_OP, even if its peer dies;
 //      an op with PHX_OP_SILENT yields one only when it fails.
-//   2. A lane is an ordered path to each peer. The signal of an op becomes visible after the payload
+//   2. A lane is an ordered path to each peer. The signal of an op becomes visible after the
+//   payload
 //      of that op and of all earlier ops on the same (peer, lane), and signals on one (peer, lane)
 //      become visible in the order in which they were posted. Payload bytes have no order among
 //      themselves; there is no order between lanes.
@@ -15,7 +16,8 @@
 //   4. A target reads a payload only after it has read, with acquire, a signal that follows it.
 //   5. PHX_PEER_LOST follows the events of all ops then outstanding to that peer; later ops to that
 //      incarnation only fail. It is evidence, not a verdict: membership judges.
-//   6. A signal is a 64-bit store into 8-byte aligned memory of the target region. Nothing is added.
+//   6. A signal is a 64-bit store into 8-byte aligned memory of the target region. Nothing is
+//   added.
 //   7. An access outside the region, with a key of an earlier incarnation, or to released memory
 //      changes nothing at the target and fails as PHX_ERR_PROTECTION or PHX_ERR_STALE.
 //
@@ -47,13 +49,14 @@ enum phx_op_flag {
 enum phx_event_kind { PHX_EVENT_OP = 1, PHX_EVENT_PEER };
 enum phx_peer_state { PHX_PEER_UP = 1, PHX_PEER_LOST };
 
-struct phx_op { // one cache line; kernels on a GPU read the same layout
+struct phx_op {    // one cache line; kernels on a GPU read the same layout
     uint8_t code;  // enum phx_op_code
     uint8_t flags; // enum phx_op_flag
     uint16_t lane; // below lane_count
     struct phx_peer peer;
-    uint32_t size_bytes;  // payload; 0 to signal alone
-    uint32_t wire_bytes;  // what the wire is charged for; at least size_bytes, more with thin payloads
+    uint32_t size_bytes; // payload; 0 to signal alone
+    uint32_t
+        wire_bytes; // what the wire is charged for; at least size_bytes, more with thin payloads
     struct phx_span source; // registered memory of this rank
     struct phx_span target; // imported memory of the peer
     uint64_t signal_value;
@@ -90,8 +93,8 @@ const struct phx_transport_info *phx_transport_info(const struct phx_transport *
 #define PHX_WRITER_NONE 0xFFFFu
 int phx_mem_register(struct phx_transport *t, void *base, uint64_t size_bytes, uint16_t writer,
                      struct phx_mem *mem, struct phx_mem_key *key);
-// A rank is its own peer too: it registers, imports, connects and posts to itself like to any other.
-// Makes a peer's registered memory a possible target of ops.
+// A rank is its own peer too: it registers, imports, connects and posts to itself like to any
+// other. Makes a peer's registered memory a possible target of ops.
 int phx_mem_import(struct phx_transport *t, struct phx_peer peer, const struct phx_mem_key *key,
                    struct phx_mem *mem);
 // Idempotent. Ops in flight that still name it fail as PHX_ERR_PROTECTION or PHX_ERR_STALE.

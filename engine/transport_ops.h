@@ -1,7 +1,7 @@
 // engine/transport_ops.h: what a transport fills in. Only transports and transport.c include it.
 //
-// transport.c holds the one wrapper per entry. It asserts the arguments and the results and is where
-// traces are taken and tests inject faults, so that no transport does any of the three.
+// transport.c holds the one wrapper per entry. It asserts the arguments and the results and is
+// where traces are taken and tests inject faults, so that no transport does any of the three.
 
 #ifndef PHX_ENGINE_TRANSPORT_OPS_H
 #define PHX_ENGINE_TRANSPORT_OPS_H
@@ -22,8 +22,8 @@ struct phx_transport_ops { // no entry is NULL
 };
 
 // Called by the wrappers, in this order of use: `refuse` may fail a control call before the
-// transport sees it (returns 0 to let it pass, else the error to return); `hold` caps how many ops a
-// post may take; `post` and `event` see what passed. Any entry may be NULL.
+// transport sees it (returns 0 to let it pass, else the error to return); `hold` caps how many ops
+// a post may take; `post` and `event` see what passed. Any entry may be NULL.
 struct phx_transport_hooks {
     void *context;
     int (*refuse)(void *context, const char *entry);

@@ -1,10 +1,12 @@
 // kernels/combine.h: weighted expert outputs back to the ranks of their tokens.
 //
-// Send:    the expert rank goes through each source's rows as dispatch counted them. Rows once: it sums
+// Send:    the expert rank goes through each source's rows as dispatch counted them. Rows once: it
+// sums
 //          weight * output over its experts of that token, in order of k, in f32, rounds once to
 //          bf16 and puts the partial sum into the wire slot of that token. Per expert: it puts each
 //          output row. The signal carries the number of rows.
-// Receive: wait for every rank | barrier | each token adds the partial sums in rank order (or weights
+// Receive: wait for every rank | barrier | each token adds the partial sums in rank order (or
+// weights
 //          the rows in order of k), in f32. A rank whose row count is not what was dispatched there
 //          did not answer: all weights of its experts count as lost, token by token.
 
@@ -179,9 +181,9 @@ PHX_FN struct phx_combine_weights phx_combine_list(const struct phx_worker *w,
             }
         }
         ranks[i] = peer;
-        list->row[i] = (const uint16_t *)(const void *)(rank->from[peer] +
-                                                        phx_combine_row_offset(
-                                                            s, op->common.sequence, slot));
+        list->row[i] =
+            (const uint16_t *)(const void *)(rank->from[peer] +
+                                             phx_combine_row_offset(s, op->common.sequence, slot));
         list->weight[list->count] = weight;
         list->count++;
     }

@@ -230,8 +230,8 @@ PHX_FN int phx_post_op(const struct phx_worker *w, const struct phx_op *op, uint
 
 PHX_FN int phx_put_op(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
                       const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes,
-                      uint64_t signal_offset, uint64_t signal_value, uint32_t flags,
-                      uint32_t token, uint64_t until_ns)
+                      uint64_t signal_offset, uint64_t signal_value, uint32_t flags, uint32_t token,
+                      uint64_t until_ns)
 {
     const struct phx_environment *env = phx_env(w);
     struct phx_op op;

@@ -2,9 +2,9 @@
 //
 // Peers' regions are mapped: a put is a copy by the warp's lanes into the peer's memory, a signal a
 // release store at system scope behind it. Scalars live in every lane and are equal in all of them;
-// what is read from shared words is read by lane 0 and handed to the others, so that they stay equal.
-// A synchronised warp orders its lanes' stores before lane 0's release (PTX: bar.warp.sync is
-// cumulative), which is what puts and barriers rely on.
+// what is read from shared words is read by lane 0 and handed to the others, so that they stay
+// equal. A synchronised warp orders its lanes' stores before lane 0's release (PTX: bar.warp.sync
+// is cumulative), which is what puts and barriers rely on.
 //
 // Leaves here are written for correctness; their bits are those of leaves_portable.c.
 
@@ -44,8 +44,8 @@ PHX_FN uint64_t phx_load(const struct phx_worker *w, const uint64_t *word)
     (void)w;
     uint64_t value = 0;
     if (phx_lane() == 0)
-        value = cuda::atomic_ref<uint64_t, cuda::thread_scope_system>(*(uint64_t *)word).load(
-            cuda::memory_order_acquire);
+        value = cuda::atomic_ref<uint64_t, cuda::thread_scope_system>(*(uint64_t *)word)
+                    .load(cuda::memory_order_acquire);
     return phx_from_lane0(value); // synchronises: the other lanes see what the signal covers
 }
 

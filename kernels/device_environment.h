@@ -1,5 +1,5 @@
-// kernels/device_environment.h: what device_c.h needs of a rank beside struct phx_rank: its transport,
-// executor and leaves. Filled by engine/group.c.
+// kernels/device_environment.h: what device_c.h needs of a rank beside struct phx_rank: its
+// transport, executor and leaves. Filled by engine/group.c.
 
 #ifndef PHX_KERNELS_DEVICE_ENVIRONMENT_H
 #define PHX_KERNELS_DEVICE_ENVIRONMENT_H

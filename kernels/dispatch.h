@@ -1,15 +1,16 @@
 // kernels/dispatch.h: tokens out to the ranks of their experts.
 //
-// Send:    every worker builds and sends the route messages of the peers it serves, stages its share
-//          of the rows (quantised once per token) | barrier | and puts the staged rows on its lanes,
-//          the last put of each (peer, part) carrying the signal.
+// Send:    every worker builds and sends the route messages of the peers it serves, stages its
+// share
+//          of the rows (quantised once per token) | barrier | and puts the staged rows on its
+//          lanes, the last put of each (peer, part) carrying the signal.
 // Receive: wait for every source's route | barrier | fix the layout: rows of an expert stand by
-//          source rank, then by token | barrier | wait for each source's rows and fan each row out to
-//          its experts' places. A counted source whose rows never came leaves zeros.
+//          source rank, then by token | barrier | wait for each source's rows and fan each row out
+//          to its experts' places. A counted source whose rows never came leaves zeros.
 //
 // Work is divided by peer: worker w serves peer offset w % ranks, part w / ranks of its rows; with
-// fewer workers than ranks, every peer offset that is w modulo workers. The same worker always writes
-// the same words, so each word has one ordered path.
+// fewer workers than ranks, every peer offset that is w modulo workers. The same worker always
+// writes the same words, so each word has one ordered path.
 
 #ifndef PHX_KERNELS_DISPATCH_H
 #define PHX_KERNELS_DISPATCH_H
@@ -17,8 +18,8 @@
 #include "kernels/route.h"
 #include "kernels/wait.h"
 
-// The peers (or sources) that a worker serves, one after another, starting behind its own rank so that
-// ranks do not all send to the same peer at once.
+// The peers (or sources) that a worker serves, one after another, starting behind its own rank so
+// that ranks do not all send to the same peer at once.
 struct phx_service {
     uint32_t offset; // peer = (rank + offset) % ranks
     uint32_t part;
@@ -63,8 +64,7 @@ PHX_FN void phx_dispatch_send_route(struct phx_worker *w, const struct phx_dispa
     const struct phx_route_header *h = phx_route_header(message);
     uint64_t bytes = phx_route_bytes(s, h->row_count, h->entry_count);
     if (!phx_put_signal(w, peer, phx_route_offset(s, sequence), message, bytes, bytes, word_at,
-                        phx_word_make(rank->epoch, sequence, h->row_count), tag,
-                        phx_send_until(w)))
+                        phx_word_make(rank->epoch, sequence, h->row_count), tag, phx_send_until(w)))
         phx_suspect(w, peer, PHX_CAUSE_TIMEOUT);
 }
 
@@ -144,9 +144,9 @@ PHX_FN void phx_dispatch_take_route(struct phx_worker *w, const struct phx_dispa
                                     uint32_t source)
 {
     const struct phx_shape *s = &w->rank->shape;
-    const uint64_t *word = (const uint64_t *)(const void *)(w->rank->from[source] +
-                                                            phx_counts_word_offset(
-                                                                s, op->common.sequence));
+    const uint64_t *word =
+        (const uint64_t *)(const void *)(w->rank->from[source] +
+                                         phx_counts_word_offset(s, op->common.sequence));
     uint64_t rows;
     uint32_t fate = PHX_FATE_ABSENT;
     if (phx_wait_or_replay(w, PHX_WAIT_COUNTS, 0, source, word, 1, &rows) == PHX_SEEN_ALL) {

@@ -1,5 +1,5 @@
-// kernels/kernels.h: the kernels as C targets start them: one function that an executor runs on every
-// worker of a rank.
+// kernels/kernels.h: the kernels as C targets start them: one function that an executor runs on
+// every worker of a rank.
 
 #ifndef PHX_KERNELS_KERNELS_H
 #define PHX_KERNELS_KERNELS_H
@@ -14,8 +14,8 @@ enum phx_half { PHX_HALF_SEND = 1, PHX_HALF_RECEIVE = 2 }; // flags: both is the
 
 struct phx_launch {
     const struct phx_rank *rank;
-    uint32_t kind;   // enum phx_kind
-    uint32_t halves; // enum phx_half flags
+    uint32_t kind;                   // enum phx_kind
+    uint32_t halves;                 // enum phx_half flags
     struct phx_dispatch_op dispatch; // when kind says so
     struct phx_combine_op combine;
 };

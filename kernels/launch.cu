@@ -9,7 +9,8 @@
 
 __global__ void phx_gpu_kernel(const struct phx_launch *launches, uint32_t blocks_per_rank)
 {
-    uint32_t worker = blockIdx.x % blocks_per_rank * (blockDim.x / PHX_WARP) + threadIdx.x / PHX_WARP;
+    uint32_t worker =
+        blockIdx.x % blocks_per_rank * (blockDim.x / PHX_WARP) + threadIdx.x / PHX_WARP;
     phx_launch_run(&launches[blockIdx.x / blocks_per_rank], worker);
 }
 

@@ -1,8 +1,8 @@
 // kernels/launch.h: starting the kernels on a GPU. No CUDA type in this header, for C callers.
 //
-// Today: all ranks of a group on one device, in one cooperative launch whose blocks are divided among
-// them, which is how the bodies are compared with the simulator's. One process per GPU comes with the
-// NVLink transport.
+// Today: all ranks of a group on one device, in one cooperative launch whose blocks are divided
+// among them, which is how the bodies are compared with the simulator's. One process per GPU comes
+// with the NVLink transport.
 
 #ifndef PHX_KERNELS_LAUNCH_H
 #define PHX_KERNELS_LAUNCH_H

@@ -36,12 +36,12 @@ struct phx_shape {
     uint32_t experts;
     uint32_t experts_local_max; // most experts on one rank
     uint32_t top_k;
-    uint32_t tokens_max; // per rank and operation
-    uint32_t hidden;     // channels of a row, as the wire is charged
-    uint32_t channels;   // channels stored and computed: hidden, or 128 with thin payloads
-    uint32_t in_flight;  // W: 1, or 2 for hook mode
-    uint32_t workers;    // per rank; the same on every rank, because it fixes `parts`
-    uint32_t dtype;      // enum phx_dtype, of dispatched rows
+    uint32_t tokens_max;   // per rank and operation
+    uint32_t hidden;       // channels of a row, as the wire is charged
+    uint32_t channels;     // channels stored and computed: hidden, or 128 with thin payloads
+    uint32_t in_flight;    // W: 1, or 2 for hook mode
+    uint32_t workers;      // per rank; the same on every rank, because it fixes `parts`
+    uint32_t dtype;        // enum phx_dtype, of dispatched rows
     uint32_t scale_format; // enum phx_scale_format; only for fp8
     uint32_t rows;         // enum phx_rows_form, of combine
     uint32_t layout;       // enum phx_output_layout, of dispatch's output
@@ -209,9 +209,8 @@ PHX_BOTH uint64_t phx_combine_row_offset(const struct phx_shape *s, uint64_t seq
 }
 PHX_BOTH uint64_t phx_region_bytes(const struct phx_shape *s)
 {
-    return phx_align(phx_combine_row_offset(s, 0, 0) +
-                         phx_slots(s) * phx_combine_rows_per_slot(s) *
-                             phx_combine_row_bytes(s->channels),
+    return phx_align(phx_combine_row_offset(s, 0, 0) + phx_slots(s) * phx_combine_rows_per_slot(s) *
+                                                           phx_combine_row_bytes(s->channels),
                      4096);
 }
 
@@ -238,9 +237,9 @@ PHX_BOTH uint64_t phx_stage_combine_offset(const struct phx_shape *s, uint64_t s
 }
 PHX_BOTH uint64_t phx_stage_bytes(const struct phx_shape *s)
 {
-    return phx_align(phx_stage_combine_offset(s, 0, 0, 0) +
-                         phx_slots(s) * s->ranks * phx_combine_rows_per_slot(s) *
-                             phx_combine_row_bytes(s->channels),
+    return phx_align(phx_stage_combine_offset(s, 0, 0, 0) + phx_slots(s) * s->ranks *
+                                                                phx_combine_rows_per_slot(s) *
+                                                                phx_combine_row_bytes(s->channels),
                      4096);
 }
 

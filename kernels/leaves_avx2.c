@@ -49,12 +49,18 @@ AVX2_INLINE __m256i is_nan(__m256i size) // of magnitudes
 
 // --- conversions: eight f32 to eight codes in 32-bit lanes ---------------------------------------
 
-AVX2_INLINE __m256i bf16_codes(__m256 x)
+AVX2_INLINE __m256i bf16_codes_clean(__m256 x) // of no NaN
 {
     __m256i bits = _mm256_castps_si256(x);
     __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF));
-    __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
+    return _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
+}
+
+AVX2_INLINE __m256i bf16_codes(__m256 x)
+{
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i rounded = bf16_codes_clean(x);
     __m256i size = _mm256_and_si256(bits, _mm256_set1_epi32(0x7FFFFFFF));
     return _mm256_blendv_epi8(rounded, _mm256_set1_epi32(PHX_BF16_NAN), is_nan(size));
 }
@@ -88,41 +94,81 @@ AVX2_INLINE __m256i narrow_e4m3(struct pair a, struct pair b) // 16 channels, th
     return _mm256_permute4x64_epi64(mixed, 0xD8); // quarters 0, 2, 1, 3
 }
 
-// Eight e4m3 codes in 32-bit lanes to f32. A subnormal m * 2^-9 is 2^-6 * (1 + m/8) - 2^-6: exact,
-// and without the penalty that processors put on subnormal f32.
-AVX2_INLINE __m256 f32_of_e4m3(__m256i code)
+// --- a group of 128 channels ---------------------------------------------------------------------
+//
+// Groups are clean, with nothing but finite numbers, or not. Clean ones, which is nearly all, need
+// no test of each channel for NaN and overflow, and keep signs aside in the 16-bit form.
+
+AVX2_INLINE __m256i magnitude(__m256i bf16)
 {
-    __m256i size = _mm256_and_si256(code, _mm256_set1_epi32(0x7F));
-    __m256i sign = _mm256_slli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x80)), 24);
-    __m256i shifted = _mm256_slli_epi32(size, 20);
-    __m256i normal = _mm256_add_epi32(shifted, _mm256_set1_epi32(120 << 23));
-    __m256i above = _mm256_add_epi32(shifted, _mm256_set1_epi32(121 << 23));
-    __m256 below = _mm256_sub_ps(_mm256_castsi256_ps(above), _mm256_set1_ps(0.015625f));
-    __m256i is_below = _mm256_cmpgt_epi32(_mm256_set1_epi32(8), size);
-    __m256i bits = _mm256_blendv_epi8(normal, _mm256_castps_si256(below), is_below);
-    __m256i nan = _mm256_cmpeq_epi32(size, _mm256_set1_epi32(0x7F));
-    bits = _mm256_or_si256(bits, sign);
-    return _mm256_castsi256_ps(_mm256_blendv_epi8(bits, _mm256_set1_epi32(0x7FC00000), nan));
+    return _mm256_and_si256(bf16, _mm256_set1_epi16(0x7FFF));
 }
 
-// --- a group of 128 channels ---------------------------------------------------------------------
-
-AVX2_INLINE float amax_group(const uint16_t *x)
+AVX2_INLINE uint32_t largest_of(__m256i sizes) // of sixteen values below 0x8000
 {
-    __m256i amax = _mm256_setzero_si256();
-    for (uint32_t c = 0; c < PHX_SCALE_GROUP; c += 16) {
-        __m256i size = _mm256_and_si256(load(x + c), _mm256_set1_epi16(0x7FFF));
-        __m256i nan = _mm256_cmpgt_epi16(size, _mm256_set1_epi16(0x7F80));
-        amax = _mm256_max_epi16(amax, _mm256_andnot_si256(nan, size));
-    }
-    __m128i m = _mm_max_epi16(_mm256_castsi256_si128(amax), _mm256_extracti128_si256(amax, 1));
+    __m128i m = _mm_max_epi16(_mm256_castsi256_si128(sizes), _mm256_extracti128_si256(sizes, 1));
     // The instruction finds the smallest of eight: turn the order round.
     __m128i turned = _mm_sub_epi16(_mm_set1_epi16(0x7FFF), m);
-    uint32_t smallest = (uint32_t)_mm_cvtsi128_si32(_mm_minpos_epu16(turned)) & 0xFFFFu;
-    return phx_amax_finish(0x7FFFu - smallest);
+    return 0x7FFFu - ((uint32_t)_mm_cvtsi128_si32(_mm_minpos_epu16(turned)) & 0xFFFFu);
 }
 
-AVX2_INLINE void quantise_group(const uint16_t *x, float inverse, uint8_t *q)
+struct amax {
+    float value; // over channels that are not NaN, floored
+    int clean;
+};
+
+AVX2_INLINE struct amax amax_group(const uint16_t *x)
+{
+    __m256i largest = _mm256_setzero_si256();
+    for (uint32_t c = 0; c < PHX_SCALE_GROUP; c += 16)
+        largest = _mm256_max_epi16(largest, magnitude(load(x + c)));
+    uint32_t all = largest_of(largest);
+    if (all < 0x7F80)
+        return (struct amax){phx_amax_finish(all), 1};
+    largest = _mm256_setzero_si256();
+    for (uint32_t c = 0; c < PHX_SCALE_GROUP; c += 16) {
+        __m256i size = magnitude(load(x + c));
+        __m256i nan = _mm256_cmpgt_epi16(size, _mm256_set1_epi16(0x7F80));
+        largest = _mm256_max_epi16(largest, _mm256_andnot_si256(nan, size));
+    }
+    return (struct amax){phx_amax_finish(largest_of(largest)), 0};
+}
+
+// Eight magnitudes below 464 to their codes + 968. Adding 2^(e+20) leaves units of 2^(e-3), e4m3's
+// last bit where e is the exponent, or that of 2^-6 for what is subnormal.
+AVX2_INLINE __m256i e4m3_codes_clean(__m256 size)
+{
+    __m256 floored = _mm256_max_ps(size, _mm256_set1_ps(0.015625f));
+    __m256i exponent =
+        _mm256_and_si256(_mm256_castps_si256(floored), _mm256_set1_epi32(0x7F800000));
+    __m256i unit = _mm256_add_epi32(exponent, _mm256_set1_epi32(20 << 23));
+    __m256 sum = _mm256_add_ps(size, _mm256_castsi256_ps(unit));
+    __m256i count = _mm256_sub_epi32(_mm256_castps_si256(sum), unit);
+    return _mm256_add_epi32(count, _mm256_srli_epi32(exponent, 20));
+}
+
+AVX2_INLINE __m256i e4m3_words_clean(__m256i bf16, __m256 factor) // 16 codes in 16-bit lanes
+{
+    struct pair p = widen(magnitude(bf16));
+    __m256i low = e4m3_codes_clean(_mm256_mul_ps(p.low, factor));
+    __m256i high = e4m3_codes_clean(_mm256_mul_ps(p.high, factor));
+    __m256i sign = _mm256_and_si256(_mm256_srli_epi16(bf16, 8), _mm256_set1_epi16(0x80));
+    __m256i words = _mm256_packus_epi32(low, high);
+    return _mm256_or_si256(_mm256_sub_epi16(words, _mm256_set1_epi16(121 << 3)), sign);
+}
+
+AVX2_INLINE void quantise_clean(const uint16_t *x, float inverse, uint8_t *q)
+{
+    __m256 factor = _mm256_set1_ps(inverse);
+    for (uint32_t c = 0; c < PHX_SCALE_GROUP; c += 32) {
+        __m256i first = e4m3_words_clean(load(x + c), factor);
+        __m256i second = e4m3_words_clean(load(x + c + 16), factor);
+        __m256i mixed = _mm256_packus_epi16(first, second);
+        store(q + c, _mm256_permute4x64_epi64(mixed, 0xD8));
+    }
+}
+
+AVX2_INLINE void quantise_any(const uint16_t *x, float inverse, uint8_t *q)
 {
     __m256 factor = _mm256_set1_ps(inverse);
     for (uint32_t c = 0; c < PHX_SCALE_GROUP; c += 32) {
@@ -136,17 +182,60 @@ AVX2_INLINE void quantise_group(const uint16_t *x, float inverse, uint8_t *q)
     }
 }
 
-AVX2_INLINE void dequantise_group(const uint8_t *q, float scale, uint16_t *x)
+AVX2_INLINE void quantise_group(const uint16_t *x, int clean, float inverse, uint8_t *q)
+{
+    if (clean)
+        quantise_clean(x, inverse, q);
+    else
+        quantise_any(x, inverse, q);
+}
+
+// Sixteen e4m3 codes in 16-bit lanes to bf16, exactly; NaN gives anything.
+AVX2_INLINE __m256i bf16_of_e4m3(__m256i code)
+{
+    // The two bytes of m * 2^-9 as bf16, for m = 0 to 7. An index with its top bit set gives 0.
+    const __m256i low_bytes =
+        _mm256_setr_epi8(0, 0, (char)0x80, (char)0xC0, 0, 0x20, 0x40, 0x60, 0, 0, 0, 0, 0, 0, 0, 0,
+                         0, 0, (char)0x80, (char)0xC0, 0, 0x20, 0x40, 0x60, 0, 0, 0, 0, 0, 0, 0, 0);
+    const __m256i high_bytes =
+        _mm256_setr_epi8(0, 0x3B, 0x3B, 0x3B, 0x3C, 0x3C, 0x3C, 0x3C, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                         0x3B, 0x3B, 0x3B, 0x3C, 0x3C, 0x3C, 0x3C, 0, 0, 0, 0, 0, 0, 0, 0);
+    __m256i size = _mm256_and_si256(code, _mm256_set1_epi16(0x7F));
+    __m256i normal = _mm256_add_epi16(_mm256_slli_epi16(size, 4), _mm256_set1_epi16(120 << 7));
+    __m256i in_low = _mm256_or_si256(size, _mm256_set1_epi16((short)0x8000));
+    __m256i in_high = _mm256_or_si256(_mm256_slli_epi16(size, 8), _mm256_set1_epi16(0x80));
+    __m256i below = _mm256_or_si256(_mm256_shuffle_epi8(low_bytes, in_low),
+                                    _mm256_shuffle_epi8(high_bytes, in_high));
+    __m256i is_below = _mm256_cmpgt_epi16(_mm256_set1_epi16(8), size);
+    __m256i sign = _mm256_slli_epi16(_mm256_andnot_si256(_mm256_set1_epi16(0x7F), code), 8);
+    return _mm256_or_si256(_mm256_blendv_epi8(normal, below, is_below), sign);
+}
+
+// With a finite scale a channel is NaN only where its code is.
+AVX2_INLINE void dequantise_clean(const uint8_t *q, float scale, uint16_t *x)
 {
     __m256 factor = _mm256_set1_ps(scale);
     for (uint32_t c = 0; c < PHX_SCALE_GROUP; c += 16) {
-        __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)(q + c));
-        __m256 low = f32_of_e4m3(_mm256_cvtepu8_epi32(codes));
-        __m256 high = f32_of_e4m3(_mm256_cvtepu8_epi32(_mm_srli_si128(codes, 8)));
-        __m256i mixed = _mm256_packus_epi32(bf16_codes(_mm256_mul_ps(low, factor)),
-                                            bf16_codes(_mm256_mul_ps(high, factor)));
-        store(x + c, _mm256_permute4x64_epi64(mixed, 0xD8));
+        __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)(q + c));
+        __m256i code = _mm256_cvtepu8_epi16(bytes);
+        __m256i size = _mm256_and_si256(code, _mm256_set1_epi16(0x7F));
+        __m256i nan = _mm256_cmpeq_epi16(size, _mm256_set1_epi16(0x7F));
+        struct pair p = widen(bf16_of_e4m3(code));
+        __m256i low = bf16_codes_clean(_mm256_mul_ps(p.low, factor));
+        __m256i high = bf16_codes_clean(_mm256_mul_ps(p.high, factor));
+        __m256i words = _mm256_packus_epi32(low, high);
+        store(x + c, _mm256_blendv_epi8(words, _mm256_set1_epi16(PHX_BF16_NAN), nan));
     }
+}
+
+AVX2_INLINE void dequantise_group(const uint8_t *q, float scale, uint16_t *x)
+{
+    if ((phx_bits_from_f32(scale) & 0x7F800000u) != 0x7F800000u) {
+        dequantise_clean(q, scale, x);
+        return;
+    }
+    for (uint32_t c = 0; c < PHX_SCALE_GROUP; c++) // NaN or infinity: rare
+        x[c] = phx_bf16_from_f32(phx_f32_from_e4m3(q[c]) * scale);
 }
 
 // --- leaves --------------------------------------------------------------------------------------
@@ -154,18 +243,19 @@ AVX2_INLINE void dequantise_group(const uint8_t *q, float scale, uint16_t *x)
 AVX2 static void quantise_f32(const uint16_t *x, uint32_t channels, uint8_t *q, float *scale)
 {
     for (uint32_t c = 0; c < channels; c += PHX_SCALE_GROUP) {
-        float amax = amax_group(x + c);
-        scale[c / PHX_SCALE_GROUP] = phx_scale_f32(amax);
-        quantise_group(x + c, phx_inverse_f32(amax), q + c);
+        struct amax amax = amax_group(x + c);
+        scale[c / PHX_SCALE_GROUP] = phx_scale_f32(amax.value);
+        quantise_group(x + c, amax.clean, phx_inverse_f32(amax.value), q + c);
     }
 }
 
 AVX2 static void quantise_ue8m0(const uint16_t *x, uint32_t channels, uint8_t *q, uint8_t *exponent)
 {
     for (uint32_t c = 0; c < channels; c += PHX_SCALE_GROUP) {
-        uint8_t e = phx_scale_ue8m0(amax_group(x + c));
+        struct amax amax = amax_group(x + c);
+        uint8_t e = phx_scale_ue8m0(amax.value);
         exponent[c / PHX_SCALE_GROUP] = e;
-        quantise_group(x + c, phx_inverse_ue8m0(e), q + c);
+        quantise_group(x + c, amax.clean, phx_inverse_ue8m0(e), q + c);
     }
 }
 
@@ -249,16 +339,36 @@ const struct phx_leaves *phx_leaves_avx2(void)
 
 // --- for tests -----------------------------------------------------------------------------------
 
+AVX2_INLINE void store_codes(const __m256i codes[4], uint8_t *q)
+{
+    __m256i mixed = _mm256_packus_epi16(_mm256_packus_epi32(codes[0], codes[1]),
+                                        _mm256_packus_epi32(codes[2], codes[3]));
+    __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    store(q, _mm256_permutevar8x32_epi32(mixed, order));
+}
+
 AVX2 void phx__avx2_e4m3_from_f32(const float *x, uint32_t count, uint8_t *q)
 {
     for (uint32_t i = 0; i < count; i += 32) {
         __m256i codes[4];
         for (uint32_t v = 0; v < 4; v++)
             codes[v] = e4m3_codes(_mm256_loadu_ps(x + i + 8 * v));
-        __m256i mixed = _mm256_packus_epi16(_mm256_packus_epi32(codes[0], codes[1]),
-                                            _mm256_packus_epi32(codes[2], codes[3]));
-        __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-        store(q + i, _mm256_permutevar8x32_epi32(mixed, order));
+        store_codes(codes, q + i);
+    }
+}
+
+AVX2 void phx__avx2_e4m3_clean_from_f32(const float *x, uint32_t count, uint8_t *q)
+{
+    for (uint32_t i = 0; i < count; i += 32) {
+        __m256i codes[4];
+        for (uint32_t v = 0; v < 4; v++) {
+            __m256i bits = load(x + i + 8 * v);
+            __m256i size = _mm256_and_si256(bits, _mm256_set1_epi32(0x7FFFFFFF));
+            __m256i sign = _mm256_srli_epi32(_mm256_andnot_si256(size, bits), 24);
+            __m256i code = e4m3_codes_clean(_mm256_castsi256_ps(size));
+            codes[v] = _mm256_or_si256(_mm256_sub_epi32(code, _mm256_set1_epi32(121 << 3)), sign);
+        }
+        store_codes(codes, q + i);
     }
 }
 
@@ -282,6 +392,12 @@ const struct phx_leaves *phx_leaves_avx2(void)
 
 // Callers ask phx_leaves_avx2() first, so these are never reached.
 void phx__avx2_e4m3_from_f32(const float *x, uint32_t count, uint8_t *q)
+{
+    (void)x, (void)count, (void)q;
+    abort();
+}
+
+void phx__avx2_e4m3_clean_from_f32(const float *x, uint32_t count, uint8_t *q)
 {
     (void)x, (void)count, (void)q;
     abort();

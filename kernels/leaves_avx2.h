@@ -8,6 +8,8 @@
 
 // Only where phx_leaves_avx2() is not NULL. count is a multiple of 32; q and y need no alignment.
 void phx__avx2_e4m3_from_f32(const float *x, uint32_t count, uint8_t *q);
+// The same for |x| below 464, as groups without NaN and infinity take it.
+void phx__avx2_e4m3_clean_from_f32(const float *x, uint32_t count, uint8_t *q);
 void phx__avx2_bf16_from_f32(const float *x, uint32_t count, uint16_t *y);
 
 #endif

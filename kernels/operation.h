@@ -1,5 +1,5 @@
-// kernels/operation.h: one launch on one worker: which bodies run, in which order. The same on every
-// target.
+// kernels/operation.h: one launch on one worker: which bodies run, in which order. The same on
+// every target.
 
 #ifndef PHX_KERNELS_OPERATION_H
 #define PHX_KERNELS_OPERATION_H

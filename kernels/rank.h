@@ -48,9 +48,9 @@ struct phx_rank {
     uint8_t *const *to;           // [ranks] our region in each peer's memory; GPU targets only
     uint8_t *stage;               // phx_stage_bytes()
     struct phx_rank_state *state;
-    uint64_t *suspected;      // [ranks] enum phx_cause
-    uint64_t *fates;          // [PHX_WAIT_PHASES][ranks] operation << 8 | enum phx_fate
-    const void *environment;  // C targets: struct phx_environment of device_c.h
+    uint64_t *suspected;     // [ranks] enum phx_cause
+    uint64_t *fates;         // [PHX_WAIT_PHASES][ranks] operation << 8 | enum phx_fate
+    const void *environment; // C targets: struct phx_environment of device_c.h
 };
 
 // What dispatch leaves for combine. One per operation in flight; arrays sized by the shape.

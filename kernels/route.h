@@ -3,8 +3,8 @@
 // A source tells each destination which of its tokens come, to which local experts, with which
 // weights, and which place each takes among the source's rows of that expert. With the messages of
 // all sources a rank knows where every row goes before one has come, and where the gaps are if rows
-// never come. Format: layout.h. Every field of a received message is checked before it is used; what
-// fails the check counts as a corrupt source, never as a crash.
+// never come. Format: layout.h. Every field of a received message is checked before it is used;
+// what fails the check counts as a corrupt source, never as a crash.
 
 #ifndef PHX_KERNELS_ROUTE_H
 #define PHX_KERNELS_ROUTE_H
@@ -62,8 +62,8 @@ PHX_BOTH int phx_route_is_mine(const struct phx_worker *w, uint32_t peer)
     return offset % w->count == w->index;
 }
 
-// The expert of entry k of a token; -1 for none, for a number out of range, and for an expert that the
-// token lists twice (the first stands): host targets refuse those two before.
+// The expert of entry k of a token; -1 for none, for a number out of range, and for an expert that
+// the token lists twice (the first stands): host targets refuse those two before.
 PHX_BOTH int64_t phx_topk_expert(const struct phx_shape *s, const int64_t *topk_idx, uint64_t token,
                                  uint32_t k)
 {
@@ -76,15 +76,14 @@ PHX_BOTH int64_t phx_topk_expert(const struct phx_shape *s, const int64_t *topk_
     return list[k];
 }
 
-// Appends one (token, expert) pair. Entries grow from where they would start if every token came, and
-// move down when the number of rows is known.
+// Appends one (token, expert) pair. Entries grow from where they would start if every token came,
+// and move down when the number of rows is known.
 PHX_BOTH void phx_route_append(const struct phx_shape *s, uint8_t *message, uint32_t token,
                                uint32_t expert, uint32_t k, float weight)
 {
     struct phx_route_header *h = phx_route_header(message);
     struct phx_route_row *rows = phx_route_rows(s, message);
-    struct phx_route_entry *entry =
-        phx_route_entries(s, message, s->tokens_max) + h->entry_count;
+    struct phx_route_entry *entry = phx_route_entries(s, message, s->tokens_max) + h->entry_count;
     if (h->row_count == 0 || rows[h->row_count - 1].token != token) {
         rows[h->row_count].token = token;
         rows[h->row_count].entry_begin = h->entry_count;
@@ -105,8 +104,7 @@ PHX_BOTH void phx_route_finish(const struct phx_shape *s, uint8_t *message)
     if (to != from)
         for (uint32_t i = 0; i < h->entry_count; i++)
             to[i] = from[i]; // downwards: never overwrites what is still to be moved
-    h->check =
-        phx_route_check_sum(message, phx_route_bytes(s, h->row_count, h->entry_count));
+    h->check = phx_route_check_sum(message, phx_route_bytes(s, h->row_count, h->entry_count));
 }
 
 // Builds the messages to every peer that this worker serves, in one pass over the tokens. Serial.
@@ -197,7 +195,8 @@ PHX_BOTH int phx_route_ok(const struct phx_shape *s, uint32_t experts_local, uin
            phx_route_check_sum(message, phx_route_bytes(s, h->row_count, h->entry_count));
 }
 
-// Copies the message of `source` into the handle and checks the copy. `row_count` came in the signal.
+// Copies the message of `source` into the handle and checks the copy. `row_count` came in the
+// signal.
 PHX_FN int phx_route_take(const struct phx_worker *w, const struct phx_dispatch_op *op,
                           uint32_t source, uint64_t row_count)
 {

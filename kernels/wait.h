@@ -3,17 +3,18 @@
 // All waits of an operation share one deadline D. A wait on a source ends
 //   - when every word it waits for carries this operation's (epoch, sequence): PRESENT;
 //   - when a word shows a newer sequence, or the value MASKED: the source gave up on us; ABSENT;
-//   - when the source is suspected (transport evidence, an earlier timeout, the user's mask): ABSENT;
+//   - when the source is suspected (transport evidence, an earlier timeout, the user's mask):
+//   ABSENT;
 //   - at the deadline: ABSENT.
 // The first worker to know decides, by compare-and-swap on the source's fate word; the rest follow.
-// ABSENT makes the source suspected and clears the user's active_ranks entry. An older word, or one of
-// a newer epoch, is not there yet.
+// ABSENT makes the source suspected and clears the user's active_ranks entry. An older word, or one
+// of a newer epoch, is not there yet.
 //
-// A late rank is not a dead rank: a worker blocked for D/4 has worker 0 store WAITING + the rank it is
-// blocked on into this rank's status word at every peer; a reader whose deadline passes, and who finds
-// such a word from this or one of the last operations, waits to 2D in all and charges the rank named. A worker
-// whose own polls were more than D/4 apart was paused: it looks again first (the words may show that
-// it was given up), and restarts its deadline once.
+// A late rank is not a dead rank: a worker blocked for D/4 has worker 0 store WAITING + the rank it
+// is blocked on into this rank's status word at every peer; a reader whose deadline passes, and who
+// finds such a word from this or one of the last operations, waits to 2D in all and charges the
+// rank named. A worker whose own polls were more than D/4 apart was paused: it looks again first
+// (the words may show that it was given up), and restarts its deadline once.
 
 #ifndef PHX_KERNELS_WAIT_H
 #define PHX_KERNELS_WAIT_H
@@ -264,8 +265,8 @@ PHX_FN void phx_wait_charge(const struct phx_worker *w, uint32_t source, uint64_
 // --- the two places where a worker waits --------------------------------------------------------
 
 // Waits for `count` words of `source`. Returns PHX_SEEN_ALL with *sum set and nothing
-// decided (the caller checks what came with them and decides), or PHX_SEEN_GONE with the fate ABSENT.
-// If another worker decided meanwhile, follows it.
+// decided (the caller checks what came with them and decides), or PHX_SEEN_GONE with the fate
+// ABSENT. If another worker decided meanwhile, follows it.
 PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
                          const uint64_t *words, uint32_t count, uint64_t *sum)
 {

@@ -1,5 +1,5 @@
-// tests/test_group.c: opening, and what bad input gets: a code, a message that names the argument, its
-// value and its bound, and nothing changed.
+// tests/test_group.c: opening, and what bad input gets: a code, a message that names the argument,
+// its value and its bound, and nothing changed.
 
 #include <stdlib.h>
 #include <string.h>
@@ -319,8 +319,9 @@ TEST(group_dispatch_refuses_bad_arguments_and_changes_nothing)
     c.args.recv_count = NULL;
     call_refused(&c, PHX_ERR_INVALID, "recv_count = NULL: must point to memory");
     c.args.timeout_us = -2;
-    call_refused(&c, PHX_ERR_INVALID, "timeout_us = -2: must be 1 to 2^40, 0 for the group's, or "
-                                      "PHX_TIMEOUT_NONE (-1)");
+    call_refused(&c, PHX_ERR_INVALID,
+                 "timeout_us = -2: must be 1 to 2^40, 0 for the group's, or "
+                 "PHX_TIMEOUT_NONE (-1)");
     c.b->topk_idx[3] = 4;
     call_refused(&c, PHX_ERR_INVALID, "topk_idx[1][1] = 4: must be an expert, 0 to 3, or -1");
     c.b->topk_idx[1] = 0;
@@ -367,8 +368,7 @@ TEST(group_that_is_not_connected_starts_nothing)
     c.b = calloc(1, sizeof *c.b);
     CHECK(c.b != NULL);
     c.args = dispatch_args(c.b);
-    call_refused(&c, PHX_ERR_STATE,
-                 "the group is not connected: call phx_group_connect() first");
+    call_refused(&c, PHX_ERR_STATE, "the group is not connected: call phx_group_connect() first");
     call_close(&c);
 }
 

@@ -76,7 +76,8 @@ struct test_case *case_make(uint64_t number, int death)
     c->timeout_us = death ? 3000 : 2000000;
     c->victim = death ? (uint32_t)draw(number, 32, c->shape.ranks) : CASE_NOBODY;
     c->death_pair = (uint32_t)draw(number, 33, c->pairs);
-    // A rank puts one route and some rows to each peer, then combine rows: any of them may be the last.
+    // A rank puts one route and some rows to each peer, then combine rows: any of them may be the
+    // last.
     c->death_puts = draw(number, 34, 2 * c->shape.ranks + 4 * c->shape.tokens_max);
     return c;
 }
@@ -179,7 +180,8 @@ void case_io_free(const struct test_case *c, struct rank_io *io)
 // A finite bf16 of moderate size: sign, exponent 2^-9 to 2^6, mantissa. One in 64 is special.
 static uint16_t draw_bf16(uint64_t bits, int specials)
 {
-    static const uint16_t special[] = {0x0000, 0x8000, 0x0001, 0x7F80, 0xFF80, 0x7FC0, 0x7F7F, 0x0080};
+    static const uint16_t special[] = {0x0000, 0x8000, 0x0001, 0x7F80,
+                                       0xFF80, 0x7FC0, 0x7F7F, 0x0080};
     if (specials && bits >> 58 == 0)
         return special[bits >> 40 & 7];
     return (uint16_t)((bits & 0x8000u) | ((118 + (bits >> 16 & 15)) << 7) | (bits & 0x7Fu));
@@ -211,7 +213,8 @@ static void fill_routing(const struct test_case *c, uint64_t who, uint32_t token
     }
     for (uint32_t k = 0; k < s->top_k; k++)
         if (phx_chance(c->number, PHX_CHANCE_ROUTING, who + 1000000, (uint64_t)token * 32 + k) %
-                16 == 0)
+                16 ==
+            0)
             list[k] = -1;
 }
 

@@ -20,9 +20,9 @@ struct test_case {
     int split;      // halves in launches of their own
     int renormalise;
     uint64_t timeout_us;
-    uint32_t victim;      // or CASE_NOBODY
-    uint32_t death_pair;  // 0 to pairs - 1: dies at the start of this pair's dispatch, or later,
-    uint64_t death_puts;  // after so many puts
+    uint32_t victim;     // or CASE_NOBODY
+    uint32_t death_pair; // 0 to pairs - 1: dies at the start of this pair's dispatch, or later,
+    uint64_t death_puts; // after so many puts
 };
 
 // death: the case has a victim. Returns NULL without memory.

@@ -5,8 +5,8 @@
 //
 // Even cases are healthy, odd ones lose a rank at a random put. The GPU runs first and reports what
 // each rank saw of each other (its fates); the simulator replays those fates, so that both have the
-// same masks, and must then produce the same bytes. Exit status: 0 all equal, 1 a difference, 2 usage,
-// 3 the run could not be made.
+// same masks, and must then produce the same bytes. Exit status: 0 all equal, 1 a difference, 2
+// usage, 3 the run could not be made.
 
 #include <argp.h>
 #include <stdio.h>
@@ -220,8 +220,7 @@ static void compare_rank(struct tally *t, const struct phx_shape *s, const struc
     compare_bytes(t, "recv_layout_range", gpu->recv_layout_range, sim->recv_layout_range,
                   (uint64_t)experts_local * s->ranks * 8);
     compare_bytes(t, "recv_src_info", gpu->recv_src_info, sim->recv_src_info, rows * 4);
-    compare_bytes(t, "recv_x", gpu->recv_x, sim->recv_x,
-                  rows * phx_payload_bytes(s, s->channels));
+    compare_bytes(t, "recv_x", gpu->recv_x, sim->recv_x, rows * phx_payload_bytes(s, s->channels));
     compare_bytes(t, "recv_scales", gpu->recv_scales, sim->recv_scales,
                   rows * phx_scale_words(s, s->channels) * 4);
     compare_bytes(t, "out", gpu->out, sim->out, (uint64_t)gpu->token_count * s->channels * 2);
@@ -286,9 +285,9 @@ int main(int argc, char **argv)
         {"cases", 'n', "N", 0, "how many cases (default 240)", 0},
         {"first", 'f', "NUMBER", 0, "the first case's number (default 0)", 0},
         {0}};
-    static const struct argp argp = {options, parse, NULL,
-                                     "Compares the kernels on a GPU with the simulator's.", NULL,
-                                     NULL, NULL};
+    static const struct argp argp = {
+        options, parse, NULL, "Compares the kernels on a GPU with the simulator's.",
+        NULL,    NULL,  NULL};
     struct arguments a = {240, 0};
     struct tally t = {0};
     struct phx_message message = {""};

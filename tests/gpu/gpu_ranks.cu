@@ -1,4 +1,5 @@
-// tests/gpu/gpu_ranks.cu: device memory for the ranks of one group, and one operation on all of them.
+// tests/gpu/gpu_ranks.cu: device memory for the ranks of one group, and one operation on all of
+// them.
 //
 // A host mirror of each rank's structs holds device pointers; it is copied in before each launch.
 // Outputs are poisoned first, so that a byte nobody wrote shows.
@@ -153,8 +154,8 @@ extern "C" int gpu_ranks_open(const struct phx_shape *shape, const struct placem
     struct gpu_ranks *g = new gpu_ranks();
     g->shape = *shape;
     g->ranks.resize(shape->ranks);
-    uint8_t *regions = take_array<uint8_t>(
-        g, (uint64_t)shape->ranks * shape->ranks * phx_region_bytes(shape));
+    uint8_t *regions =
+        take_array<uint8_t>(g, (uint64_t)shape->ranks * shape->ranks * phx_region_bytes(shape));
     uint16_t *expert_rank = take_array<uint16_t>(g, shape->experts);
     uint16_t *expert_local = take_array<uint16_t>(g, shape->experts);
     copy_in(g, expert_rank, placement->expert_rank, shape->experts * 2);

@@ -43,8 +43,8 @@ int gpu_ranks_open(const struct phx_shape *shape, const struct placement *placem
                    struct gpu_ranks **ranks, struct phx_message *message);
 // From its next put but `puts` on, that rank stores nothing more.
 int gpu_ranks_kill(struct gpu_ranks *g, uint32_t rank, uint64_t puts, struct phx_message *message);
-// kind: enum phx_kind. split: send and receive halves in launches of their own. The combine uses what
-// the last dispatch left. *kernel_us gets the time of the launches.
+// kind: enum phx_kind. split: send and receive halves in launches of their own. The combine uses
+// what the last dispatch left. *kernel_us gets the time of the launches.
 int gpu_ranks_run(struct gpu_ranks *g, uint32_t kind, int split, int renormalise,
                   uint64_t timeout_us, struct rank_io *io, float *kernel_us,
                   struct phx_message *message);
