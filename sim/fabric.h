@@ -20,6 +20,8 @@ struct phx_fabric;
 struct phx_fabric *phx_fabric_of(const struct phx_world *world);
 struct phx_network *phx_fabric_network(struct phx_fabric *fabric);
 struct phx_memory *phx_fabric_memory(struct phx_fabric *fabric);
+// The transport of the process that lives, or lived last; from the world's creation on.
+struct phx_transport *phx_fabric_transport(struct phx_fabric *fabric, uint32_t rank);
 // Before the run: presets bent by a test. Lanes and everything else stay.
 void phx_fabric_bend(struct phx_fabric *fabric, const struct phx_preset *preset);
 
@@ -39,10 +41,12 @@ struct phx_fabric_figures {
 };
 struct phx_fabric_figures phx_fabric_figures(const struct phx_fabric *fabric);
 
-// --- what faults do
-// -------------------------------------------------------------------------------
+// --- what faults do -----------------------------------------------------------------------------
 
-// The unit's hardware stops now; the caller kills or pauses the process itself.
+// The process is gone. The world tells when it kills one; tests without programs call it
+// themselves.
+void phx_fabric_process_dead(struct phx_fabric *fabric, uint32_t rank);
+// The unit's hardware stops now; the caller kills the process itself.
 void phx_fabric_gpu_dead(struct phx_fabric *fabric, uint32_t rank);
 void phx_fabric_nic_dead(struct phx_fabric *fabric, uint32_t rank);
 // One bit in each of the rank's next `count` payloads, undetected by the link's own checks.

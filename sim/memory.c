@@ -139,8 +139,7 @@ struct phx_memory_figures phx_memory_figures(const struct phx_memory *memory)
     return memory->figures;
 }
 
-// --- entries
-// ----------------------------------------------------------------------------------------
+// --- entries ------------------------------------------------------------------------------------
 
 static uint64_t entry_make(uint32_t lane, uint32_t ordinal, uint32_t token)
 {
@@ -187,8 +186,7 @@ static void violate(const struct phx_memory *m, const char *rule, uint32_t rank,
     m->options.violate(m->options.context, &v);
 }
 
-// --- regions
-// ----------------------------------------------------------------------------------------
+// --- regions ------------------------------------------------------------------------------------
 
 // The index of the first region that ends after `address`.
 static uint32_t region_search(const struct rank *r, uintptr_t address)
@@ -335,8 +333,7 @@ void phx_memory_restart(struct phx_memory *memory, uint32_t rank)
     }
 }
 
-// --- words
-// ------------------------------------------------------------------------------------------
+// --- words --------------------------------------------------------------------------------------
 
 static uint32_t word_slot(const struct rank *r, const uint64_t *address)
 {
@@ -380,8 +377,7 @@ static struct word *word_add(struct rank *r, const uint64_t *address)
     return word;
 }
 
-// --- what the transport tells
-// -----------------------------------------------------------------------
+// --- what the transport tells -------------------------------------------------------------------
 
 static uint64_t mix(uint64_t hash, uint64_t value)
 {
@@ -503,8 +499,7 @@ void phx_memory_signal(struct phx_memory *memory, const struct phx_landing *land
     __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
-// --- what workers tell
-// ------------------------------------------------------------------------------
+// --- what workers tell --------------------------------------------------------------------------
 
 void phx_memory_observe(struct phx_memory *memory, uint32_t rank, const uint64_t *word)
 {

@@ -49,8 +49,7 @@ void phx_memory_destroy(struct phx_memory *memory); // NULL is allowed
 void phx_memory_check(struct phx_memory *memory, bool check);
 bool phx_memory_checks(const struct phx_memory *memory);
 
-// --- what the transport tells
-// -----------------------------------------------------------------------
+// --- what the transport tells -------------------------------------------------------------------
 
 // A region of `rank` that `writer`'s incarnation `writer_epoch` may write.
 int phx_memory_add(struct phx_memory *memory, uint32_t rank, void *base, uint64_t size_bytes,
@@ -82,8 +81,7 @@ uint64_t phx_memory_land(struct phx_memory *memory, const struct phx_landing *la
 void phx_memory_signal(struct phx_memory *memory, const struct phx_landing *landing, uint64_t *word,
                        uint64_t value);
 
-// --- what workers tell
-// ------------------------------------------------------------------------------
+// --- what workers tell --------------------------------------------------------------------------
 
 // The worker loaded *word with acquire and acts on what it saw.
 void phx_memory_observe(struct phx_memory *memory, uint32_t rank, const uint64_t *word);

@@ -133,8 +133,7 @@ uint64_t phx_network_wire_ps(const struct phx_preset *preset, uint64_t size_byte
     return preset->message_ps + bytes * 1000000 / preset->bytes_per_us;
 }
 
-// --- a message's way
-// ------------------------------------------------------------------------------
+// --- a message's way ----------------------------------------------------------------------------
 
 static struct port *port_of(const struct phx_network *n, enum phx_plane plane, uint32_t rank)
 {
@@ -237,8 +236,7 @@ uint64_t phx_network_arrive(struct phx_network *network, uint64_t now_ps, struct
     return *free_ps > last_ps ? *free_ps : last_ps;
 }
 
-// --- faults
-// ---------------------------------------------------------------------------------------
+// --- faults -------------------------------------------------------------------------------------
 
 static bool fault_is_zero(const struct phx_link_fault *fault)
 {

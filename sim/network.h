@@ -71,8 +71,7 @@ void phx_network_bend(struct phx_network *network, const struct phx_preset *pres
 // Port time of a message of this size on an undisturbed port.
 uint64_t phx_network_wire_ps(const struct phx_preset *preset, uint64_t size_bytes);
 
-// --- a message's way
-// ------------------------------------------------------------------------------
+// --- a message's way ----------------------------------------------------------------------------
 
 struct phx_flight {
     uint32_t source;
@@ -92,7 +91,7 @@ void phx_network_depart(struct phx_network *network, uint64_t now_ps, struct phx
 uint64_t phx_network_arrive(struct phx_network *network, uint64_t now_ps,
                             struct phx_flight *flight);
 
-// --- faults
+// --- faults -------------------------------------------------------------------------------------
 // --------------------------------------------------------------------------------------- A path is
 // an ordered pair of ranks. What strikes a port strikes every path through it.
 

@@ -230,6 +230,16 @@ struct phx_core *phx_world_core(struct phx_world *world)
     return world->core;
 }
 
+void phx_world_fabric_set(struct phx_world *world, struct phx_fabric *fabric)
+{
+    world->fabric = fabric;
+}
+
+struct phx_fabric *phx_world_fabric(const struct phx_world *world)
+{
+    return world->fabric;
+}
+
 uint32_t phx_world_rank_count(const struct phx_world *world)
 {
     return world->rank_count;

@@ -107,6 +107,7 @@ struct phx_world {
     struct phx_world_options options; // defaults filled; names of presets copied
     char *preset_names[2];
     struct phx_core *core;
+    struct phx_fabric *fabric; // what phx_network_attach() made; NULL: no network
     struct phx_fibers *fibers;
     uint32_t rank_count;
     uint32_t live; // ranks that have neither returned nor died

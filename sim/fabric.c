@@ -1,0 +1,558 @@
+// sim/fabric.c: the life of a message.
+//
+//     post -> [issue] -> depart -> [head arrival] -> [delivery] -> (silent: done) | [finish]
+//
+// Brackets are events of the core. A post happens at its worker's time, which may be ahead of
+// the core's; the issue event brings it to its place in the order of all issues. What a
+// delivery means is decided by the plane: nic.c or nvlink.c.
+
+#include "sim/fabric_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+// --- messages -----------------------------------------------------------------------------------
+
+static uint32_t carried_take(struct phx_fabric *f)
+{
+    if (f->free == PHX_NO_MESSAGE) {
+        if (f->page_count == f->page_capacity) {
+            uint32_t capacity = f->page_capacity == 0 ? 16 : 2 * f->page_capacity;
+            struct phx_carried **pages = realloc(f->pages, capacity * sizeof(*pages));
+            if (pages == NULL)
+                return PHX_NO_MESSAGE;
+            f->pages = pages;
+            f->page_capacity = capacity;
+        }
+        struct phx_carried *page = calloc(PHX_PAGE_MESSAGES, sizeof *page);
+        if (page == NULL)
+            return PHX_NO_MESSAGE;
+        f->pages[f->page_count] = page;
+        uint32_t base = f->page_count * PHX_PAGE_MESSAGES;
+        f->page_count++;
+        for (uint32_t i = 0; i < PHX_PAGE_MESSAGES; i++)
+            page[i].next = i + 1 < PHX_PAGE_MESSAGES ? base + i + 1 : PHX_NO_MESSAGE;
+        f->free = base;
+    }
+    uint32_t index = f->free;
+    struct phx_carried *m = phx_carried_at(f, index);
+    f->free = m->next;
+    memset(m, 0, sizeof *m);
+    m->next = PHX_NO_MESSAGE;
+    f->figures.in_flight++;
+    return index;
+}
+
+static void carried_release(struct phx_fabric *f, uint32_t index)
+{
+    struct phx_carried *m = phx_carried_at(f, index);
+    if (m->state != PHX_MESSAGE_FINISHED || m->pending > 0 || m->listed)
+        return;
+    m->state = 0;
+    m->next = f->free;
+    f->free = index;
+    f->figures.in_flight--;
+}
+
+void phx_fabric_free_messages(struct phx_fabric *f)
+{
+    for (uint32_t i = 0; i < f->page_count; i++)
+        free(f->pages[i]);
+    free(f->pages);
+    free(f->stalled);
+}
+
+void phx_carried_schedule(struct phx_fabric *f, uint32_t index, uint64_t at_ps,
+                          enum phx_network_event type)
+{
+    struct phx_carried *m = phx_carried_at(f, index);
+    m->pending++;
+    if (!phx_core_schedule(f->core, at_ps, type, index, m->attempt))
+        phx_world_stop(f->world, PHX_ERR_NO_MEMORY, "no memory for an event of the network");
+}
+
+// --- queues -------------------------------------------------------------------------------------
+
+bool phx_queues_make(struct phx_fabric *f, struct phx_connection *c)
+{
+    if (c->queues != NULL)
+        return true;
+    c->queues = calloc(f->lanes, sizeof *c->queues);
+    if (c->queues == NULL)
+        return false;
+    for (uint32_t i = 0; i < f->lanes; i++) {
+        struct phx_queue *q = &c->queues[i];
+        q->head = q->tail = q->unsent = q->unposted = PHX_NO_MESSAGE;
+        q->state = PHX_QUEUE_READY;
+    }
+    return true;
+}
+
+// Takes finished messages off the front.
+static void queue_retire(struct phx_fabric *f, struct phx_queue *q)
+{
+    while (q->head != PHX_NO_MESSAGE) {
+        uint32_t index = q->head;
+        struct phx_carried *m = phx_carried_at(f, index);
+        if (m->state != PHX_MESSAGE_FINISHED)
+            return;
+        phx_assert(q->unposted != index);
+        if (q->unsent == index)
+            q->unsent = m->next;
+        q->head = m->next;
+        if (q->head == PHX_NO_MESSAGE)
+            q->tail = PHX_NO_MESSAGE;
+        q->count--;
+        m->listed = false;
+        carried_release(f, index);
+    }
+}
+
+static void queue_arm(struct phx_fabric *f, uint32_t queue)
+{
+    struct phx_queue *q = phx_queue_at(f, queue);
+    if (q->armed || q->unposted == PHX_NO_MESSAGE)
+        return;
+    q->armed = true;
+    if (!phx_core_schedule(f->core, phx_carried_at(f, q->unposted)->posted_ps, PHX_NETWORK_ISSUE,
+                           queue, 0))
+        phx_world_stop(f->world, PHX_ERR_NO_MEMORY, "no memory for an event of the network");
+}
+
+bool phx_queue_post(struct phx_fabric *f, uint32_t source, const struct phx_op *op,
+                    uint64_t posted_ps)
+{
+    uint32_t connection = source * f->rank_count + op->peer.rank;
+    struct phx_connection *c = &f->connections[connection];
+    if (!phx_queues_make(f, c)) {
+        phx_world_stop(f->world, PHX_ERR_NO_MEMORY, "no memory for the lanes to a peer");
+        return false;
+    }
+    struct phx_queue *q = &c->queues[op->lane];
+    if (q->count >= f->post_count_max)
+        return false;
+    uint32_t index = carried_take(f);
+    if (index == PHX_NO_MESSAGE) {
+        phx_world_stop(f->world, PHX_ERR_NO_MEMORY, "no memory for a message");
+        return false;
+    }
+    struct phx_carried *m = phx_carried_at(f, index);
+    m->op = *op;
+    m->queue = connection * f->lanes + op->lane;
+    m->source = (uint16_t)source;
+    m->target = op->peer.rank;
+    m->source_incarnation = f->ranks[source].incarnation;
+    m->ordinal = ++q->ordinal;
+    m->posted_ps = posted_ps;
+    m->state = PHX_MESSAGE_POSTED;
+    m->listed = true;
+    if (q->tail != PHX_NO_MESSAGE) {
+        struct phx_carried *last = phx_carried_at(f, q->tail);
+        last->next = index;
+        if (m->posted_ps < last->posted_ps)
+            m->posted_ps = last->posted_ps;
+    } else {
+        q->head = index;
+    }
+    q->tail = index;
+    q->count++;
+    if (q->unposted == PHX_NO_MESSAGE)
+        q->unposted = index;
+    f->figures.messages++;
+    PHX_SIM_RELEASE(m);
+    queue_arm(f, m->queue);
+    return true;
+}
+
+// 0, or why the op fails before anything leaves.
+static int send_check(struct phx_fabric *f, const struct phx_carried *m)
+{
+    const struct phx_connection *c = phx_connection_at(f, m->source, m->target);
+    if (m->op.peer.epoch != (c->incarnation & 0xFFFFu) && c->state != PHX_CONNECTION_NONE)
+        return PHX_ERR_STALE;
+    if (c->state == PHX_CONNECTION_LOST)
+        return PHX_ERR_PEER_LOST;
+    if (c->state != PHX_CONNECTION_UP)
+        return PHX_ERR_PEER_UNREACHABLE;
+    if (phx_queue_at(f, m->queue)->state == PHX_QUEUE_ERROR)
+        return PHX_ERR_FLUSHED;
+    int error = 0;
+    if (m->op.size_bytes > 0)
+        error = phx_sim_mem_check(f, m->source, m->source_incarnation, m->op.source.mem, false,
+                                  m->op.source.offset_bytes, m->op.size_bytes);
+    if (error == 0)
+        error =
+            phx_sim_mem_check(f, m->source, m->source_incarnation, m->op.target.mem, true, 0, 0);
+    if (error == 0 && f->ranks[m->source].mems[m->op.target.mem.index].peer != m->target)
+        error = PHX_ERR_PROTECTION;
+    return error;
+}
+
+static void send_one(struct phx_fabric *f, uint32_t index)
+{
+    struct phx_carried *m = phx_carried_at(f, index);
+    struct phx_queue *q = phx_queue_at(f, m->queue);
+    int error = send_check(f, m);
+    if (error != 0) {
+        if (phx_network_plane(f->network, m->source, m->target) == PHX_PLANE_NIC &&
+            (error == PHX_ERR_PROTECTION || error == PHX_ERR_STALE))
+            phx_nic_refuse(f, index, error);
+        else
+            phx_carried_finish(f, index, error, 0);
+        return;
+    }
+    m->state = PHX_MESSAGE_SENT;
+    m->flight.source = m->source;
+    m->flight.target = m->target;
+    m->flight.size_bytes = m->op.wire_bytes;
+    m->flight.who = m->queue;
+    m->flight.number = (uint64_t)m->ordinal << 8 | (m->attempt & 0xFFu);
+    phx_network_depart(f->network, phx_core_now_ps(f->core), &m->flight);
+    if (m->flight.arrive_ps <= q->arrive_ps)
+        m->flight.arrive_ps = q->arrive_ps + 1;
+    q->arrive_ps = m->flight.arrive_ps;
+    if (m->resent)
+        f->figures.resent++;
+    else
+        f->figures.bytes += m->op.wire_bytes;
+    phx_carried_schedule(f, index, m->flight.arrive_ps, PHX_NETWORK_ARRIVE);
+}
+
+void phx_queue_send(struct phx_fabric *f, uint32_t queue)
+{
+    struct phx_queue *q = phx_queue_at(f, queue);
+    while (q->unsent != PHX_NO_MESSAGE && q->unsent != q->unposted) {
+        if (q->state == PHX_QUEUE_WAITING ||
+            (q->state == PHX_QUEUE_PROBING && q->unsent != q->probe))
+            return;
+        uint32_t index = q->unsent;
+        struct phx_carried *m = phx_carried_at(f, index);
+        q->unsent = m->next;
+        if (m->state == PHX_MESSAGE_POSTED)
+            send_one(f, index);
+    }
+}
+
+void phx_queue_rewind(struct phx_fabric *f, uint32_t queue, uint32_t index)
+{
+    struct phx_queue *q = phx_queue_at(f, queue);
+    uint32_t stop = q->unsent;
+    q->unsent = index;
+    for (uint32_t i = index; i != stop && i != PHX_NO_MESSAGE; i = phx_carried_at(f, i)->next) {
+        struct phx_carried *m = phx_carried_at(f, i);
+        if (m->state == PHX_MESSAGE_FINISHED)
+            continue;
+        m->attempt++;
+        m->resent = true;
+        if (m->state == PHX_MESSAGE_SENT)
+            m->state = PHX_MESSAGE_POSTED;
+    }
+}
+
+void phx_queue_flush(struct phx_fabric *f, uint32_t queue, uint32_t first, int status,
+                     uint32_t code, int rest)
+{
+    struct phx_queue *q = phx_queue_at(f, queue);
+    const uint32_t flushed_code = 5; // as IBV_WC_WR_FLUSH_ERR, for logs
+    uint32_t i = q->head;
+    while (i != PHX_NO_MESSAGE && i != q->unposted) {
+        struct phx_carried *m = phx_carried_at(f, i);
+        uint32_t next = m->next;
+        if (m->state != PHX_MESSAGE_FINISHED)
+            phx_carried_finish(f, i, i == first ? status : rest, i == first ? code : flushed_code);
+        i = next;
+    }
+    q->timer++;
+    q->retries = 0;
+}
+
+bool phx_carried_owned(const struct phx_fabric *f, const struct phx_carried *m)
+{
+    const struct phx_fabric_rank *source = &f->ranks[m->source];
+    return source->alive && source->incarnation == m->source_incarnation;
+}
+
+// The process died: what it had not issued, or what waited to be sent again, never will be.
+// What is on the wire goes on.
+void phx_queue_orphan(struct phx_fabric *f, uint32_t queue)
+{
+    struct phx_queue *q = phx_queue_at(f, queue);
+    for (uint32_t i = q->head; i != PHX_NO_MESSAGE; i = phx_carried_at(f, i)->next) {
+        struct phx_carried *m = phx_carried_at(f, i);
+        if (m->state == PHX_MESSAGE_POSTED)
+            m->state = PHX_MESSAGE_FINISHED;
+    }
+    q->unposted = PHX_NO_MESSAGE;
+    q->unsent = PHX_NO_MESSAGE;
+    q->state = PHX_QUEUE_READY;
+    q->retries = 0;
+    q->timer++;
+    queue_retire(f, q);
+}
+
+static void issue(struct phx_fabric *f, uint32_t queue)
+{
+    struct phx_queue *q = phx_queue_at(f, queue);
+    uint64_t now_ps = phx_core_now_ps(f->core);
+    q->armed = false;
+    while (q->unposted != PHX_NO_MESSAGE) {
+        uint32_t index = q->unposted;
+        struct phx_carried *m = phx_carried_at(f, index);
+        if (m->posted_ps > now_ps)
+            break;
+        if (!phx_carried_owned(f, m)) {
+            phx_queue_orphan(f, queue);
+            break;
+        }
+        uint32_t rank = m->source;
+        uint32_t token = m->op.token;
+        bool counts = m->op.code == PHX_OP_PUT;
+        q->unposted = m->next;
+        if (q->unsent == PHX_NO_MESSAGE)
+            q->unsent = index;
+        phx_queue_send(f, queue);
+        queue_retire(f, q);
+        // After it left: a rank that a fault kills at its 40th put has issued 40.
+        if (counts && f->issued != NULL)
+            f->issued(f->issued_context, rank, token, now_ps);
+    }
+    queue_arm(f, queue);
+}
+
+// --- outcomes -----------------------------------------------------------------------------------
+
+static void trace_put(struct phx_fabric *f, const struct phx_carried *m, int status)
+{
+    struct phx_trace_message t;
+    uint8_t *payload = NULL;
+    uint64_t *word = NULL;
+    memset(&t, 0, sizeof t);
+    bool lands = status == 0 && phx_carried_target(f, m, &payload, &word) == 0;
+    t.source = m->source;
+    t.target = m->target;
+    t.lane = m->op.lane;
+    t.token = m->op.token;
+    t.serial = ++f->traced;
+    t.size_bytes = m->op.wire_bytes;
+    t.issue_ps = m->posted_ps;
+    t.leave_ps = m->flight.leave_ps != 0 ? m->flight.leave_ps : m->posted_ps;
+    t.end_ps = phx_core_now_ps(f->core);
+    t.word = lands ? word : NULL;
+    t.value = m->op.signal_value;
+    t.outcome = status == 0 ? "delivered" : phx_error_name(status);
+    phx_trace_put(f->trace, &t);
+}
+
+void phx_carried_finish(struct phx_fabric *f, uint32_t index, int status, uint32_t code)
+{
+    struct phx_carried *m = phx_carried_at(f, index);
+    phx_assert(m->state != PHX_MESSAGE_FINISHED);
+    bool was_landed = m->state == PHX_MESSAGE_LANDED;
+    m->state = PHX_MESSAGE_FINISHED;
+    if (status != 0)
+        f->figures.failed++;
+    if (f->trace != NULL && !was_landed)
+        trace_put(f, m, status);
+    bool reported = status != 0 || (m->op.flags & PHX_OP_SILENT) == 0;
+    if (reported && phx_carried_owned(f, m)) {
+        struct phx_event event;
+        memset(&event, 0, sizeof event);
+        event.kind = PHX_EVENT_OP;
+        event.lane = m->op.lane;
+        event.peer = m->op.peer;
+        event.status = status;
+        event.backend_code = code;
+        event.token = m->op.token;
+        phx_sim_event_push(f, m->source, &event);
+    }
+    if (m->listed)
+        queue_retire(f, phx_queue_at(f, m->queue));
+    else
+        carried_release(f, index);
+}
+
+void phx_carried_acknowledge(struct phx_fabric *f, uint32_t index, int status, uint32_t code)
+{
+    struct phx_carried *m = phx_carried_at(f, index);
+    if (status == 0) {
+        if (f->trace != NULL && m->state == PHX_MESSAGE_SENT)
+            trace_put(f, m, 0);
+        m->state = PHX_MESSAGE_LANDED;
+        if ((m->op.flags & PHX_OP_SILENT) != 0) {
+            phx_carried_finish(f, index, 0, 0);
+            return;
+        }
+    }
+    struct phx_queue *q = phx_queue_at(f, m->queue);
+    uint64_t at_ps = phx_core_now_ps(f->core) + m->flight.flight_ps;
+    if (at_ps <= q->finish_ps)
+        at_ps = q->finish_ps + 1;
+    q->finish_ps = at_ps;
+    m->status = status;
+    m->backend_code = code;
+    phx_carried_schedule(f, index, at_ps, PHX_NETWORK_FINISH);
+}
+
+// --- landing ------------------------------------------------------------------------------------
+
+const uint8_t *phx_carried_source(struct phx_fabric *f, const struct phx_carried *m)
+{
+    if (phx_sim_mem_check(f, m->source, m->source_incarnation, m->op.source.mem, false,
+                          m->op.source.offset_bytes, m->op.size_bytes) != 0)
+        return NULL;
+    return f->ranks[m->source].mems[m->op.source.mem.index].base + m->op.source.offset_bytes;
+}
+
+bool phx_carried_fenced(struct phx_fabric *f, const struct phx_carried *m)
+{
+    return phx_connection_at(f, m->target, m->source)->fenced >= m->source_incarnation;
+}
+
+int phx_carried_target(struct phx_fabric *f, const struct phx_carried *m, uint8_t **payload,
+                       uint64_t **word)
+{
+    const struct phx_sim_mem *key = &f->ranks[m->source].mems[m->op.target.mem.index];
+    const struct phx_fabric_rank *target = &f->ranks[m->target];
+    if (!key->live)
+        return PHX_ERR_STALE; // released by the source while the op was in flight
+    if (key->remote_index >= target->mem_count)
+        return PHX_ERR_PROTECTION;
+    const struct phx_sim_mem *region = &target->mems[key->remote_index];
+    if (region->imported || region->nonce != key->nonce || region->epoch != key->remote_epoch)
+        return PHX_ERR_STALE;
+    if (!region->live || region->peer != m->source)
+        return PHX_ERR_PROTECTION;
+    uint64_t offset = m->op.target.offset_bytes;
+    if (offset > region->size_bytes || m->op.size_bytes > region->size_bytes - offset)
+        return PHX_ERR_PROTECTION;
+    *payload = region->base + offset;
+    *word = NULL;
+    if ((m->op.flags & PHX_OP_SIGNAL) != 0) {
+        if (region->size_bytes < 8 || m->op.signal_offset > region->size_bytes - 8)
+            return PHX_ERR_PROTECTION;
+        *word = (uint64_t *)(void *)(region->base + m->op.signal_offset);
+    }
+    return 0;
+}
+
+static void flip(struct phx_fabric *f, struct phx_carried *m, uint8_t *to, uint64_t size_bytes)
+{
+    struct phx_fabric_rank *source = &f->ranks[m->source];
+    if (source->flips == 0 || size_bytes == 0)
+        return;
+    source->flips--;
+    f->figures.flips++;
+    uint64_t bit =
+        phx_chance_below(8 * size_bytes, f->seed, PHX_CHANCE_CORRUPT, m->queue, m->ordinal);
+    to[bit / 8] = (uint8_t)(to[bit / 8] ^ (1u << bit % 8));
+}
+
+void phx_carried_land(struct phx_fabric *f, struct phx_carried *m, uint64_t begin, uint64_t end,
+                      bool signal)
+{
+    uint8_t *payload = NULL;
+    uint64_t *word = NULL;
+    int error = phx_carried_target(f, m, &payload, &word);
+    phx_assert(error == 0);
+    PHX_SIM_ACQUIRE(m);
+    struct phx_landing l;
+    memset(&l, 0, sizeof l);
+    l.source = m->source;
+    l.source_epoch = m->source_incarnation;
+    l.target = m->target;
+    l.lane = m->op.lane;
+    l.ordinal = m->ordinal;
+    l.token = m->op.token;
+    l.at_ps = phx_core_now_ps(f->core);
+    uint64_t hash = 0;
+    if (end > begin) {
+        const uint8_t *from = phx_carried_source(f, m);
+        phx_assert(from != NULL);
+        l.from = from + begin;
+        l.to = payload + begin;
+        l.size_bytes = end - begin;
+        hash = phx_memory_land(f->memory, &l);
+        flip(f, m, l.to, l.size_bytes);
+    }
+    if (signal && word != NULL) {
+        phx_memory_signal(f->memory, &l, word, m->op.signal_value);
+        hash ^= m->op.signal_value * 0x9E3779B97F4A7C15ull;
+        if (f->ranks[m->target].alive)
+            phx_world_word_changed(f->world, m->target, word);
+    }
+    phx_core_fold(f->core, hash);
+    if (signal)
+        f->figures.delivered++;
+}
+
+// --- events -------------------------------------------------------------------------------------
+
+static void arrive(struct phx_fabric *f, uint32_t index)
+{
+    struct phx_carried *m = phx_carried_at(f, index);
+    struct phx_queue *q = phx_queue_at(f, m->queue);
+    uint64_t end_ps = phx_network_arrive(f->network, phx_core_now_ps(f->core), &m->flight);
+    if (end_ps <= q->deliver_ps)
+        end_ps = q->deliver_ps + 1;
+    q->deliver_ps = end_ps;
+    phx_carried_schedule(f, index, end_ps, PHX_NETWORK_DELIVER);
+}
+
+static void on_message(void *context, const struct phx_event_record *event)
+{
+    struct phx_fabric *f = context;
+    uint32_t index = event->object;
+    struct phx_carried *m = phx_carried_at(f, index);
+    phx_assert(m->pending > 0);
+    m->pending--;
+    if (m->attempt != event->argument) {
+        carried_release(f, index); // of an attempt that was given up
+        return;
+    }
+    if (event->type == PHX_NETWORK_ARRIVE) {
+        arrive(f, index);
+        return;
+    }
+    if (event->type == PHX_NETWORK_DELIVER) {
+        if (phx_network_plane(f->network, m->source, m->target) == PHX_PLANE_NIC)
+            phx_nic_deliver(f, index);
+        else
+            phx_nvlink_deliver(f, index);
+    } else if (m->state != PHX_MESSAGE_FINISHED) {
+        if (m->status != 0 && phx_network_plane(f->network, m->source, m->target) == PHX_PLANE_NIC)
+            phx_nic_refuse(f, index, m->status);
+        else
+            phx_carried_finish(f, index, m->status, m->backend_code);
+        return;
+    }
+    carried_release(f, index);
+}
+
+static void on_queue(void *context, const struct phx_event_record *event)
+{
+    struct phx_fabric *f = context;
+    if (event->type == PHX_NETWORK_ISSUE)
+        issue(f, event->object);
+    else if (phx_queue_at(f, event->object)->timer == event->argument)
+        phx_nic_retry(f, event->object);
+}
+
+static void on_rank(void *context, const struct phx_event_record *event)
+{
+    struct phx_fabric *f = context;
+    if (event->type == PHX_NETWORK_CONNECT)
+        phx_connection_opened(f, event->object, event->argument);
+    else
+        phx_connection_evidence(f, event->object, event->argument);
+}
+
+void phx_fabric_handle_events(struct phx_fabric *f)
+{
+    phx_core_handle(f->core, PHX_NETWORK_ISSUE, on_queue, f);
+    phx_core_handle(f->core, PHX_NETWORK_ARRIVE, on_message, f);
+    phx_core_handle(f->core, PHX_NETWORK_DELIVER, on_message, f);
+    phx_core_handle(f->core, PHX_NETWORK_FINISH, on_message, f);
+    phx_core_handle(f->core, PHX_NETWORK_RETRY, on_queue, f);
+    phx_core_handle(f->core, PHX_NETWORK_CONNECT, on_rank, f);
+    phx_core_handle(f->core, PHX_NETWORK_EVIDENCE, on_rank, f);
+}

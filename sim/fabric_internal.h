@@ -1,0 +1,250 @@
+// sim/fabric_internal.h: what fabric.c, nic.c, nvlink.c and transport_sim.c share.
+//
+//   fabric.c         messages, their queues, and the events that move them
+//   nic.c            what a message meets on a NIC: retries, errors, partial writes
+//   nvlink.c         what it meets on NVLink and in the rank's own memory
+//   transport_sim.c  struct phx_transport: registration, connections, events, the world's hooks
+//
+// A queue is one (source, target, lane): a queue pair on a NIC, a path of stores on NVLink. Its
+// messages stand in a list in the order of posting until they are finished:
+//
+//     head                      unsent                unposted                tail
+//      | sent, delivered, ...    | issued, waiting     | their time is to come |
+//
+// Messages live in pages and are named by index; one is free again when it is finished and no event
+// of the core names it any more.
+
+#ifndef PHX_SIM_FABRIC_INTERNAL_H
+#define PHX_SIM_FABRIC_INTERNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/assert.h"
+#include "engine/transport_ops.h"
+#include "sim/fabric.h"
+#include "sim/trace.h"
+#include "sim/world_internal.h"
+
+#define PHX_NO_MESSAGE UINT32_MAX
+
+enum phx_network_event {
+    PHX_NETWORK_ISSUE = PHX_EVENTS_NETWORK, // object: queue
+    PHX_NETWORK_ARRIVE,                     // object: message, argument: its attempt
+    PHX_NETWORK_DELIVER,                    // the same
+    PHX_NETWORK_FINISH,                     // the same: its acknowledgement is back
+    PHX_NETWORK_RETRY,                      // object: queue, argument: its timer
+    PHX_NETWORK_CONNECT,                    // object: source * ranks + target, argument: attempt
+    PHX_NETWORK_EVIDENCE,                   // object: the dead rank, argument: its incarnation
+    PHX_NETWORK_EVENT_END
+};
+
+enum phx_message_state {
+    PHX_MESSAGE_POSTED = 1, // waits: for its time, or for its queue
+    PHX_MESSAGE_SENT,
+    PHX_MESSAGE_LANDED, // in the target's memory, its acknowledgement is not back
+    PHX_MESSAGE_FINISHED
+};
+
+struct phx_carried {
+    struct phx_op op;
+    struct phx_flight flight;
+    uint64_t posted_ps;
+    uint64_t got; // packets at the target, by bit; only of a message that was sent again
+    uint32_t queue;
+    uint32_t next;    // in the queue, or in the list of free ones
+    uint32_t ordinal; // on its queue, from 1
+    uint32_t attempt; // events of earlier attempts are ignored
+    uint32_t source_incarnation;
+    uint32_t received; // go-back-N: packets before this one are at the target
+    int32_t status;    // to finish with
+    uint32_t backend_code;
+    uint16_t source;
+    uint16_t target;
+    uint8_t state;   // enum phx_message_state
+    uint8_t pending; // events of the core that name it
+    bool listed;     // in its queue
+    bool resent;
+};
+
+enum phx_queue_state {
+    PHX_QUEUE_READY = 1,
+    PHX_QUEUE_WAITING, // for the retry timer
+    PHX_QUEUE_PROBING, // sent its oldest message again, alone
+    PHX_QUEUE_ERROR    // flushes
+};
+
+struct phx_queue {
+    uint32_t head;
+    uint32_t tail;
+    uint32_t unsent;
+    uint32_t unposted;
+    uint32_t count; // listed
+    uint32_t ordinal;
+    uint32_t timer; // the one that counts; earlier ones are ignored
+    uint32_t probe; // PROBING: the message
+    uint8_t state;  // enum phx_queue_state
+    uint8_t retries;
+    bool armed; // an issue event is scheduled
+    bool deaf;  // the target refused a message and drops all that follow
+    // A later message never overtakes an earlier one, jitter or not.
+    uint64_t arrive_ps;
+    uint64_t deliver_ps;
+    uint64_t finish_ps;
+};
+
+enum phx_connection_state {
+    PHX_CONNECTION_NONE = 0,
+    PHX_CONNECTION_OPENING,
+    PHX_CONNECTION_UP,
+    PHX_CONNECTION_LOST
+};
+
+struct phx_connection {       // from one rank's process to a peer's incarnation
+    struct phx_queue *queues; // [lanes]; NULL until first used
+    uint32_t incarnation;     // of the peer
+    uint32_t attempt;         // of connecting
+    uint32_t fenced;          // incarnations of the peer up to this one may not write here
+    uint8_t state;            // enum phx_connection_state
+};
+
+struct phx_sim_mem { // one handle of one process
+    uint8_t *base;
+    uint64_t size_bytes;
+    uint64_t nonce;        // of the key
+    uint32_t incarnation;  // of the process that holds it
+    uint32_t epoch;        // of the handle
+    uint32_t remote_index; // imported
+    uint32_t remote_epoch;
+    uint32_t remote_incarnation;
+    uint16_t peer; // registered: who may write, or PHX_WRITER_NONE. Imported: whose it is
+    bool imported;
+    bool live;
+};
+
+struct phx_sim_transport {
+    struct phx_transport base; // first
+    struct phx_fabric *fabric;
+    struct phx_sim_transport *next; // of all ever made
+    struct phx_event *events;       // ring
+    uint32_t rank;
+    uint32_t incarnation;
+    uint32_t event_head;
+    uint32_t event_count;
+    uint32_t event_capacity; // power of two
+};
+
+struct phx_fabric_rank {
+    struct phx_sim_transport *transport; // of the process that lives, or lived last
+    struct phx_sim_mem *mems;
+    uint32_t mem_count;
+    uint32_t mem_capacity;
+    uint32_t mem_epoch;
+    uint32_t incarnation;
+    uint32_t flips; // payloads still to be damaged
+    bool alive;
+    bool gpu_dead;
+};
+
+struct phx_fabric {
+    struct phx_world *world;
+    struct phx_core *core;
+    struct phx_network *network;
+    struct phx_memory *memory;
+    struct phx_trace *trace;
+    struct phx_fabric_rank *ranks;
+    struct phx_connection *connections; // [ranks][ranks], by source
+    struct phx_sim_transport *transports;
+    struct phx_carried **pages;
+    uint32_t *stalled; // messages on NVLink paths that are down, in order
+    uint32_t stalled_count;
+    uint32_t stalled_capacity;
+    uint32_t page_count;
+    uint32_t page_capacity;
+    uint32_t free;
+    uint32_t rank_count;
+    uint32_t lanes;
+    uint32_t post_count_max;
+    uint64_t seed;
+    uint64_t traced; // messages shown to the trace
+    phx_fabric_issued_fn *issued;
+    void *issued_context;
+    struct phx_fabric_figures figures;
+};
+
+#define PHX_PAGE_MESSAGES 1024u
+
+static inline struct phx_carried *phx_carried_at(struct phx_fabric *f, uint32_t index)
+{
+    return &f->pages[index / PHX_PAGE_MESSAGES][index % PHX_PAGE_MESSAGES];
+}
+static inline struct phx_connection *phx_connection_at(struct phx_fabric *f, uint32_t source,
+                                                       uint32_t target)
+{
+    return &f->connections[(uint64_t)source * f->rank_count + target];
+}
+static inline struct phx_queue *phx_queue_at(struct phx_fabric *f, uint32_t queue)
+{
+    return &f->connections[queue / f->lanes].queues[queue % f->lanes];
+}
+
+// --- fabric.c -----------------------------------------------------------------------------------
+
+void phx_fabric_handle_events(struct phx_fabric *f);
+void phx_fabric_free_messages(struct phx_fabric *f);
+// Makes the queues of a connection. False: no memory.
+bool phx_queues_make(struct phx_fabric *f, struct phx_connection *c);
+// Appends op to its queue, to be issued at posted_ps. False: the queue is full.
+bool phx_queue_post(struct phx_fabric *f, uint32_t source, const struct phx_op *op,
+                    uint64_t posted_ps);
+// Sends what is issued and unsent, in order, as far as the queue's state allows.
+void phx_queue_send(struct phx_fabric *f, uint32_t queue);
+// Everything from message `index` on that was sent counts as unsent again.
+void phx_queue_rewind(struct phx_fabric *f, uint32_t queue, uint32_t index);
+// Ends every issued message of the queue: `first` with `status`, the others with `rest`.
+void phx_queue_flush(struct phx_fabric *f, uint32_t queue, uint32_t first, int status,
+                     uint32_t code, int rest);
+// Its process died: ends silently what is not on the wire.
+void phx_queue_orphan(struct phx_fabric *f, uint32_t queue);
+void phx_carried_schedule(struct phx_fabric *f, uint32_t index, uint64_t at_ps,
+                          enum phx_network_event type);
+// True while the process that posted it lives.
+bool phx_carried_owned(const struct phx_fabric *f, const struct phx_carried *m);
+// Reports the outcome, once; the message stays until no event names it.
+void phx_carried_finish(struct phx_fabric *f, uint32_t index, int status, uint32_t code);
+// Finishes now when silent, else when the acknowledgement is back.
+void phx_carried_acknowledge(struct phx_fabric *f, uint32_t index, int status, uint32_t code);
+// 0 and where the payload and the word go, or why the target refuses.
+int phx_carried_target(struct phx_fabric *f, const struct phx_carried *m, uint8_t **payload,
+                       uint64_t **word);
+// Where the payload is, or NULL when its memory was released.
+const uint8_t *phx_carried_source(struct phx_fabric *f, const struct phx_carried *m);
+// True when the target let no message of this source's incarnation in any more.
+bool phx_carried_fenced(struct phx_fabric *f, const struct phx_carried *m);
+// Copies bytes [begin, end) of the payload; with `signal`, stores the word after them.
+void phx_carried_land(struct phx_fabric *f, struct phx_carried *m, uint64_t begin, uint64_t end,
+                      bool signal);
+
+// --- nic.c, nvlink.c ----------------------------------------------------------------------------
+
+void phx_nic_deliver(struct phx_fabric *f, uint32_t index);
+void phx_nic_retry(struct phx_fabric *f, uint32_t queue);
+// The op was refused before it left: the queue pair goes to error.
+void phx_nic_refuse(struct phx_fabric *f, uint32_t index, int status);
+void phx_nvlink_deliver(struct phx_fabric *f, uint32_t index);
+void phx_nvlink_healed(void *context);
+
+// --- transport_sim.c ----------------------------------------------------------------------------
+
+// 0, or why this process may not use that handle.
+int phx_sim_mem_check(const struct phx_fabric *f, uint32_t rank, uint32_t incarnation,
+                      struct phx_mem mem, bool imported, uint64_t offset_bytes,
+                      uint64_t size_bytes);
+void phx_sim_event_push(struct phx_fabric *f, uint32_t rank, struct phx_event *event);
+// Ends all ops from rank to peer, then reports the peer lost. Once for an incarnation.
+void phx_connection_lose(struct phx_fabric *f, uint32_t rank, uint32_t peer, uint32_t failed,
+                         int status, uint32_t code, int rest);
+void phx_connection_opened(struct phx_fabric *f, uint32_t connection, uint64_t attempt);
+void phx_connection_evidence(struct phx_fabric *f, uint32_t dead, uint64_t incarnation);
+
+#endif

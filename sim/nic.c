@@ -1,0 +1,238 @@
+// sim/nic.c: reliable-connected queue pairs, at the level of messages.
+//
+// A message that nothing disturbs lands whole. One that a fault touched is judged packet by packet:
+// what arrived is placed (go-back-N: up to the first loss; selective: all that arrived), and the
+// queue pair waits, either for a NAK (a later packet showed the gap) or for its timer, and sends
+// again from the first message that is not acknowledged. After a timeout it sends that message
+// alone until it gets through. retry_count timeouts in a row without progress end the connection:
+// its oldest op fails as PHX_ERR_PEER_LOST, all others flush, and what had arrived of the message
+// stays in the peer's memory.
+//
+// The target answers nothing when its process is gone, is another incarnation, or has fenced the
+// source; it refuses (NAK) what its memory protection forbids, and the queue pair goes to error:
+// everything outstanding and later flushes until the peer is connected again.
+//
+// Not modelled: receiver-not-ready (writes need no posted receive), reads, atomics, and packet
+// sequence number wrap. Duplicates are recognised by message, as a real target does by packet
+// number.
+
+#include "sim/fabric_internal.h"
+
+enum wc_code { // as in IBV_WC_*, for logs alone
+    WC_LOC_PROT_ERR = 4,
+    WC_REM_ACCESS_ERR = 10,
+    WC_RETRY_EXC_ERR = 12
+};
+
+#define TRACKED_PACKETS 64u // of a message of which single packets are remembered
+
+static const struct phx_preset *preset_of(const struct phx_fabric *f)
+{
+    return phx_network_preset(f->network, PHX_PLANE_NIC);
+}
+
+// --- waiting and sending again ------------------------------------------------------------------
+
+// Message `index` is not acknowledged. It and all that was sent after it will be sent again.
+static void wait_to_resend(struct phx_fabric *f, uint32_t index, bool nak)
+{
+    struct phx_carried *m = phx_carried_at(f, index);
+    uint32_t queue = m->queue;
+    struct phx_queue *q = phx_queue_at(f, queue);
+    if (!phx_carried_owned(f, m)) {
+        phx_carried_finish(f, index, PHX_ERR_FLUSHED, 0); // its queue pairs went with the process
+        return;
+    }
+    // A NAK comes back after one flight. A timer has run since the message had left.
+    uint64_t at_ps = phx_core_now_ps(f->core) + m->flight.flight_ps;
+    if (!nak)
+        at_ps = m->flight.gone_ps + preset_of(f)->ack_timeout_ps;
+    phx_queue_rewind(f, queue, index);
+    q->state = PHX_QUEUE_WAITING;
+    if (nak)
+        q->retries = 0; // the target answers
+    else
+        q->retries++;
+    q->timer++;
+    if (!phx_core_schedule(f->core, at_ps, PHX_NETWORK_RETRY, queue, q->timer))
+        phx_world_stop(f->world, PHX_ERR_NO_MEMORY, "no memory for a retry timer");
+}
+
+void phx_nic_retry(struct phx_fabric *f, uint32_t queue)
+{
+    struct phx_queue *q = phx_queue_at(f, queue);
+    if (q->state != PHX_QUEUE_WAITING || q->unsent == PHX_NO_MESSAGE)
+        return;
+    const struct phx_carried *m = phx_carried_at(f, q->unsent);
+    if (q->retries > preset_of(f)->retry_count) {
+        phx_connection_lose(f, m->source, m->target, q->unsent, PHX_ERR_PEER_LOST, WC_RETRY_EXC_ERR,
+                            PHX_ERR_FLUSHED);
+        return;
+    }
+    q->state = q->retries > 0 ? PHX_QUEUE_PROBING : PHX_QUEUE_READY;
+    q->probe = q->unsent;
+    phx_queue_send(f, queue);
+}
+
+static void progress(struct phx_fabric *f, uint32_t queue)
+{
+    struct phx_queue *q = phx_queue_at(f, queue);
+    q->retries = 0;
+    if (q->state == PHX_QUEUE_PROBING) {
+        q->state = PHX_QUEUE_READY;
+        phx_queue_send(f, queue);
+    }
+}
+
+void phx_nic_refuse(struct phx_fabric *f, uint32_t index, int status)
+{
+    struct phx_carried *m = phx_carried_at(f, index);
+    uint32_t queue = m->queue;
+    uint32_t code = m->state == PHX_MESSAGE_SENT ? WC_REM_ACCESS_ERR : WC_LOC_PROT_ERR;
+    phx_queue_at(f, queue)->state = PHX_QUEUE_ERROR;
+    phx_queue_flush(f, queue, index, status, code, PHX_ERR_FLUSHED);
+}
+
+// --- packets, only for messages that a fault touched --------------------------------------------
+
+static void land_packets(struct phx_fabric *f, struct phx_carried *m, uint32_t first, uint32_t last)
+{
+    uint32_t packets = phx_network_packets(f->network, &m->flight);
+    uint64_t begin = (uint64_t)m->op.size_bytes * first / packets;
+    uint64_t end = (uint64_t)m->op.size_bytes * last / packets;
+    phx_carried_land(f, m, begin, end, false);
+}
+
+// Places what this attempt brought. True when the message is whole; *nak: the target saw a gap.
+static bool receive_packets(struct phx_fabric *f, struct phx_carried *m, bool *nak)
+{
+    uint32_t packets = phx_network_packets(f->network, &m->flight);
+    bool selective = preset_of(f)->selective && packets <= TRACKED_PACKETS;
+    bool gap = false;
+    *nak = false;
+    for (uint32_t i = 0; i < packets; i++) {
+        bool had = selective ? (m->got >> i & 1) != 0 : i < m->received;
+        if (had)
+            continue;
+        if (phx_network_packet_lost(f->network, &m->flight, i)) {
+            f->figures.packets_lost++;
+            gap = true;
+            continue;
+        }
+        *nak = *nak || gap;
+        if (selective)
+            m->got |= 1ull << i;
+        else if (gap)
+            continue; // out of sequence: dropped
+        else
+            m->received = i + 1;
+        land_packets(f, m, i, i + 1);
+    }
+    return !gap;
+}
+
+// --- delivery -----------------------------------------------------------------------------------
+
+// True when the acknowledgement of a delivered message got lost. Later ones would make up for it,
+// so it matters only when there is none, or when nothing comes back.
+static bool acknowledgement_lost(struct phx_fabric *f, const struct phx_carried *m)
+{
+    if (phx_network_clean(f->network, m->target, m->source, phx_core_now_ps(f->core)))
+        return false;
+    if (phx_network_down(f->network, m->target, m->source))
+        return true;
+    struct phx_flight back = m->flight;
+    back.source = m->target;
+    back.target = m->source;
+    back.size_bytes = 0;
+    back.leave_ps = phx_core_now_ps(f->core);
+    back.gone_ps = back.leave_ps;
+    back.who |= 1ull << 40; // other draws than the message's own
+    return phx_network_packet_lost(f->network, &back, 0) && m->next == PHX_NO_MESSAGE;
+}
+
+static bool target_answers(struct phx_fabric *f, const struct phx_carried *m)
+{
+    const struct phx_fabric_rank *target = &f->ranks[m->target];
+    const struct phx_connection *c = phx_connection_at(f, m->source, m->target);
+    if (!target->alive || target->incarnation != c->incarnation)
+        return false;
+    if (phx_carried_fenced(f, m)) {
+        f->figures.fenced++;
+        return false;
+    }
+    return true;
+}
+
+// 0, or why the target's memory refuses the message, or the source's cannot be read.
+static int refusal(struct phx_fabric *f, const struct phx_carried *m)
+{
+    uint8_t *payload = NULL;
+    uint64_t *word = NULL;
+    int error = phx_carried_target(f, m, &payload, &word);
+    if (error == 0 && f->ranks[m->target].gpu_dead)
+        error = PHX_ERR_PROTECTION;
+    if (error == 0 && m->op.size_bytes > 0 && phx_carried_source(f, m) == NULL)
+        error = PHX_ERR_PROTECTION;
+    return error;
+}
+
+static void acknowledge(struct phx_fabric *f, uint32_t index)
+{
+    struct phx_carried *m = phx_carried_at(f, index);
+    uint32_t queue = m->queue;
+    if (acknowledgement_lost(f, m)) {
+        m->state = PHX_MESSAGE_LANDED;
+        wait_to_resend(f, index, false);
+        m->state = PHX_MESSAGE_POSTED;
+        m->got = UINT64_MAX; // the target knows all of it
+        m->received = UINT32_MAX;
+        return;
+    }
+    phx_carried_acknowledge(f, index, 0, 0);
+    progress(f, queue);
+}
+
+void phx_nic_deliver(struct phx_fabric *f, uint32_t index)
+{
+    struct phx_carried *m = phx_carried_at(f, index);
+    bool flushed = m->state == PHX_MESSAGE_FINISHED; // reported already, and still on the wire
+    if (!target_answers(f, m)) {
+        if (!flushed)
+            wait_to_resend(f, index, false);
+        return;
+    }
+    if (phx_queue_at(f, m->queue)->deaf)
+        return; // to be flushed with the one that was refused
+    bool clean = phx_network_clean(f->network, m->source, m->target, m->posted_ps);
+    bool duplicate = m->received == UINT32_MAX;
+    bool nak = false;
+    if (duplicate) {
+        if (phx_network_packet_lost(f->network, &m->flight, 0)) {
+            wait_to_resend(f, index, false);
+            return;
+        }
+        f->figures.duplicates++;
+        acknowledge(f, index);
+        return;
+    }
+    int error = refusal(f, m);
+    if (error != 0) {
+        f->figures.refused++;
+        phx_queue_at(f, m->queue)->deaf = true;
+        if (!flushed)
+            phx_carried_acknowledge(f, index, error, WC_REM_ACCESS_ERR);
+        return;
+    }
+    bool pieces = !clean || m->resent;
+    if (pieces && !receive_packets(f, m, &nak)) {
+        if (!flushed)
+            wait_to_resend(f, index, nak);
+        return;
+    }
+    if (!clean && phx_network_duplicated(f->network, &m->flight))
+        f->figures.duplicates++; // its second copy has old packet numbers
+    phx_carried_land(f, m, 0, pieces ? 0 : m->op.size_bytes, true);
+    if (!flushed)
+        acknowledge(f, index);
+}

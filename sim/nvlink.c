@@ -1,0 +1,93 @@
+// sim/nvlink.c: stores into a peer GPU's memory, and into one's own.
+//
+// Stores have no completion, no error and no timeout of their own. To a dead process's memory they
+// succeed: the allocation outlives it as long as anyone maps it (measured). To a dead GPU they
+// vanish, and only the evidence of the process's death ends their ops. A path that is down holds
+// its stores, in order, until it is up. An access outside the region faults at the source and fails
+// that op alone. A fence replaces the memory: what comes later lands in memory that nobody reads.
+
+#include "sim/fabric_internal.h"
+
+#include <stdlib.h>
+
+static void stall(struct phx_fabric *f, uint32_t index)
+{
+    if (f->stalled_count == f->stalled_capacity) {
+        uint32_t capacity = f->stalled_capacity == 0 ? 64 : 2 * f->stalled_capacity;
+        uint32_t *grown = realloc(f->stalled, capacity * sizeof *grown);
+        if (grown == NULL) {
+            phx_world_stop(f->world, PHX_ERR_NO_MEMORY, "no memory for stalled stores");
+            return;
+        }
+        f->stalled = grown;
+        f->stalled_capacity = capacity;
+    }
+    f->stalled[f->stalled_count++] = index;
+    phx_carried_at(f, index)->pending++; // the list names it
+}
+
+void phx_nvlink_healed(void *context)
+{
+    struct phx_fabric *f = context;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < f->stalled_count; i++) {
+        uint32_t index = f->stalled[i];
+        struct phx_carried *m = phx_carried_at(f, index);
+        if (phx_network_down(f->network, m->source, m->target)) {
+            f->stalled[kept++] = index;
+            continue;
+        }
+        struct phx_queue *q = phx_queue_at(f, m->queue);
+        uint64_t at_ps = phx_core_now_ps(f->core) + m->flight.flight_ps;
+        if (at_ps <= q->deliver_ps)
+            at_ps = q->deliver_ps + 1;
+        q->deliver_ps = at_ps;
+        m->pending--;
+        phx_carried_schedule(f, index, at_ps, PHX_NETWORK_DELIVER);
+    }
+    f->stalled_count = kept;
+}
+
+// 0, or why the store faults.
+static int fault_of(struct phx_fabric *f, const struct phx_carried *m)
+{
+    uint8_t *payload = NULL;
+    uint64_t *word = NULL;
+    int error = phx_carried_target(f, m, &payload, &word);
+    if (error == 0 && m->op.size_bytes > 0 && phx_carried_source(f, m) == NULL)
+        error = PHX_ERR_PROTECTION;
+    return error;
+}
+
+void phx_nvlink_deliver(struct phx_fabric *f, uint32_t index)
+{
+    struct phx_carried *m = phx_carried_at(f, index);
+    bool ended = m->state == PHX_MESSAGE_FINISHED; // flushed, and still on its way
+    if (phx_network_down(f->network, m->source, m->target)) {
+        stall(f, index);
+        return;
+    }
+    if (f->ranks[m->target].gpu_dead || f->ranks[m->source].gpu_dead) {
+        f->figures.vanished++;
+        // A silent op owes nothing. Another waits for the evidence that its peer is gone.
+        if (!ended && (m->op.flags & PHX_OP_SILENT) != 0)
+            phx_carried_finish(f, index, 0, 0);
+        return;
+    }
+    if (phx_carried_fenced(f, m)) {
+        f->figures.fenced++;
+        if (!ended)
+            phx_carried_acknowledge(f, index, 0, 0);
+        return;
+    }
+    int error = fault_of(f, m);
+    if (error != 0) {
+        f->figures.refused++;
+        if (!ended)
+            phx_carried_acknowledge(f, index, error, 0);
+        return;
+    }
+    phx_carried_land(f, m, 0, m->op.size_bytes, true);
+    if (!ended)
+        phx_carried_acknowledge(f, index, 0, 0);
+}
