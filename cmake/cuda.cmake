@@ -11,10 +11,8 @@ if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 90) # H100 and H200
 endif()
 enable_language(CUDA)
-set(CMAKE_CUDA_STANDARD 20)
-set(CMAKE_CUDA_STANDARD_REQUIRED ON)
-set(CMAKE_CUDA_EXTENSIONS OFF)
 set(CMAKE_CUDA_FLAGS_RELEASE "-O3")
 set(CMAKE_CUDA_FLAGS_DEBUG "-O0 -g")
-add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:--fmad=false;-ftz=false>"
+# Not by CMAKE_CUDA_STANDARD: CMake 3.25 does not know that nvcc 13 has C++20.
+add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;--fmad=false;-ftz=false>"
     "$<$<COMPILE_LANGUAGE:CUDA>:-prec-div=true;-prec-sqrt=true;-Xcompiler=-ffp-contract=off>")
