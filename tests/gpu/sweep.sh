@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds and runs tests/gpu/sweep.cu from the repository root; NVCC names the compiler. A minute, most
-# of it compilation. Exit status: 0 all pass, 1 something differs or does not build, 77 no GPU.
+# Builds and runs tests/gpu/sweep.cu; NVCC names the compiler. Well under a minute, most of it
+# compilation. Exit status: 0 all pass, 1 something differs or does not build, 77 no GPU.
 set -eu
 cd "$(dirname "$0")/../.."
 nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
