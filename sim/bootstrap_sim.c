@@ -85,7 +85,9 @@ void phx_exchange_leave(struct phx_sim_rank *rank)
         phx_world_stop(world, PHX_ERR_NO_MEMORY, "no memory for the cards of a dead rank");
         return;
     }
+    PHX_SIM_ACQUIRE(world);
     memcpy(rank->exchange_saved, rank->exchange_mine, size);
+    PHX_SIM_RELEASE(world);
 }
 
 int phx_sim_exchange(struct phx_sim_rank *rank, const void *mine, void *theirs, uint32_t card_bytes)

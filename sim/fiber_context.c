@@ -16,6 +16,7 @@
 #endif
 
 #include "sim/fiber_ops.h"
+#include "sim/sanitizer.h"
 
 #if defined(__has_include)
 #if __has_include(<valgrind/valgrind.h>)
@@ -122,8 +123,10 @@ static void fiber_entry(struct transfer transfer)
 #if defined(PHX_ASAN) && PHX_ASAN
     __sanitizer_finish_switch_fiber(NULL, &all->scheduler_bottom, &all->scheduler_bytes);
 #endif
+    PHX_SIM_ACQUIRE(f);
     f->fiber.main(f->fiber.argument);
     f->fiber.done = true;
+    PHX_SIM_RELEASE(f);
 #if defined(PHX_ASAN) && PHX_ASAN
     __sanitizer_start_switch_fiber(NULL, all->scheduler_bottom, all->scheduler_bytes);
 #endif
@@ -156,8 +159,9 @@ static void fiber_resume(struct phx_fiber *fiber)
 static void fiber_yield(struct phx_fibers *fibers)
 {
     struct fibers_context *all = (struct fibers_context *)fibers;
-#if defined(PHX_ASAN) && PHX_ASAN
     struct fiber_context *f = (struct fiber_context *)fibers->running;
+    PHX_SIM_RELEASE(f); // for whoever destroys it where it stands
+#if defined(PHX_ASAN) && PHX_ASAN
     __sanitizer_start_switch_fiber(&f->fake_stack, all->scheduler_bottom, all->scheduler_bytes);
 #endif
 #if defined(PHX_TSAN) && PHX_TSAN
@@ -213,6 +217,7 @@ static struct phx_fiber *fiber_create(struct phx_fibers *fibers, phx_fiber_main 
     f->tsan = __tsan_create_fiber(0);
     __tsan_set_fiber_name(f->tsan, "fiber");
 #endif
+    PHX_SIM_RELEASE(f);
     f->context = make_fcontext((char *)f, PHX_FIBER_STACK_BYTES, fiber_entry);
     return &f->fiber;
 }
@@ -221,6 +226,7 @@ static void fiber_destroy(struct phx_fiber *fiber)
 {
     struct fiber_context *f = (struct fiber_context *)fiber;
     struct fibers_context *all = (struct fibers_context *)fiber->fibers;
+    PHX_SIM_ACQUIRE(f);
 #if defined(PHX_TSAN) && PHX_TSAN
     __tsan_destroy_fiber(f->tsan);
 #endif

@@ -1,39 +1,53 @@
 // sim/queue.c: the radix queue that queue.h draws.
 
+#define _GNU_SOURCE // mremap()
+
 #include "sim/queue.h"
 
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "sim/core.h"
 
-#define CAPACITY_FIRST 256u
+#define CAPACITY_FIRST 512u
 #define CAPACITY_MAX (1u << 31)
+#define HUGE_BYTES_MIN (4u << 20)
 
-// All pending events may have one time; room for that is made on push, so that a pop cannot fail.
-static bool tied_reserve(struct phx_queue *queue, uint32_t capacity)
+// Mapped rather than from malloc(): an array grows while any fiber runs, by moving pages, and
+// ThreadSanitizer, which watches malloc() in every build, has no part in it. NULL: no memory.
+static void *array_grow(void *array, size_t count_before, size_t count, size_t size_bytes)
 {
-    if (!queue->random_ties)
-        return true;
-    struct phx_queue_tied *tied = realloc(queue->tied, (size_t)capacity * sizeof tied[0]);
-    if (tied == NULL)
-        return false;
-    queue->tied = tied;
-    return true;
+    void *grown = array == NULL ? mmap(NULL, count * size_bytes, PROT_READ | PROT_WRITE,
+                                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                                : mremap(array, count_before * size_bytes, count * size_bytes,
+                                         MREMAP_MAYMOVE);
+    if (grown == MAP_FAILED)
+        return NULL;
+    if (count * size_bytes >= HUGE_BYTES_MIN)
+        (void)madvise(grown, count * size_bytes, MADV_HUGEPAGE); // a wish; small pages do as well
+    return grown;
 }
 
 static bool items_grow(struct phx_queue *queue)
 {
     if (queue->capacity >= CAPACITY_MAX)
         return false;
-    uint32_t capacity = queue->capacity * 2;
-    struct phx_queue_item *items = realloc(queue->items, (size_t)capacity * sizeof items[0]);
+    uint32_t capacity = queue->capacity == 0 ? CAPACITY_FIRST : queue->capacity * 2;
+    // All pending events may have one time; room for that is made here, so that a pop cannot fail.
+    if (queue->random_ties) {
+        struct phx_queue_tied *tied =
+            array_grow(queue->tied, queue->tied_capacity, capacity, sizeof tied[0]);
+        if (tied == NULL)
+            return false;
+        queue->tied = tied;
+        queue->tied_capacity = capacity;
+    }
+    struct phx_queue_item *items =
+        array_grow(queue->items, queue->capacity, capacity, sizeof items[0]);
     if (items == NULL)
         return false;
     queue->items = items;
-    if (!tied_reserve(queue, capacity))
-        return false;
     queue->capacity = capacity;
     return true;
 }
@@ -61,9 +75,7 @@ bool phx_queue_init(struct phx_queue *queue, bool random_ties, uint64_t seed)
     memset(queue, 0, sizeof *queue);
     queue->random_ties = random_ties;
     queue->seed = seed;
-    queue->capacity = CAPACITY_FIRST;
-    queue->items = malloc(queue->capacity * sizeof queue->items[0]);
-    if (queue->items != NULL && tied_reserve(queue, queue->capacity))
+    if (items_grow(queue))
         return true;
     phx_queue_free(queue);
     return false;
@@ -71,8 +83,10 @@ bool phx_queue_init(struct phx_queue *queue, bool random_ties, uint64_t seed)
 
 void phx_queue_free(struct phx_queue *queue)
 {
-    free(queue->items);
-    free(queue->tied);
+    if (queue->items != NULL)
+        munmap(queue->items, queue->capacity * sizeof queue->items[0]);
+    if (queue->tied != NULL)
+        munmap(queue->tied, queue->tied_capacity * sizeof queue->tied[0]);
     memset(queue, 0, sizeof *queue);
 }
 

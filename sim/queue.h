@@ -59,8 +59,8 @@ struct phx_queue {
     // Random ties only: events at base_ps, a binary heap by (tie, key).
     bool random_ties;
     uint64_t seed;
-    struct phx_queue_tied *tied; // [capacity]
-    uint32_t tied_count;
+    struct phx_queue_tied *tied; // [tied_capacity], at least capacity
+    uint32_t tied_count, tied_capacity;
 };
 
 bool phx_queue_init(struct phx_queue *queue, bool random_ties, uint64_t seed); // false: no memory

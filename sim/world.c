@@ -2,7 +2,6 @@
 
 #include "sim/world.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -220,7 +219,7 @@ void phx_world_stop(struct phx_world *world, int error, const char *why)
     if (world->stop_error != 0)
         return;
     world->stop_error = error;
-    (void)snprintf(world->stop_why, sizeof world->stop_why, "%s", why);
+    world->stop_why = why;
 }
 
 // --- looking -------------------------------------------------------------------------------------

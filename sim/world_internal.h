@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "sim/sanitizer.h"
 #include "sim/world.h"
 
 // Event types: every part has its range of phx_core_handle()'s 64.
@@ -96,6 +97,7 @@ int phx_world_restart(struct phx_world *world, uint32_t rank, phx_rank_main *mai
 void phx_world_program(const struct phx_world *world, phx_rank_main **main, void **argument);
 
 // Ends the run with this error after the current event: no memory in a handler, a broken invariant.
+// `why` is borrowed until the run ends. The first call counts.
 void phx_world_stop(struct phx_world *world, int error, const char *why);
 
 // After phx_world_run(): dispatches what is still under way (deliveries, timers) until nothing is
@@ -104,17 +106,5 @@ bool phx_world_drain(struct phx_world *world);
 // "rank 2 worker 0 waits for ... since ...; ...", as many as fit, then how many more. world.h's run
 // says the same in its message.
 void phx_world_waiting(const struct phx_world *world, char *text, size_t text_size);
-
-// ThreadSanitizer sees fibers as threads and sim/ is not instrumented, so hand-overs through the
-// simulator (a post and its delivery) must be told to it. Nothing elsewhere.
-#if defined(PHX_TSAN) && PHX_TSAN
-void __tsan_acquire(void *address);
-void __tsan_release(void *address);
-#define PHX_SIM_ACQUIRE(address) __tsan_acquire((void *)(uintptr_t)(address))
-#define PHX_SIM_RELEASE(address) __tsan_release((void *)(uintptr_t)(address))
-#else
-#define PHX_SIM_ACQUIRE(address) ((void)(address))
-#define PHX_SIM_RELEASE(address) ((void)(address))
-#endif
 
 #endif

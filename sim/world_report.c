@@ -11,8 +11,12 @@
 
 void phx_world_violate(struct phx_world *world, const struct phx_violation *violation)
 {
-    if (world->violation_count < PHX_VIOLATIONS_KEPT)
+    if (world->violation_count < PHX_VIOLATIONS_KEPT) {
+        // The copy may be a call of memcpy(), which ThreadSanitizer watches.
+        PHX_SIM_ACQUIRE(world->violations);
         world->violations[world->violation_count] = *violation;
+        PHX_SIM_RELEASE(world->violations);
+    }
     world->violation_count++;
     for (uint32_t i = 0; i < world->hook_count; i++)
         if (world->hooks[i].violated != NULL)

@@ -119,7 +119,7 @@ struct phx_world {
     void *argument;
     uint64_t memory_bytes; // reserved by all ranks
     int stop_error;        // 0: go on
-    char stop_why[128];
+    const char *stop_why;
     struct phx_world_hooks hooks[PHX_HOOKS_MAX];
     uint32_t hook_count;
     uint32_t violation_count; // all of them

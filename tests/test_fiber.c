@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "sim/fiber.h"
+#include "sim/sanitizer.h"
 #include "tests/test.h"
 
 struct turns {
@@ -19,8 +20,10 @@ struct walker {
 
 static void say(struct turns *turns, char what)
 {
+    PHX_SIM_ACQUIRE(turns);
     CHECK(turns->length + 1 < sizeof turns->log);
     turns->log[turns->length++] = what;
+    PHX_SIM_RELEASE(turns);
 }
 
 static void walk(void *argument)
@@ -65,9 +68,9 @@ static void take_turns(enum phx_fiber_mode mode)
     phx_fiber_resume(first);
     phx_fiber_resume(first);
     CHECK(phx_fiber_done(first));
-    CHECK_STR_EQ(turns.log, "baa.a.");
     phx_fiber_destroy(first);
     phx_fiber_destroy(second);
+    CHECK_STR_EQ(turns.log, "baa.a.");
     phx_fibers_destroy(turns.fibers);
 }
 
@@ -152,10 +155,10 @@ TEST(fiber_stacks_hold_deep_calls_and_floating_point)
         phx_fiber_resume(first);
         phx_fiber_resume(second);
         CHECK(phx_fiber_done(first) && phx_fiber_done(second));
-        CHECK(one.sum > 4.3 && one.sum < 4.4);
-        CHECK_MEM_EQ(&one.sum, &two.sum, sizeof one.sum);
         phx_fiber_destroy(first);
         phx_fiber_destroy(second);
+        CHECK(one.sum > 4.3 && one.sum < 4.4);
+        CHECK_MEM_EQ(&one.sum, &two.sum, sizeof one.sum);
         phx_fibers_destroy(turns.fibers);
     }
 }

@@ -22,8 +22,10 @@ struct stage { // what the programs of one test share; one fiber runs at a time
 
 static void say(struct stage *stage, const char *what)
 {
+    PHX_SIM_ACQUIRE(stage); // ranks share nothing else; the switch between them orders nothing
     CHECK(stage->length + strlen(what) + 2 < sizeof stage->log);
     stage->length += strlen(strcpy(stage->log + stage->length, what));
+    PHX_SIM_RELEASE(stage);
 }
 
 static struct phx_world_options options_of(uint32_t ranks, uint32_t workers)
@@ -234,6 +236,41 @@ TEST(world_reuses_workers)
     struct phx_world_options options = options_of(1, 4);
     world_make(&stage, &options);
     world_pass(&stage, main_runs_often);
+}
+
+static void on_nothing(void *context, const struct phx_event_record *event)
+{
+    (void)context, (void)event;
+}
+
+static void body_floods(void *argument, uint32_t worker)
+{
+    struct job *job = argument;
+    struct phx_core *core = phx_world_core(job->stage->world);
+    for (uint64_t i = 0; i < 1000; i++) {
+        CHECK(phx_core_schedule(core, phx_core_now_ps(core) + i, PHX_EVENTS_TEST, worker, i));
+        if (i % 100 == 0)
+            job->e->ops->park(job->e, worker, NULL, 0, now(job->e, worker) + 1);
+    }
+}
+
+static void main_floods(struct phx_sim_rank *rank, void *argument)
+{
+    struct job job = {.stage = argument, .e = phx_sim_executor(rank)};
+    CHECK_EQ(job.e->ops->run(job.e, body_floods, &job, 4, NULL, NULL), 0);
+}
+
+// The queue grows on several fibers; to ThreadSanitizer that must not look like a race.
+TEST(world_takes_events_from_every_worker)
+{
+    for (int tie = PHX_TIE_FIFO; tie <= PHX_TIE_RANDOM; tie++) {
+        struct stage stage;
+        struct phx_world_options options = options_of(2, 4);
+        options.tie = (enum phx_tie)tie;
+        world_make(&stage, &options);
+        phx_core_handle(phx_world_core(stage.world), PHX_EVENTS_TEST, on_nothing, NULL);
+        world_pass(&stage, main_floods);
+    }
 }
 
 // --- the transport's events reach the control fiber ----------------------------------------------
@@ -725,7 +762,9 @@ static void body_mixes(void *argument, uint32_t worker)
         e->ops->wake(e, worker, &job->barrier);
         e->ops->park(e, worker, &job->barrier, 1, now(e, worker) + 100);
         // Who comes here in which order is what ties decide.
+        PHX_SIM_ACQUIRE(stage);
         stage->word[0] = stage->word[0] * 31 + rank * 8 + worker;
+        PHX_SIM_RELEASE(stage);
     }
 }
 
