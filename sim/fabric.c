@@ -335,7 +335,9 @@ static void trace_put(struct phx_fabric *f, const struct phx_carried *m, int sta
     t.serial = ++f->traced;
     t.size_bytes = m->op.wire_bytes;
     t.issue_ps = m->posted_ps;
-    t.leave_ps = m->flight.leave_ps != 0 ? m->flight.leave_ps : m->posted_ps;
+    bool left = m->flight.gone_ps != 0;
+    t.leave_ps = left ? m->flight.leave_ps : m->posted_ps;
+    t.gone_ps = left ? m->flight.gone_ps : m->posted_ps;
     t.end_ps = phx_core_now_ps(f->core);
     t.word = lands ? word : NULL;
     t.value = m->op.signal_value;

@@ -166,7 +166,8 @@ struct phx_fabric {
     uint32_t lanes;
     uint32_t post_count_max;
     uint64_t seed;
-    uint64_t traced; // messages shown to the trace
+    uint64_t traced;              // messages shown to the trace
+    struct phx_fault_set *faults; // fault.c; NULL: none
     phx_fabric_issued_fn *issued;
     void *issued_context;
     struct phx_fabric_figures figures;

@@ -22,8 +22,7 @@ int phx_trace_open(struct phx_world *world, const char *path, struct phx_trace *
 // failed.
 int phx_trace_close(struct phx_trace *trace, struct phx_message *message); // NULL is allowed
 
-// --- what the parts of sim/ tell; `trace` may be NULL
-// ------------------------------------------------
+// --- what the parts of sim/ tell; `trace` may be NULL -------------------------------------------
 
 struct phx_trace_message {
     uint32_t source;
@@ -34,6 +33,7 @@ struct phx_trace_message {
     uint64_t size_bytes;
     uint64_t issue_ps;
     uint64_t leave_ps;
+    uint64_t gone_ps;
     uint64_t end_ps;  // delivered, or given up
     const void *word; // where its signal was stored; NULL: no signal
     uint64_t value;

@@ -1,0 +1,601 @@
+// sim/fault.c: faults wait for their moment, strike, and may heal.
+//
+// Everything strikes from an event handler, never from inside a rank's fiber: a trigger that a
+// fiber meets schedules the strike at that fiber's time. What a port or a path suffers is computed
+// anew from all faults in force whenever one of them strikes or heals, so that they overlap as they
+// would.
+
+#include "sim/fault.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/layout.h"
+#include "sim/fabric_internal.h"
+
+enum fault_event {
+    FAULT_STRIKE = PHX_EVENTS_FAULT, // object: index in the list
+    FAULT_HEAL,
+    FAULT_TOGGLE // of a flapping link, argument: how often it toggled
+};
+
+#define KINDS 16u
+#define COUNTED 8u // operations of one kind whose puts are counted at a time
+
+struct entry {
+    struct phx_fault fault;
+    uint64_t struck_ps; // UINT64_MAX: not yet
+    uint64_t number;    // of the operation that it struck
+    uint32_t kind;
+    bool armed; // waits for its trigger
+    bool in_force;
+    bool flap_up; // a flapping link, between two outages
+    bool ends;    // a heal or a toggle is scheduled
+};
+
+struct counter {
+    uint32_t sequence;
+    uint32_t puts;
+};
+
+struct progress {  // of one rank
+    uint32_t kind; // of the operation that it entered last
+    uint64_t number[KINDS];
+    struct counter counters[KINDS][COUNTED];
+};
+
+struct phx_fault_set {
+    struct phx_world *world;
+    struct phx_fabric *fabric;
+    struct phx_core *core;
+    struct entry *entries;
+    uint32_t count;
+    uint32_t *members;         // of all partitions, copied
+    struct progress *progress; // [ranks]
+};
+
+static const char *const kind_names[] = {
+    [PHX_FAULT_KILL] = "kill",
+    [PHX_FAULT_HANG] = "hang",
+    [PHX_FAULT_PAUSE] = "pause",
+    [PHX_FAULT_SLOW] = "slow",
+    [PHX_FAULT_RESTART] = "restart",
+    [PHX_FAULT_LINK_DOWN] = "link down",
+    [PHX_FAULT_LINK_FLAP] = "link flap",
+    [PHX_FAULT_LINK_ONE_WAY] = "link one way",
+    [PHX_FAULT_LINK_DEGRADED] = "link degraded",
+    [PHX_FAULT_LINK_LOSSY] = "link lossy",
+    [PHX_FAULT_PARTITION] = "partition",
+    [PHX_FAULT_DELAY] = "delay",
+    [PHX_FAULT_DUPLICATE] = "duplicate",
+    [PHX_FAULT_CLOCK_OFFSET] = "clock offset",
+    [PHX_FAULT_BIT_FLIP] = "bit flip",
+};
+
+const char *phx_fault_kind_name(enum phx_fault_kind kind)
+{
+    return kind >= PHX_FAULT_KILL && kind <= PHX_FAULT_BIT_FLIP ? kind_names[kind] : NULL;
+}
+
+// --- what a port or a path suffers --------------------------------------------------------------
+
+static bool is_link(const struct phx_fault *f)
+{
+    return (f->kind >= PHX_FAULT_LINK_DOWN && f->kind <= PHX_FAULT_LINK_LOSSY) ||
+           f->kind == PHX_FAULT_DELAY || f->kind == PHX_FAULT_DUPLICATE;
+}
+
+// Processes of the node share its fate when the unit is the host.
+static bool unit_covers(const struct phx_fault_set *s, const struct phx_fault *f, uint32_t rank)
+{
+    if (f->unit == PHX_UNIT_HOST)
+        return phx_world_node(s->world, f->rank) == phx_world_node(s->world, rank);
+    return f->rank == rank;
+}
+
+// True when the fault is one of the port as a whole: of a unit, or of a link without a peer.
+static bool strikes_port(const struct phx_fault_set *s, const struct phx_fault *f,
+                         enum phx_plane plane, uint32_t rank)
+{
+    if (!unit_covers(s, f, rank))
+        return false;
+    if (is_link(f)) {
+        if (f->unit == 0 && f->peer != PHX_FAULT_ANY)
+            return false;
+        return plane == PHX_PLANE_NIC ? f->unit != PHX_UNIT_GPU : f->unit != PHX_UNIT_NIC;
+    }
+    bool nic = f->unit == PHX_UNIT_NIC || (f->unit == PHX_UNIT_HOST && f->kind == PHX_FAULT_KILL);
+    return plane == PHX_PLANE_NIC && nic && f->kind <= PHX_FAULT_SLOW;
+}
+
+static void add(struct phx_link_fault *sum, const struct entry *e)
+{
+    const struct phx_fault *f = &e->fault;
+    switch (f->kind) {
+    case PHX_FAULT_LINK_LOSSY:
+        sum->loss_ppm = f->ppm > sum->loss_ppm ? f->ppm : sum->loss_ppm;
+        break;
+    case PHX_FAULT_DUPLICATE:
+        sum->duplicate_ppm = f->ppm > sum->duplicate_ppm ? f->ppm : sum->duplicate_ppm;
+        break;
+    case PHX_FAULT_DELAY:
+        sum->delay_ps += f->delay_ps;
+        break;
+    case PHX_FAULT_LINK_DEGRADED:
+    case PHX_FAULT_SLOW:
+        if (sum->rate_percent == 0 || f->percent < sum->rate_percent)
+            sum->rate_percent = f->percent;
+        break;
+    default: // everything else that reaches a port or a path takes it down
+        sum->down = sum->down || !e->flap_up;
+    }
+}
+
+static void refresh_port(struct phx_fault_set *s, enum phx_plane plane, uint32_t rank)
+{
+    struct phx_link_fault sum[2] = {{0}, {0}};
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct entry *e = &s->entries[i];
+        if (!e->in_force || !strikes_port(s, &e->fault, plane, rank))
+            continue;
+        add(&sum[0], e);
+        if (e->fault.kind != PHX_FAULT_LINK_ONE_WAY)
+            add(&sum[1], e);
+    }
+    struct phx_network *n = phx_fabric_network(s->fabric);
+    uint64_t now_ps = phx_core_now_ps(s->core);
+    phx_network_port_fault(n, now_ps, plane, rank, PHX_EGRESS, &sum[0]);
+    // What a delay or a duplicate does is done once on a way, at its egress.
+    sum[1].delay_ps = 0;
+    sum[1].duplicate_ppm = 0;
+    phx_network_port_fault(n, now_ps, plane, rank, PHX_INGRESS, &sum[1]);
+}
+
+static void refresh_path(struct phx_fault_set *s, uint32_t source, uint32_t target)
+{
+    struct phx_link_fault sum = {0};
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct entry *e = &s->entries[i];
+        const struct phx_fault *f = &e->fault;
+        if (!e->in_force || !is_link(f) || f->unit != 0 || f->peer == PHX_FAULT_ANY)
+            continue;
+        bool there = f->rank == source && f->peer == target;
+        bool back = f->rank == target && f->peer == source && f->kind != PHX_FAULT_LINK_ONE_WAY;
+        if (there || back)
+            add(&sum, e);
+    }
+    if (!phx_network_path_fault(phx_fabric_network(s->fabric), phx_core_now_ps(s->core), source,
+                                target, &sum))
+        phx_world_stop(s->world, PHX_ERR_NO_MEMORY, "no memory for a fault on a path");
+}
+
+static void refresh_partition(struct phx_fault_set *s)
+{
+    uint8_t side[PHX_RANKS_MAX];
+    bool any = false;
+    memset(side, 0, sizeof side);
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct phx_fault *f = &s->entries[i].fault;
+        if (!s->entries[i].in_force || f->kind != PHX_FAULT_PARTITION)
+            continue;
+        any = true;
+        // Partitions in force together cut along all their lines: 8 of them fit.
+        for (uint32_t m = 0; m < f->member_count; m++)
+            side[f->members[m]] = (uint8_t)(side[f->members[m]] ^ (1u << (i & 7)));
+    }
+    phx_network_partition(phx_fabric_network(s->fabric), phx_core_now_ps(s->core),
+                          any ? side : NULL);
+}
+
+static void refresh(struct phx_fault_set *s, const struct phx_fault *f)
+{
+    if (f->kind == PHX_FAULT_PARTITION) {
+        refresh_partition(s);
+        return;
+    }
+    if (is_link(f) && f->unit == 0 && f->peer != PHX_FAULT_ANY) {
+        refresh_path(s, f->rank, f->peer);
+        refresh_path(s, f->peer, f->rank);
+        return;
+    }
+    for (uint32_t r = 0; r < phx_world_rank_count(s->world); r++) {
+        if (strikes_port(s, f, PHX_PLANE_NIC, r))
+            refresh_port(s, PHX_PLANE_NIC, r);
+        if (strikes_port(s, f, PHX_PLANE_NVLINK, r))
+            refresh_port(s, PHX_PLANE_NVLINK, r);
+    }
+}
+
+// --- striking and healing -----------------------------------------------------------------------
+
+static void strike_rank(struct phx_fault_set *s, const struct phx_fault *f, uint32_t rank,
+                        bool healing)
+{
+    bool hardware = f->unit == PHX_UNIT_HOST || f->unit == PHX_UNIT_GPU;
+    switch (f->kind) {
+    case PHX_FAULT_KILL:
+        if (hardware)
+            phx_fabric_gpu_dead(s->fabric, rank);
+        phx_world_kill(s->world, rank);
+        break;
+    case PHX_FAULT_HANG:
+    case PHX_FAULT_PAUSE:
+        if (healing)
+            phx_world_resume(s->world, rank);
+        else
+            phx_world_pause(s->world, rank);
+        break;
+    case PHX_FAULT_SLOW:
+        phx_world_slow(s->world, rank, healing ? 100 : f->percent);
+        break;
+    case PHX_FAULT_CLOCK_OFFSET:
+        phx_world_clock_offset(s->world, rank, healing ? 0 : f->offset_ns);
+        break;
+    default:
+        break;
+    }
+}
+
+static void restart(struct phx_fault_set *s, uint32_t rank)
+{
+    phx_rank_main *main = NULL;
+    void *argument = NULL;
+    struct phx_message why;
+    phx_world_program(s->world, &main, &argument);
+    int error = phx_world_restart(s->world, rank, main, argument, &why);
+    if (error == PHX_ERR_NO_MEMORY)
+        phx_world_stop(s->world, error, why.text);
+}
+
+static void apply(struct phx_fault_set *s, struct entry *e, bool healing)
+{
+    const struct phx_fault *f = &e->fault;
+    e->in_force = !healing;
+    // Links before processes, so that what a dying host had not sent is lost.
+    if (is_link(f) || f->kind == PHX_FAULT_PARTITION || f->unit == PHX_UNIT_NIC ||
+        (f->unit == PHX_UNIT_HOST && f->kind == PHX_FAULT_KILL))
+        refresh(s, f);
+    if (is_link(f) || f->kind == PHX_FAULT_PARTITION || f->unit == PHX_UNIT_NIC)
+        return;
+    if (f->kind == PHX_FAULT_BIT_FLIP) {
+        if (!healing)
+            phx_fabric_flip(s->fabric, f->rank, f->count != 0 ? f->count : 1);
+        return;
+    }
+    if (f->kind == PHX_FAULT_RESTART) {
+        if (!healing)
+            restart(s, f->rank);
+        return;
+    }
+    for (uint32_t r = 0; r < phx_world_rank_count(s->world); r++)
+        if (unit_covers(s, f, r))
+            strike_rank(s, f, r, healing);
+}
+
+static void later(struct phx_fault_set *s, uint64_t at_ps, enum fault_event type, uint32_t index,
+                  uint64_t argument)
+{
+    if (!phx_core_schedule(s->core, at_ps, type, index, argument))
+        phx_world_stop(s->world, PHX_ERR_NO_MEMORY, "no memory for a fault");
+}
+
+static void mark(struct phx_fault_set *s, const struct entry *e, bool healing)
+{
+    static const char *const units[] = {"", "process", "host", "gpu", "nic"};
+    const struct phx_fault *f = &e->fault;
+    char text[96];
+    if (s->fabric->trace == NULL)
+        return;
+    if (f->peer != PHX_FAULT_ANY && is_link(f) && f->unit == 0)
+        snprintf(text, sizeof text, "rank %u, peer %u", f->rank, f->peer);
+    else
+        snprintf(text, sizeof text, "rank %u%s%s", f->rank, f->unit != 0 ? ", its " : "",
+                 units[f->unit]);
+    char name[48];
+    snprintf(name, sizeof name, "%s%s", healing ? "end of " : "", kind_names[f->kind]);
+    phx_trace_mark(s->fabric->trace, f->rank, phx_core_now_ps(s->core), name, text);
+}
+
+static void strike(struct phx_fault_set *s, uint32_t index)
+{
+    struct entry *e = &s->entries[index];
+    uint64_t now_ps = phx_core_now_ps(s->core);
+    if (e->struck_ps != UINT64_MAX)
+        return;
+    const struct progress *p = &s->progress[e->fault.rank];
+    e->armed = false;
+    e->struck_ps = now_ps;
+    e->kind = e->fault.when.kind != 0 ? e->fault.when.kind : p->kind;
+    e->number = e->fault.when.number != 0 ? e->fault.when.number : p->number[e->kind];
+    mark(s, e, false);
+    bool flaps = e->fault.kind == PHX_FAULT_LINK_FLAP;
+    bool lasts = e->fault.duration_ps == 0;
+    e->ends = flaps || !lasts;
+    if (flaps)
+        later(s, now_ps + e->fault.period_ps / 2, FAULT_TOGGLE, index, 1);
+    else if (!lasts)
+        later(s, now_ps + e->fault.duration_ps, FAULT_HEAL, index, 0);
+    apply(s, e, false);
+}
+
+static void on_event(void *context, const struct phx_event_record *event)
+{
+    struct phx_fault_set *s = context;
+    uint32_t index = event->object;
+    struct entry *e = &s->entries[index];
+    if (event->type == FAULT_STRIKE) {
+        strike(s, index);
+        return;
+    }
+    if (event->type == FAULT_TOGGLE && event->argument < 2ull * e->fault.count - 1) {
+        e->flap_up = !e->flap_up;
+        refresh(s, &e->fault);
+        later(s, event->time_ps + e->fault.period_ps / 2, FAULT_TOGGLE, index, event->argument + 1);
+        return;
+    }
+    e->ends = false;
+    apply(s, e, true);
+    mark(s, e, true);
+}
+
+// --- triggers -----------------------------------------------------------------------------------
+
+static uint32_t trigger_rank(const struct phx_fault *f)
+{
+    return f->when.rank == PHX_FAULT_ANY ? f->rank : f->when.rank;
+}
+
+static uint32_t kind_of_phase(uint32_t phase)
+{
+    if (phase >= PHX_PHASE_DISPATCH_SEND && phase <= PHX_PHASE_DISPATCH_DONE)
+        return PHX_DISPATCH;
+    return phase >= PHX_PHASE_COMBINE_SEND && phase <= PHX_PHASE_COMBINE_DONE ? PHX_COMBINE : 0;
+}
+
+static void on_phase(void *context, uint32_t rank, uint32_t worker, uint32_t phase, uint64_t number)
+{
+    struct phx_fault_set *s = context;
+    (void)worker;
+    uint32_t kind = kind_of_phase(phase);
+    struct progress *p = &s->progress[rank];
+    bool begins = kind != 0 && p->number[kind] != number;
+    if (kind != 0) {
+        p->kind = kind;
+        p->number[kind] = number;
+    }
+    for (uint32_t i = 0; i < s->count; i++) {
+        struct entry *e = &s->entries[i];
+        const struct phx_fault_when *w = &e->fault.when;
+        if (!e->armed || trigger_rank(&e->fault) != rank || w->after_puts != 0 ||
+            (w->number != 0 && w->number != number))
+            continue;
+        bool hit = w->phase != 0 ? w->phase == phase : (w->kind != 0 && w->kind == kind && begins);
+        if (!hit)
+            continue;
+        e->armed = false;
+        later(s, phx_world_time_ps(s->world), FAULT_STRIKE, i, 0);
+    }
+}
+
+static void on_issue(void *context, uint32_t rank, uint32_t token, uint64_t at_ps)
+{
+    struct phx_fault_set *s = context;
+    (void)at_ps;
+    uint32_t kind = token >> 28;
+    uint32_t sequence = token & 0xFFFFFFu;
+    struct counter *c = &s->progress[rank].counters[kind][sequence % COUNTED];
+    if (c->sequence != sequence) {
+        c->sequence = sequence;
+        c->puts = 0;
+    }
+    c->puts++;
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct entry *e = &s->entries[i];
+        const struct phx_fault_when *w = &e->fault.when;
+        if (e->armed && w->after_puts != 0 && w->after_puts == c->puts && w->kind == kind &&
+            (w->number & 0xFFFFFFu) == sequence && trigger_rank(&e->fault) == rank)
+            strike(s, i);
+    }
+}
+
+// --- checking the list --------------------------------------------------------------------------
+
+struct checker {
+    const struct phx_fault *fault;
+    uint32_t entry; // from 1
+    struct phx_message *message;
+};
+
+static int bad(const struct checker *c, const char *field, uint64_t value, const char *bound)
+{
+    const char *name = phx_fault_kind_name((enum phx_fault_kind)c->fault->kind);
+    return phx_fail(c->message, PHX_ERR_INVALID, "fault %u (%s): %s is %llu; it %s", c->entry,
+                    name != NULL ? name : "unknown", field, (unsigned long long)value, bound);
+}
+
+static int check_when(const struct checker *c, uint32_t ranks)
+{
+    const struct phx_fault_when *w = &c->fault->when;
+    if (w->rank != PHX_FAULT_ANY && w->rank >= ranks)
+        return bad(c, "when.rank", w->rank, "must be below the number of ranks");
+    if (w->kind >= KINDS)
+        return bad(c, "when.kind", w->kind, "may be 0 to 15");
+    if (w->phase > PHX_PHASE_COMBINE_DONE)
+        return bad(c, "when.phase", w->phase, "is not a phase");
+    if (w->after_puts != 0 && (w->kind == 0 || w->number == 0))
+        return bad(c, "when.after_puts", w->after_puts, "needs the operation's kind and number");
+    return 0;
+}
+
+static int check_links(const struct checker *c, uint32_t ranks)
+{
+    const struct phx_fault *f = c->fault;
+    if (is_link(f) && f->unit == 0 && f->peer != PHX_FAULT_ANY &&
+        (f->peer >= ranks || f->peer == f->rank))
+        return bad(c, "peer", f->peer, "must be another rank of the cluster");
+    if (is_link(f) && f->unit == PHX_UNIT_PROCESS)
+        return bad(c, "unit", f->unit, "has no link: a process is not a host, gpu or nic");
+    if ((f->kind == PHX_FAULT_LINK_DEGRADED || f->kind == PHX_FAULT_SLOW) &&
+        (f->percent < 1 || f->percent > 100))
+        return bad(c, "percent", f->percent, "may be 1 to 100");
+    if ((f->kind == PHX_FAULT_LINK_LOSSY || f->kind == PHX_FAULT_DUPLICATE) &&
+        (f->ppm < 1 || f->ppm > 1000000))
+        return bad(c, "ppm", f->ppm, "may be 1 to 1000000");
+    if (f->kind == PHX_FAULT_LINK_FLAP && (f->count < 1 || f->period_ps < 2))
+        return bad(c, "count", f->count, "must be at least 1, with a period");
+    if (f->kind == PHX_FAULT_DELAY && f->delay_ps == 0)
+        return bad(c, "delay_ps", 0, "must be above 0");
+    if (f->kind != PHX_FAULT_PARTITION)
+        return 0;
+    if (f->member_count < 1 || f->member_count >= ranks)
+        return bad(c, "member_count", f->member_count, "must leave ranks on both sides");
+    for (uint32_t i = 0; i < f->member_count; i++)
+        if (f->members[i] >= ranks)
+            return bad(c, "members", f->members[i], "must be below the number of ranks");
+    return 0;
+}
+
+static int check(const struct checker *c, uint32_t ranks)
+{
+    const struct phx_fault *f = c->fault;
+    if (f->kind < PHX_FAULT_KILL || f->kind > PHX_FAULT_BIT_FLIP)
+        return bad(c, "kind", f->kind, "is not a fault");
+    if (f->unit > PHX_UNIT_NIC)
+        return bad(c, "unit", f->unit, "is not a unit");
+    if (f->rank >= ranks)
+        return bad(c, "rank", f->rank, "must be below the number of ranks");
+    if (f->kind <= PHX_FAULT_SLOW && f->unit == 0)
+        return bad(c, "unit", f->unit, "must be process, host, gpu or nic");
+    if (f->kind == PHX_FAULT_PAUSE && f->duration_ps == 0)
+        return bad(c, "duration_ps", 0, "must be above 0: what never resumes is a hang");
+    int error = check_when(c, ranks);
+    return error != 0 ? error : check_links(c, ranks);
+}
+
+// --- installing ---------------------------------------------------------------------------------
+
+static void set_free(struct phx_fault_set *s)
+{
+    free(s->entries);
+    free(s->members);
+    free(s->progress);
+    free(s);
+}
+
+static void on_destroy(void *context)
+{
+    set_free(context);
+}
+
+static bool set_copy(struct phx_fault_set *s, const struct phx_fault *list, uint32_t count)
+{
+    size_t members = 0;
+    for (uint32_t i = 0; i < count; i++)
+        members += list[i].kind == PHX_FAULT_PARTITION ? list[i].member_count : 0;
+    s->entries = calloc(count + 1, sizeof *s->entries);
+    s->members = calloc(members + 1, sizeof *s->members);
+    s->progress = calloc(phx_world_rank_count(s->world), sizeof *s->progress);
+    if (s->entries == NULL || s->members == NULL || s->progress == NULL)
+        return false;
+    size_t used = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct entry *e = &s->entries[i];
+        e->fault = list[i];
+        e->struck_ps = UINT64_MAX;
+        e->armed = true;
+        if (list[i].kind != PHX_FAULT_PARTITION)
+            continue;
+        memcpy(s->members + used, list[i].members, list[i].member_count * sizeof *s->members);
+        e->fault.members = s->members + used;
+        used += list[i].member_count;
+    }
+    s->count = count;
+    return true;
+}
+
+static int list_check(const struct phx_world *world, const struct phx_fault *list, uint32_t count,
+                      struct phx_message *message)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct checker c = {&list[i], i + 1, message};
+        int error = check(&c, phx_world_rank_count(world));
+        if (error != 0)
+            return error;
+    }
+    return 0;
+}
+
+int phx_fault_install(struct phx_world *world, const struct phx_fault *list, uint32_t count,
+                      struct phx_message *message)
+{
+    struct phx_fabric *fabric = phx_fabric_of(world);
+    if (fabric == NULL)
+        return phx_fail(message, PHX_ERR_STATE, "faults need a cluster with a network");
+    if (fabric->faults != NULL)
+        return phx_fail(message, PHX_ERR_STATE, "faults are installed once");
+    int error = list_check(world, list, count, message);
+    if (error != 0)
+        return error;
+    struct phx_fault_set *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for faults");
+    s->world = world;
+    s->fabric = fabric;
+    s->core = phx_world_core(world);
+    const struct phx_world_hooks hooks = {.context = s, .phase = on_phase, .destroy = on_destroy};
+    if (!set_copy(s, list, count)) {
+        set_free(s);
+        return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for %u faults", count);
+    }
+    if (!phx_world_hooks_add(world, &hooks)) {
+        set_free(s);
+        return phx_fail(message, PHX_ERR_STATE, "the world has no room for the faults' hooks");
+    }
+    fabric->faults = s;
+    for (uint32_t type = FAULT_STRIKE; type <= FAULT_TOGGLE; type++)
+        phx_core_handle(s->core, type, on_event, s);
+    bool counts = false;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct phx_fault_when *w = &list[i].when;
+        counts = counts || w->after_puts != 0;
+        if (w->kind == 0 && w->phase == 0)
+            later(s, w->at_ps, FAULT_STRIKE, i, 0);
+    }
+    if (counts)
+        phx_fabric_on_issue(fabric, on_issue, s);
+    return 0;
+}
+
+// --- looking ------------------------------------------------------------------------------------
+
+uint64_t phx_fault_struck_ps(const struct phx_world *world, uint32_t index)
+{
+    const struct phx_fault_set *s = phx_fabric_of(world)->faults;
+    phx_assert(s != NULL);
+    phx_assert(index < s->count);
+    return s->entries[index].struck_ps;
+}
+
+void phx_fault_struck_in(const struct phx_world *world, uint32_t index, uint32_t *kind,
+                         uint64_t *number)
+{
+    const struct phx_fault_set *s = phx_fabric_of(world)->faults;
+    phx_assert(s != NULL);
+    phx_assert(index < s->count);
+    *kind = s->entries[index].kind;
+    *number = s->entries[index].number;
+}
+
+bool phx_fault_quiet(const struct phx_world *world)
+{
+    const struct phx_fabric *fabric = phx_fabric_of(world);
+    if (fabric == NULL || fabric->faults == NULL)
+        return true;
+    for (uint32_t i = 0; i < fabric->faults->count; i++) {
+        const struct entry *e = &fabric->faults->entries[i];
+        if (e->struck_ps == UINT64_MAX || e->ends)
+            return false;
+    }
+    return true;
+}
