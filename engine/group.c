@@ -188,6 +188,7 @@ static void carve_group(struct carver *c, struct phx_group *g, const struct phx_
     g->regions = carve(c, ranks * sizeof *g->regions, 64);
     g->keys = carve(c, ranks * sizeof *g->keys, 64);
     g->from = carve(c, ranks * sizeof *g->from, 64);
+    g->answered = carve(c, ranks, 64);
     g->experts_of = carve(c, ranks * sizeof *g->experts_of, 64);
     g->expert_rank = carve(c, s->experts * sizeof *g->expert_rank, 64);
     g->expert_local = carve(c, s->experts * sizeof *g->expert_local, 64);
@@ -380,6 +381,7 @@ int phx_group_connect(struct phx_group *group, const void *cards, struct phx_mes
         if (rc != 0)
             return phx_fail(message, rc, "connecting to rank %u: %s", r, phx_error_text(rc));
     }
+    group->unanswered = group->rank.shape.ranks;
     group->connected = true;
     return 0;
 }
@@ -437,32 +439,52 @@ int phx__group_ready(const struct phx_group *group, struct phx_message *message)
         return phx_fail(message, PHX_ERR_ABORTED, "the group was aborted");
     if (!group->connected)
         return phx_fail(message, PHX_ERR_STATE,
-                        "the group is not connected: call "
-                        "phx_group_connect() first");
+                        "the group is not connected: call phx_group_connect() first");
+    if (group->unanswered > 0)
+        return phx_fail(message, PHX_ERR_STATE,
+                        "%u peers have not answered yet: call phx_group_poll() until it returns 0",
+                        group->unanswered);
     return 0;
+}
+
+// An operation that failed, or a peer that was lost, is evidence; the deadline is not waited for.
+static void suspect(struct phx_group *group, uint32_t rank)
+{
+    struct phx_executor *e = group->target.executor;
+    uint64_t none = PHX_CAUSE_NONE;
+    if (rank != group->rank.rank &&
+        __atomic_compare_exchange_n(&group->rank.suspected[rank], &none, PHX_CAUSE_TRANSPORT, 0,
+                                    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        e->ops->wake(e, PHX_WORKER_CONTROL, NULL);
+}
+
+static void take_event(struct phx_group *group, const struct phx_event *event)
+{
+    uint32_t r = event->peer.rank;
+    if (r >= group->rank.shape.ranks || event->peer.epoch != group->peers[r].epoch)
+        return; // of an incarnation that is not in this group
+    if (event->kind == PHX_EVENT_PEER && group->connected && !group->answered[r]) {
+        group->answered[r] = 1;
+        group->unanswered--;
+    }
+    if (event->kind == PHX_EVENT_PEER ? event->peer_state == PHX_PEER_LOST : event->status < 0)
+        suspect(group, r);
 }
 
 void phx__group_events(void *context)
 {
     struct phx_group *group = context;
-    struct phx_executor *e = group->target.executor;
     struct phx_event events[32];
     uint32_t count;
-    while ((count = phx_poll(group->target.transport, events, 32)) > 0) {
-        for (uint32_t i = 0; i < count; i++) {
-            const struct phx_event *event = &events[i];
-            bool lost = event->kind == PHX_EVENT_PEER ? event->peer_state == PHX_PEER_LOST
-                                                      : event->status < 0;
-            uint32_t r = event->peer.rank;
-            if (!lost || r >= group->rank.shape.ranks || r == group->rank.rank ||
-                event->peer.epoch != group->peers[r].epoch)
-                continue;
-            uint64_t none = PHX_CAUSE_NONE;
-            if (__atomic_compare_exchange_n(&group->rank.suspected[r], &none, PHX_CAUSE_TRANSPORT,
-                                            0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-                e->ops->wake(e, PHX_WORKER_CONTROL, NULL);
-        }
-    }
+    while ((count = phx_poll(group->target.transport, events, 32)) > 0)
+        for (uint32_t i = 0; i < count; i++)
+            take_event(group, &events[i]);
+}
+
+uint32_t phx_group_poll(struct phx_group *group)
+{
+    phx__group_events(group);
+    return group->unanswered;
 }
 
 void phx_abort(struct phx_group *group)

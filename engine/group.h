@@ -48,6 +48,7 @@ struct phx_group {
     uint64_t memory_bytes;
     uint64_t map_hash; // of the expert placement
     bool connected;
+    uint32_t unanswered; // peers whose connection is neither up nor lost yet
     uint64_t epoch;
     uint64_t operations; // begun, of both kinds
     uint64_t barriers;   // passed, by all launches
@@ -59,6 +60,7 @@ struct phx_group {
     struct phx_mem *regions;  // [ranks]
     struct phx_mem_key *keys; // [ranks] of our regions, each for its writer
     uint8_t **from;           // [ranks]
+    uint8_t *answered; // [ranks] 1: the connection came up, or was lost
     uint16_t *expert_rank;    // [experts]
     uint16_t *expert_local;   // [experts]
     uint32_t *experts_of;     // [ranks] experts on each

@@ -105,6 +105,9 @@ void phx_group_cards(const struct phx_group *group, void *cards);
 // cards: [ranks][card_bytes]; card i came from rank i. PHX_ERR_MISMATCH names the rank and the
 // field in which it differs; PHX_ERR_CORRUPT a card that is none.
 int phx_group_connect(struct phx_group *group, const void *cards, struct phx_message *message);
+// Takes in what the transport reports. Returns how many peers have not yet answered the connection,
+// up or lost: operations may begin at 0. Never waits.
+uint32_t phx_group_poll(struct phx_group *group);
 // Waits for nothing; operations must have completed. NULL is allowed.
 void phx_group_close(struct phx_group *group);
 

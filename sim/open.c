@@ -2,6 +2,8 @@
 
 #include "sim/open.h"
 
+#define PHX_SIM_OPEN_POLL_NS 1000u // every connection is answered, up or lost, so this ends
+
 static void *sim_alloc(void *context, uint64_t size_bytes)
 {
     return phx_sim_alloc(context, size_bytes);
@@ -31,6 +33,8 @@ int phx_sim_open(struct phx_sim_rank *rank, const struct phx_group_options *opti
         (void)phx_fail(message, rc, "exchanging cards: %s", phx_error_text(rc));
     else
         rc = phx_group_connect(g, theirs, message);
+    while (rc == 0 && phx_group_poll(g) > 0)
+        phx_sim_sleep_ns(rank, PHX_SIM_OPEN_POLL_NS);
     if (rc != 0) {
         phx_group_close(g);
         return rc;

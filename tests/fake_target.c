@@ -16,6 +16,8 @@ struct fake_target {
     uint8_t *mems[FAKE_MEMS]; // imports of other ranks' memory are NULL
     uint8_t live[FAKE_MEMS];
     uint32_t mem_count;
+    struct phx_peer connecting[16];
+    uint32_t connecting_count;
     uint64_t puts;
     uint64_t now_ns;
 };
@@ -66,8 +68,8 @@ static void fake_release(struct phx_transport *t, struct phx_mem mem)
 }
 static int fake_connect(struct phx_transport *t, struct phx_peer peer)
 {
-    (void)t;
-    (void)peer;
+    struct fake_target *f = of_transport(t);
+    f->connecting[f->connecting_count++] = peer;
     return 0;
 }
 static void fake_fence(struct phx_transport *t, struct phx_peer peer)
@@ -95,10 +97,14 @@ static uint32_t fake_post(struct phx_transport *t, const struct phx_op *ops, uin
 }
 static uint32_t fake_poll(struct phx_transport *t, struct phx_event *events, uint32_t capacity)
 {
-    (void)t;
-    (void)events;
-    (void)capacity;
-    return 0;
+    struct fake_target *f = of_transport(t);
+    if (capacity == 0 || f->connecting_count == 0)
+        return 0;
+    memset(events, 0, sizeof *events);
+    events->kind = PHX_EVENT_PEER;
+    events->peer_state = PHX_PEER_UP;
+    events->peer = f->connecting[--f->connecting_count];
+    return 1;
 }
 
 static const struct phx_transport_ops fake_ops = {fake_close,   fake_register, fake_import,

@@ -78,6 +78,7 @@ static void connect_pair(struct fixture *f)
     uint8_t cards[1024];
     cards_for(f, cards);
     CHECK_MSG(phx_group_connect(f->group, cards, &f->message) == 0, "%s", f->message.text);
+    CHECK_EQ(phx_group_poll(f->group), 0);
 }
 
 // --- options ------------------------------------------------------------------------------------
