@@ -1,0 +1,83 @@
+// sim/workload.h: an MoE workload on a simulated cluster, through the public interface, checked.
+//
+// For each step and layer every rank draws its tokens and their routing from the seed, dispatches
+// them, computes stand-in experts on what it received, and combines. Both outputs are compared bit
+// for bit with sim/oracle.h, given the masks that the rank itself reported; then the outcome of the
+// run is compared with what the scenario expects. Whatever differs is a violation.
+//
+// Everything here is a function of the workload and the seed. Integers and single, correctly rounded
+// float operations only: no libm.
+
+#ifndef PHX_SIM_WORKLOAD_H
+#define PHX_SIM_WORKLOAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/phalanx.h"
+#include "sim/fault.h"
+#include "sim/summary.h"
+#include "sim/world.h"
+
+enum phx_routing { PHX_ROUTING_UNIFORM = 1, PHX_ROUTING_BALANCED, PHX_ROUTING_ZIPF };
+
+struct phx_moe_load { // one `moe:` of a scenario
+    uint32_t steps;
+    uint32_t layers;
+    uint32_t tokens; // per rank and operation
+    uint32_t hidden;
+    uint32_t experts;
+    uint32_t top_k;
+    uint32_t dtype;   // enum phx_dtype, of dispatch
+    uint32_t scales;  // enum phx_scale_format
+    uint32_t rows;    // enum phx_rows_form
+    uint32_t layout;  // enum phx_output_layout
+    uint32_t routing; // enum phx_routing
+    uint64_t zipf_millionths;
+    bool hooks;       // send and receive halves, the expert of one micro-batch over the other's wait
+    bool renormalise;
+};
+
+enum phx_alive { PHX_ALIVE_UNCHECKED = 0, PHX_ALIVE_ALL, PHX_ALIVE_ALL_BUT_FAULTED, PHX_ALIVE_LIST };
+#define PHX_EXPECT_NONE UINT64_MAX
+
+struct phx_expectation {
+    uint64_t survivors_finish_within_ps; // from a fault to the end, on the last survivor, of the
+                                         // operation it struck. PHX_EXPECT_NONE: not checked
+    uint64_t lost_tokens_max;            // PHX_EXPECT_NONE: not checked
+    uint32_t alive;                      // enum phx_alive: each survivor's active_ranks at the end
+    struct phx_rank_set alive_list;      // PHX_ALIVE_LIST
+};
+
+struct phx_workload {
+    struct phx_cluster cluster;
+    const struct phx_moe_load *loads; // run one after the other, each in a group of its own
+    uint32_t load_count;
+#define PHX_WORKLOAD_WORKERS 4u
+    uint32_t workers;     // per rank; 0: PHX_WORKLOAD_WORKERS
+    uint64_t timeout_us;  // D
+    bool is_full;         // payload: every channel is stored, not the first 128 alone
+    const struct phx_fault *faults;
+    uint32_t fault_count;
+    struct phx_expectation expect;
+};
+
+struct phx_workload_options { // how to run it
+    uint64_t seed;
+    enum phx_tie tie;
+    enum phx_fiber_mode fibers;
+    const char *trace_path; // NULL: no trace
+};
+
+// Most memory that payload: full may take, on all ranks together.
+#define PHX_WORKLOAD_BYTES_MAX (UINT64_C(4) << 30)
+// What a run would reserve; UINT64_MAX when that is beyond 64 bits. PHX_ERR_INVALID: a load that no
+// group can be opened for; the message says why.
+int phx_workload_bytes(const struct phx_workload *w, uint64_t *bytes, struct phx_message *message);
+
+// Runs it and fills *summary, which the caller gives back with phx_summary_free(). 0 when it ran,
+// whether it passed or not; a negative enum phx_error when it could not be run.
+int phx_workload_run(const struct phx_workload *w, const struct phx_workload_options *options,
+                     struct phx_summary *summary, struct phx_message *message);
+
+#endif

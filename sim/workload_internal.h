@@ -1,0 +1,114 @@
+// sim/workload_internal.h: what the parts of a workload run share: the driver (workload.c), the
+// program of a rank (workload_rank.c) and the comparison with the oracle (workload_check.c).
+
+#ifndef PHX_SIM_WORKLOAD_INTERNAL_H
+#define PHX_SIM_WORKLOAD_INTERNAL_H
+
+#include "engine/phalanx.h"
+#include "sim/oracle.h"
+#include "sim/routing.h"
+#include "sim/workload.h"
+
+// With more ranks than this, each operation's results are compared on a drawn sample of them.
+#define PHX_CHECKED_RANKS_MAX 64u
+#define PHX_CHECKED_RANKS_SAMPLE 8u
+#define PHX_INPUTS_KEPT 4u // pairs whose inputs are kept; others are drawn again when asked for
+
+struct phx_inputs { // what all ranks gave to one pair
+    uint64_t pair;  // UINT64_MAX: unused
+    uint64_t last_use;
+    uint16_t *x;         // [ranks, tokens, channels]
+    int64_t *topk_idx;   // [ranks, tokens, top_k]
+    float *topk_weights; // [ranks, tokens, top_k]
+    uint16_t *received;  // [ranks, tokens, channels] as bf16 at a receiver: quantised and back
+    uint8_t *is_received; // [ranks] 1: filled
+    struct phx_oracle_source *sources; // [ranks]
+};
+
+struct phx_stage { // one load of the workload, on all ranks
+    const struct phx_moe_load *moe;
+    struct phx_router *router;
+    struct phx_shape shape;
+    uint32_t *expert_rank;  // [experts]
+    uint32_t *expert_local; // [experts]
+    uint64_t pairs;
+    uint64_t first_operation; // of all loads: pair p is operations first + 2p, first + 2p + 1
+    struct phx_inputs inputs[PHX_INPUTS_KEPT];
+    uint64_t uses;
+    // counted[p]: [ranks][ranks] which sources each rank counted in dispatch p; NULL: not yet, or
+    // every rank that lives is past it.
+    uint8_t **counted;
+    struct phx_oracle_output expected; // scratch of the comparison
+    uint16_t *out;                     // [tokens, channels] likewise
+    float *token_loss;
+    uint16_t *y; // [tokens, top_k, channels] likewise
+};
+
+struct phx_run_rank { // what a rank's program leaves behind
+    bool returned;
+    uint64_t returned_ps;
+    uint64_t operations; // begun and completed
+    uint64_t lost_tokens;
+    int32_t *active;       // [ranks]
+    uint64_t *ended_ps;    // [operations] when it ended each; kept for ranks that a fault names
+    uint64_t *pairs_done;  // [loads]
+};
+
+struct phx_run {
+    const struct phx_workload *workload;
+    const struct phx_workload_options *options;
+    struct phx_world *world;
+    uint32_t ranks;
+    uint32_t workers;
+    struct phx_stage *stages; // [load_count]
+    struct phx_run_rank *rank; // [ranks]
+    uint64_t operations;       // of one rank, all loads
+    uint64_t *last_end_ps;     // [operations] the last end on a rank that no fault names
+    uint64_t dispatches_checked;
+    uint64_t combines_checked;
+    uint64_t outcomes_checked;
+    uint64_t open_ps; // when the last group was open
+};
+
+// --- workload_rank.c ------------------------------------------------------------------------------
+
+void phx_run_rank_main(struct phx_sim_rank *sim_rank, void *run); // a phx_rank_main
+
+// Says that something is wrong with operation `number` (from 1; kind 0: none) of a rank.
+#if defined(__GNUC__)
+__attribute__((format(printf, 6, 7)))
+#endif
+void phx_run_violate(struct phx_run *run, const char *rule, uint32_t rank, uint32_t kind,
+                     uint64_t number, const char *format, ...);
+
+// The stand-in for expert `expert`: y = bf16(x * f), f in 1, 1.125 ... 1.875. [channels] bf16.
+void phx_run_expert(uint32_t expert, uint32_t channels, const uint16_t *x, uint16_t *y);
+
+// --- workload_check.c -----------------------------------------------------------------------------
+
+int phx_stage_open(struct phx_stage *stage, const struct phx_run *run, uint32_t load,
+                   struct phx_message *message);
+void phx_stage_close(struct phx_stage *stage);
+
+// The inputs of a pair, drawn if they are not there. NULL: no memory.
+const struct phx_inputs *phx_stage_inputs(struct phx_run *run, struct phx_stage *stage,
+                                          uint64_t pair);
+
+struct phx_dispatch_result { // of one rank; arrays hold experts_local_max experts
+    const struct phx_outcome *outcome;
+    struct phx_oracle_output output;
+};
+struct phx_combine_result {
+    const struct phx_outcome *outcome;
+    const uint16_t *out;
+    const float *token_loss;
+};
+// Compare with the oracle; what differs is a violation.
+void phx_check_dispatch(struct phx_run *run, struct phx_stage *stage, uint32_t rank, uint64_t pair,
+                        const struct phx_dispatch_result *result);
+void phx_check_combine(struct phx_run *run, struct phx_stage *stage, uint32_t rank, uint64_t pair,
+                       const struct phx_combine_result *result);
+// A rank is done with a pair: what only it still needed goes.
+void phx_check_done(struct phx_run *run, struct phx_stage *stage, uint32_t rank, uint64_t pair);
+
+#endif

@@ -1,0 +1,334 @@
+// sim/workload_judge.c: faults and what became of the others, expectations, and the summary.
+//
+// Survivors are the ranks that no kill or hang of the list struck. Each must have finished its
+// program. A fault that never struck fails the run: what it was meant to show was not shown.
+
+#include "sim/workload_judge.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/fabric.h"
+#include "sim/ranks_text.h"
+
+// --- whom faults concern ------------------------------------------------------------------------
+
+static bool is_process_fault(const struct phx_fault *f)
+{
+    return f->kind == PHX_FAULT_KILL || f->kind == PHX_FAULT_HANG || f->kind == PHX_FAULT_PAUSE ||
+           f->kind == PHX_FAULT_SLOW;
+}
+
+static bool strikes(const struct phx_workload *w, const struct phx_fault *f, uint32_t rank)
+{
+    if (f->unit == PHX_UNIT_HOST)
+        return rank / w->cluster.ranks_per_node == f->rank / w->cluster.ranks_per_node;
+    return rank == f->rank;
+}
+
+bool phx_judge_names(const struct phx_workload *w, uint32_t rank)
+{
+    for (uint32_t i = 0; i < w->fault_count; i++)
+        if (is_process_fault(&w->faults[i]) && strikes(w, &w->faults[i], rank))
+            return true;
+    return false;
+}
+
+// Ranks that a kill or a hang struck.
+static void fill_faulted(const struct phx_run *run, struct phx_rank_set *faulted)
+{
+    const struct phx_workload *w = run->workload;
+    memset(faulted, 0, sizeof *faulted);
+    for (uint32_t i = 0; i < w->fault_count; i++) {
+        const struct phx_fault *f = &w->faults[i];
+        if ((f->kind != PHX_FAULT_KILL && f->kind != PHX_FAULT_HANG) ||
+            phx_fault_struck_ps(run->world, i) == UINT64_MAX)
+            continue;
+        for (uint32_t r = 0; r < run->ranks; r++)
+            if (strikes(w, f, r))
+                faulted->words[r / 64] |= UINT64_C(1) << (r % 64);
+    }
+}
+
+// --- strikes ------------------------------------------------------------------------------------
+
+// The first operation that had not ended at `at_ps`: on the struck rank, if its ends were kept, else
+// on the last of all ranks.
+static uint64_t operation_at(const struct phx_run *run, uint32_t rank, uint64_t at_ps)
+{
+    const uint64_t *ended =
+        run->rank[rank].ended_ps != NULL ? run->rank[rank].ended_ps : run->last_end_ps;
+    uint64_t operation = 0;
+    while (operation < run->operations && ended[operation] != 0 && ended[operation] <= at_ps)
+        operation++;
+    return operation;
+}
+
+static uint32_t load_of(const struct phx_run *run, uint64_t operation)
+{
+    uint32_t load = run->workload->load_count - 1;
+    while (load > 0 && run->stages[load].first_operation > operation)
+        load--;
+    return load;
+}
+
+static void strike_fill(const struct phx_run *run, uint32_t index, struct phx_strike *strike)
+{
+    const struct phx_fault *f = &run->workload->faults[index];
+    *strike = (struct phx_strike){.fault = index, .within_ps = UINT64_MAX};
+    strike->at_ps = phx_fault_struck_ps(run->world, index);
+    if (strike->at_ps == UINT64_MAX)
+        return;
+    uint64_t operation = operation_at(run, f->rank, strike->at_ps);
+    if (operation == run->operations)
+        return; // everything had ended
+    strike->load = load_of(run, operation);
+    const struct phx_stage *stage = &run->stages[strike->load];
+    // With hooks a later operation of one kind may be under way before an earlier one of the other:
+    // what the rank itself was in decides.
+    uint32_t kind = 0;
+    uint64_t number = 0;
+    phx_fault_struck_in(run->world, index, &kind, &number);
+    if (kind != 0 && number >= 1 && number <= stage->pairs) {
+        uint64_t in = stage->first_operation + 2 * (number - 1) + (kind == PHX_COMBINE);
+        const uint64_t *ended = run->rank[f->rank].ended_ps;
+        if (ended != NULL && (ended[in] == 0 || ended[in] > strike->at_ps))
+            operation = in;
+    }
+    strike->kind = (operation - stage->first_operation) % 2 == 0 ? PHX_DISPATCH : PHX_COMBINE;
+    strike->number = (operation - stage->first_operation) / 2 + 1;
+    uint64_t end_ps = run->last_end_ps[operation];
+    if (end_ps != 0)
+        strike->within_ps = end_ps > strike->at_ps ? end_ps - strike->at_ps : 0;
+}
+
+static const char *kind_text(uint32_t kind)
+{
+    return kind == PHX_DISPATCH ? "dispatch" : "combine";
+}
+
+static void strike_check(struct phx_run *run, const struct phx_strike *strike)
+{
+    const struct phx_fault *f = &run->workload->faults[strike->fault];
+    uint64_t limit_ps = run->workload->expect.survivors_finish_within_ps;
+    if (strike->at_ps == UINT64_MAX) {
+        phx_run_violate(run, "fault-did-not-strike", f->rank, 0, 0,
+                        "fault %u of the list (%s, rank %u) never struck: its moment did not come",
+                        strike->fault + 1, phx_fault_kind_name((enum phx_fault_kind)f->kind),
+                        f->rank);
+        return;
+    }
+    if (limit_ps == PHX_EXPECT_NONE || strike->kind == 0)
+        return;
+    if (strike->within_ps == UINT64_MAX)
+        phx_run_violate(run, "expect-finish", f->rank, strike->kind, strike->number,
+                        "no survivor finished %s %" PRIu64, kind_text(strike->kind),
+                        strike->number);
+    else if (strike->within_ps > limit_ps)
+        phx_run_violate(run, "expect-finish", f->rank, strike->kind, strike->number,
+                        "the last survivor finished %s %" PRIu64 " %.3f us after fault %u; "
+                        "at most %.3f us were expected",
+                        kind_text(strike->kind), strike->number, (double)strike->within_ps / 1e6,
+                        strike->fault + 1, (double)limit_ps / 1e6);
+}
+
+// --- expectations -------------------------------------------------------------------------------
+
+static void expected_alive(const struct phx_run *run, const struct phx_rank_set *faulted,
+                           struct phx_rank_set *expected)
+{
+    const struct phx_expectation *e = &run->workload->expect;
+    *expected = e->alive_list;
+    for (uint32_t r = 0; e->alive != PHX_ALIVE_LIST && r < run->ranks; r++)
+        if (e->alive != PHX_ALIVE_ALL_BUT_FAULTED || !phx_rank_set_has(faulted, r))
+            expected->words[r / 64] |= UINT64_C(1) << (r % 64);
+}
+
+static void check_rank(struct phx_run *run, uint32_t rank, const struct phx_rank_set *expected)
+{
+    const struct phx_run_rank *mine = &run->rank[rank];
+    struct phx_rank_set holds = {{0}};
+    for (uint32_t r = 0; r < run->ranks; r++)
+        if (mine->active[r] != 0)
+            holds.words[r / 64] |= UINT64_C(1) << (r % 64);
+    if (memcmp(&holds, expected, sizeof holds) == 0)
+        return;
+    char have[64];
+    char want[64];
+    phx_ranks_format(&holds, run->ranks, have, sizeof have);
+    phx_ranks_format(expected, run->ranks, want, sizeof want);
+    phx_run_violate(run, "expect-alive", rank, 0, 0, "rank %u holds ranks %s active; expected %s",
+                    rank, have, want);
+}
+
+static void check_ranks(struct phx_run *run, const struct phx_rank_set *faulted)
+{
+    const struct phx_workload *w = run->workload;
+    struct phx_rank_set expected;
+    expected_alive(run, faulted, &expected);
+    // Without faults nobody may be lost, whether the scenario says so or not.
+    bool is_compared = w->expect.alive != PHX_ALIVE_UNCHECKED || w->fault_count == 0;
+    for (uint32_t r = 0; r < run->ranks; r++) {
+        if (phx_rank_set_has(faulted, r))
+            continue;
+        if (!run->rank[r].returned)
+            phx_run_violate(run, "unfinished", r, 0, 0,
+                            "rank %u did not finish its program, and no kill or hang struck it", r);
+        else if (is_compared)
+            check_rank(run, r, &expected);
+    }
+}
+
+static void check_lost(struct phx_run *run, uint64_t lost)
+{
+    const struct phx_workload *w = run->workload;
+    uint64_t limit = w->fault_count == 0 ? 0 : w->expect.lost_tokens_max;
+    if (lost > limit)
+        phx_run_violate(run, "expect-lost-tokens", 0, 0, 0,
+                        "%" PRIu64 " tokens were lost; at most %" PRIu64 " were expected", lost,
+                        limit);
+}
+
+// --- the summary --------------------------------------------------------------------------------
+
+struct check_rule { // which violations belong to which line of the summary
+    const char *text;
+    const char *rules[4];
+};
+
+enum check_line {
+    CHECK_DISPATCH = 0,
+    CHECK_COMBINE,
+    CHECK_OUTCOME,
+    CHECK_READ,
+    CHECK_WRITE,
+    CHECK_SLOT,
+    CHECK_PROGRESS,
+    CHECK_FINISH,
+    CHECK_ALIVE,
+    CHECK_LOST,
+    CHECK_STRUCK,
+    CHECK_COUNT
+};
+
+static const struct check_rule CHECKS[CHECK_COUNT] = {
+    [CHECK_DISPATCH] = {"dispatch results equal the plain reference, bit for bit",
+                        {"dispatch-result", "not-checked"}},
+    [CHECK_COMBINE] = {"combine results and token losses equal the plain reference, bit for bit",
+                       {"combine-result"}},
+    [CHECK_OUTCOME] = {"each operation has exactly one outcome, in order; masks only grow",
+                       {"op-outcome", "operation-error"}},
+    [CHECK_READ] = {"no memory is read before a signal covers it",
+                    {"unsignalled-read", "unwritten-read"}},
+    [CHECK_WRITE] = {"nobody writes a peer's region, and no fenced rank writes at all",
+                     {"write-to-peer-region", "fenced-write"}},
+    [CHECK_SLOT] = {"no slot is reused without evidence", {"slot-reused-without-evidence"}},
+    [CHECK_PROGRESS] = {"every survivor finishes", {"progress", "unfinished", "open"}},
+    [CHECK_FINISH] = {"survivors finish the struck operation in time", {"expect-finish"}},
+    [CHECK_ALIVE] = {"survivors hold the expected ranks active", {"expect-alive"}},
+    [CHECK_LOST] = {"no more tokens are lost than expected", {"expect-lost-tokens"}},
+    [CHECK_STRUCK] = {"every fault struck", {"fault-did-not-strike"}},
+};
+
+static uint32_t violations_of(const struct phx_summary *s, const struct check_rule *rule)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < s->violation_count; i++)
+        for (uint32_t j = 0; j < 4 && rule->rules[j] != NULL; j++)
+            count += strcmp(s->violations[i].rule, rule->rules[j]) == 0;
+    return count;
+}
+
+static void fill_checks(const struct phx_run *run, struct phx_summary *s, uint32_t survivors)
+{
+    struct phx_fabric *fabric = phx_fabric_of(run->world);
+    const struct phx_expectation *e = &run->workload->expect;
+    const struct phx_memory *memory = phx_fabric_memory(fabric);
+    struct phx_memory_figures figures = phx_memory_figures(memory);
+    bool is_clean = run->workload->fault_count == 0;
+    uint64_t counts[CHECK_COUNT] = {
+        [CHECK_DISPATCH] = run->dispatches_checked,
+        [CHECK_COMBINE] = run->combines_checked,
+        [CHECK_OUTCOME] = run->outcomes_checked,
+        [CHECK_READ] = phx_memory_checks(memory) ? figures.touches : 0,
+        [CHECK_WRITE] = phx_memory_checks(memory) ? figures.touches + figures.landed : 0,
+        [CHECK_SLOT] = phx_memory_checks(memory) ? figures.landed : 0,
+        [CHECK_PROGRESS] = survivors,
+        [CHECK_FINISH] = e->survivors_finish_within_ps != PHX_EXPECT_NONE ? s->strike_count : 0,
+        [CHECK_ALIVE] = e->alive != PHX_ALIVE_UNCHECKED || is_clean ? survivors : 0,
+        [CHECK_LOST] = e->lost_tokens_max != PHX_EXPECT_NONE || is_clean ? 1 : 0,
+        [CHECK_STRUCK] = s->strike_count,
+    };
+    for (uint32_t i = 0; i < CHECK_COUNT; i++)
+        s->checks[s->check_count++] =
+            (struct phx_check){CHECKS[i].text, counts[i], violations_of(s, &CHECKS[i])};
+}
+static_assert(CHECK_COUNT <= PHX_CHECKS_MAX, "the summary holds every line");
+
+static void fill_figures(const struct phx_run *run, const struct phx_rank_set *faulted,
+                         struct phx_summary *s)
+{
+    struct phx_core *core = phx_world_core(run->world);
+    s->seed = run->options->seed;
+    s->trace_hash = phx_core_hash(core);
+    s->events = phx_core_events(core);
+    s->messages = phx_fabric_figures(phx_fabric_of(run->world)).messages;
+    s->ranks = run->ranks;
+    for (uint32_t r = 0; r < run->ranks; r++) {
+        const struct phx_run_rank *rank = &run->rank[r];
+        s->operations += rank->operations;
+        s->lost_tokens += rank->lost_tokens;
+        if (rank->returned_ps / 1000 > s->virtual_ns)
+            s->virtual_ns = rank->returned_ps / 1000;
+        if (rank->returned)
+            s->alive.words[r / 64] |= UINT64_C(1) << (r % 64);
+        bool is_active = true;
+        for (uint32_t other = 0; other < run->ranks; other++)
+            if (run->rank[other].returned && !phx_rank_set_has(faulted, other) &&
+                run->rank[other].active[r] == 0)
+                is_active = false;
+        if (is_active)
+            s->active.words[r / 64] |= UINT64_C(1) << (r % 64);
+    }
+}
+
+static int copy_violations(struct phx_run *run, struct phx_summary *s, struct phx_message *message)
+{
+    const struct phx_violation *list;
+    s->violations_total = phx_world_violations(run->world, &list);
+    s->violation_count = s->violations_total < 64 ? (uint32_t)s->violations_total : 64;
+    s->violations = malloc((s->violation_count + 1) * sizeof *s->violations);
+    if (s->violations == NULL)
+        return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for the summary");
+    memcpy(s->violations, list, s->violation_count * sizeof *s->violations);
+    s->is_passed = s->violations_total == 0;
+    return 0;
+}
+
+int phx_judge(struct phx_run *run, struct phx_summary *summary, struct phx_message *message)
+{
+    uint32_t faults = run->workload->fault_count;
+    struct phx_rank_set faulted;
+    fill_faulted(run, &faulted);
+    fill_figures(run, &faulted, summary);
+    summary->strikes = calloc(faults + 1, sizeof *summary->strikes);
+    if (summary->strikes == NULL)
+        return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for the summary");
+    summary->strike_count = faults;
+    for (uint32_t i = 0; i < faults; i++) {
+        strike_fill(run, i, &summary->strikes[i]);
+        strike_check(run, &summary->strikes[i]);
+    }
+    check_ranks(run, &faulted);
+    check_lost(run, summary->lost_tokens);
+    int rc = copy_violations(run, summary, message);
+    if (rc != 0)
+        return rc;
+    uint32_t survivors = 0;
+    for (uint32_t r = 0; r < run->ranks; r++)
+        survivors += !phx_rank_set_has(&faulted, r);
+    fill_checks(run, summary, survivors);
+    return 0;
+}
