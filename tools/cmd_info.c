@@ -1,0 +1,206 @@
+// tools/cmd_info.c: phx info: what this machine and this build can do.
+//
+// What is missing is named with the reason, because "not listed" reads as "not known".
+
+#include <argp.h>
+#include <cjson/cJSON.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <yaml.h>
+
+#include "engine/phalanx.h"
+#include "kernels/leaves.h"
+#include "tools/command.h"
+
+#if PHX_HAVE_XXHASH
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+#endif
+
+#define TEXT_MAX 160u
+
+struct fact { // one line: a name, and yes with a detail, or no with the reason
+    const char *name;
+    bool has;
+    char text[TEXT_MAX];
+};
+
+struct info {
+    struct fact facts[32];
+    uint32_t count;
+};
+
+#if defined(__GNUC__)
+__attribute__((format(printf, 4, 5)))
+#endif
+static void fact_add(struct info *info, const char *name, bool has, const char *format, ...)
+{
+    if (info->count == sizeof info->facts / sizeof info->facts[0])
+        return; // a static list; tests/cli.sh looks for its last line
+    struct fact *fact = &info->facts[info->count++];
+    fact->name = name;
+    fact->has = has;
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(fact->text, sizeof fact->text, format, args);
+    va_end(args);
+}
+
+static const char *compiler_text(void)
+{
+#if defined(__clang__)
+    return "clang " __clang_version__;
+#elif defined(__GNUC__)
+    return "gcc " __VERSION__;
+#else
+    return "unknown";
+#endif
+}
+
+static const char *sanitizer_text(void)
+{
+#if defined(PHX_ASAN) && PHX_ASAN
+    return ", address and undefined-behaviour sanitizers";
+#elif defined(PHX_TSAN) && PHX_TSAN
+    return ", thread sanitizer";
+#else
+    return "";
+#endif
+}
+
+static void add_build(struct info *info)
+{
+    fact_add(info, "version", true, "%s", phx_version());
+    fact_add(info, "compiler", true, "%s", compiler_text());
+    fact_add(info, "build", true, "%s%s", PHX_BUILD_TYPE, sanitizer_text());
+    fact_add(info, "leaves", true, "%s", phx_leaves_get()->name);
+}
+
+// The first number behind `key` in a /proc file; -1 without one.
+static long proc_number(const char *path, const char *key)
+{
+    FILE *file = fopen(path, "r");
+    char line[256];
+    long number = -1;
+    while (file != NULL && number < 0 && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, key, strlen(key)) == 0)
+            number = strtol(line + strlen(key), NULL, 10);
+    if (file != NULL)
+        (void)fclose(file);
+    return number;
+}
+
+static void add_machine(struct info *info)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    fact_add(info, "cores", cores > 0, "%ld", cores);
+#if defined(__x86_64__)
+    bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+    fact_add(info, "avx2", has_avx2, has_avx2 ? "with FMA" : "this processor has none");
+    fact_add(info, "avx512", has_avx512,
+             has_avx512 ? "there, but no leaf uses it" : "this processor has none");
+#else
+    fact_add(info, "avx2", false, "not an x86-64 processor");
+    fact_add(info, "avx512", false, "not an x86-64 processor");
+#endif
+    char mode[64] = "";
+    FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
+    bool is_read = file != NULL && fgets(mode, sizeof mode, file) != NULL;
+    if (file != NULL)
+        (void)fclose(file);
+    mode[strcspn(mode, "\n")] = '\0';
+    long reserved = proc_number("/proc/meminfo", "HugePages_Total:");
+    bool has_huge = is_read && strstr(mode, "[never]") == NULL;
+    fact_add(info, "huge_pages", has_huge, "transparent: %s; reserved: %ld",
+             is_read ? mode : "not known", reserved > 0 ? reserved : 0);
+}
+
+static void add_libraries(struct info *info)
+{
+#if PHX_HAVE_BOOST_CONTEXT
+    fact_add(info, "fibers", true, "context (Boost.Context), pthread");
+#else
+    fact_add(info, "fibers", true, "pthread alone: built without Boost.Context");
+#endif
+#if PHX_HAVE_XXHASH
+    fact_add(info, "xxhash", true, "%d.%d.%d", XXH_VERSION_MAJOR, XXH_VERSION_MINOR,
+             XXH_VERSION_RELEASE);
+#else
+    fact_add(info, "xxhash", false, "built without it: runs have no trace hash");
+#endif
+    fact_add(info, "yaml", true, "%s", yaml_get_version_string());
+    fact_add(info, "cjson", true, "%s", cJSON_Version());
+}
+
+static void add_transports(struct info *info)
+{
+    fact_add(info, "transport_sim", true, "built");
+    fact_add(info, "transport_shm", false, "not written yet");
+    fact_add(info, "transport_verbs", false, "not written yet");
+    fact_add(info, "transport_cuda", false, "not written yet");
+#if PHX_HAVE_CUDA
+    fact_add(info, "cuda", true, "this build compiles the kernels for GPUs");
+#else
+    fact_add(info, "cuda", false, "%s",
+             access("/usr/local/cuda/bin/nvcc", X_OK) == 0
+                 ? "nvcc is here, but this build was made without it: use the cuda preset"
+                 : "built without it, and /usr/local/cuda/bin/nvcc is not here");
+#endif
+}
+
+static int print_json(const struct info *info)
+{
+    cJSON *object = cJSON_CreateObject();
+    bool is_ok = object != NULL;
+    for (uint32_t i = 0; is_ok && i < info->count; i++) {
+        cJSON *fact = cJSON_AddObjectToObject(object, info->facts[i].name);
+        is_ok = fact != NULL && cJSON_AddBoolToObject(fact, "available", info->facts[i].has) &&
+                cJSON_AddStringToObject(fact, "detail", info->facts[i].text);
+    }
+    char *text = is_ok ? cJSON_PrintUnformatted(object) : NULL;
+    if (text != NULL)
+        (void)printf("%s\n", text);
+    cJSON_free(text);
+    cJSON_Delete(object);
+    return text != NULL ? PHX_EXIT_PASSED : PHX_EXIT_INTERNAL;
+}
+
+static error_t parse_option(int key, char *argument, struct argp_state *state)
+{
+    bool *is_json = state->input;
+    (void)argument;
+    if (key != 'j')
+        return ARGP_ERR_UNKNOWN;
+    *is_json = true;
+    return 0;
+}
+
+int phx_command_info(int argc, char **argv)
+{
+    static const struct argp_option options[] = {
+        {"json", 'j', NULL, 0, "print one JSON object", 0}, {0}};
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse_option,
+        .doc = "Say what this machine and this build can do.",
+    };
+    bool is_json = false;
+    if (argp_parse(&argp, argc, argv, 0, NULL, &is_json) != 0)
+        return PHX_EXIT_INTERNAL;
+    struct info info = {.count = 0};
+    add_build(&info);
+    add_machine(&info);
+    add_libraries(&info);
+    add_transports(&info);
+    if (is_json)
+        return print_json(&info);
+    for (uint32_t i = 0; i < info.count; i++)
+        (void)printf("%-16s %-4s %s\n", info.facts[i].name, info.facts[i].has ? "yes" : "no",
+                     info.facts[i].text);
+    return PHX_EXIT_PASSED;
+}
