@@ -487,6 +487,15 @@ uint32_t phx_group_poll(struct phx_group *group)
     return group->unanswered;
 }
 
+uint64_t phx_group_pending(const struct phx_group *group)
+{
+    uint64_t pending = 0;
+    for (uint32_t r = 0; r < group->rank.shape.ranks; r++)
+        if (__atomic_load_n(&group->rank.suspected[r], __ATOMIC_ACQUIRE) == PHX_CAUSE_NONE)
+            pending += phx_pending(group->target.transport, group->peers[r]);
+    return pending;
+}
+
 void phx_abort(struct phx_group *group)
 {
     struct phx_executor *e = group->target.executor;

@@ -108,8 +108,12 @@ int phx_group_connect(struct phx_group *group, const void *cards, struct phx_mes
 // Takes in what the transport reports. Returns how many peers have not yet answered the connection,
 // up or lost: operations may begin at 0. Never waits.
 uint32_t phx_group_poll(struct phx_group *group);
-// Waits for nothing; operations must have completed. NULL is allowed.
+// Releases the group's memory, and what is still in flight from it is lost: peers that have not got
+// their rows yet would mask this rank. So call phx_group_poll() and phx_group_pending() until the
+// latter is 0 first (sim/open.h's phx_sim_close() does). Never waits. NULL is allowed.
 void phx_group_close(struct phx_group *group);
+// Puts to ranks that are not masked which have not reached them.
+uint64_t phx_group_pending(const struct phx_group *group);
 
 // Ends every wait of this rank; its operations return PHX_ERR_ABORTED, now and later. Any thread.
 void phx_abort(struct phx_group *group);

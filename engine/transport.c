@@ -143,3 +143,9 @@ void phx_transport_close(struct phx_transport *t)
     if (t != NULL)
         t->ops->close(t);
 }
+
+uint64_t phx_pending(const struct phx_transport *t, struct phx_peer peer)
+{
+    phx_assert(t != NULL);
+    return t->ops->pending(t, peer);
+}

@@ -19,6 +19,7 @@ struct phx_transport_ops { // no entry is NULL
     void (*peer_fence)(struct phx_transport *t, struct phx_peer peer);
     uint32_t (*post)(struct phx_transport *t, const struct phx_op *ops, uint32_t count);
     uint32_t (*poll)(struct phx_transport *t, struct phx_event *events, uint32_t capacity);
+    uint64_t (*pending)(const struct phx_transport *t, struct phx_peer peer);
 };
 
 // Called by the wrappers, in this order of use: `refuse` may fail a control call before the

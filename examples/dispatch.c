@@ -65,7 +65,7 @@ static void program(struct phx_sim_rank *rank, void *unused)
         lost += loss[t];
     printf("rank %u: %d and %d rows came, %u rank masked, %.1f of %d token weights lost\n", me,
            count[0], count[1], outcome.masked_count, (double)lost, TOKENS);
-    phx_group_close(group);
+    phx_sim_close(rank, group);
 }
 
 int main(void)

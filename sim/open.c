@@ -2,7 +2,8 @@
 
 #include "sim/open.h"
 
-#define PHX_SIM_OPEN_POLL_NS 1000u // every connection is answered, up or lost, so this ends
+// Every connection is answered and every op finishes, so waiting by polls ends.
+#define PHX_SIM_OPEN_POLL_NS 1000u
 
 static void *sim_alloc(void *context, uint64_t size_bytes)
 {
@@ -41,4 +42,13 @@ int phx_sim_open(struct phx_sim_rank *rank, const struct phx_group_options *opti
     }
     *group = g;
     return 0;
+}
+
+void phx_sim_close(struct phx_sim_rank *rank, struct phx_group *group)
+{
+    while (group != NULL && phx_group_pending(group) > 0) {
+        (void)phx_group_poll(group);
+        phx_sim_sleep_ns(rank, PHX_SIM_OPEN_POLL_NS);
+    }
+    phx_group_close(group);
 }

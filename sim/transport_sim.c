@@ -324,6 +324,18 @@ static uint32_t sim_post(struct phx_transport *transport, const struct phx_op *o
     return count;
 }
 
+static uint64_t sim_pending(const struct phx_transport *transport, struct phx_peer peer)
+{
+    const struct phx_sim_transport *t = (const struct phx_sim_transport *)(const void *)transport;
+    uint64_t pending = 0;
+    if (peer.rank >= t->fabric->rank_count)
+        return 0;
+    const struct phx_connection *c = phx_connection_at(t->fabric, t->rank, peer.rank);
+    for (uint32_t lane = 0; c->queues != NULL && lane < t->fabric->lanes; lane++)
+        pending += c->queues[lane].count;
+    return pending;
+}
+
 static void sim_close(struct phx_transport *transport)
 {
     // The world owns every transport: a message in flight may still report to this one.
@@ -339,6 +351,7 @@ static const struct phx_transport_ops sim_ops = {
     .peer_fence = sim_peer_fence,
     .post = sim_post,
     .poll = sim_poll,
+    .pending = sim_pending,
 };
 
 static struct phx_sim_transport *transport_make(struct phx_fabric *f, uint32_t rank,

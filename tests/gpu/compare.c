@@ -129,7 +129,7 @@ static int sim_rank_program(struct phx_sim_rank *rank, const struct sim_side *si
         if (rc == 0)
             rc = sim_combine(side, group, handle, io, replay, m);
     }
-    phx_group_close(group);
+    phx_sim_close(rank, group);
     return rc;
 }
 
