@@ -7,7 +7,9 @@
 // held on its stack is gone, what it held elsewhere is its owner's to free.
 //
 // Stacks are 64 KiB with a guard page below, and are reused. Sanitizers and valgrind are told of
-// every stack. To ThreadSanitizer a switch orders nothing (world_internal.h, PHX_SIM_ACQUIRE).
+// every stack. To ThreadSanitizer a switch orders nothing (sanitizer.h). Creating and destroying a
+// fiber does, as with a thread, and whoever does PHX_SIM_ACQUIRE(fiber) sees all that it did before
+// its latest yield.
 
 #ifndef PHX_SIM_FIBER_H
 #define PHX_SIM_FIBER_H

@@ -160,7 +160,7 @@ static void fiber_yield(struct phx_fibers *fibers)
 {
     struct fibers_context *all = (struct fibers_context *)fibers;
     struct fiber_context *f = (struct fiber_context *)fibers->running;
-    PHX_SIM_RELEASE(f); // for whoever destroys it where it stands
+    PHX_SIM_RELEASE(f); // see fiber.h
 #if defined(PHX_ASAN) && PHX_ASAN
     __sanitizer_start_switch_fiber(&f->fake_stack, all->scheduler_bottom, all->scheduler_bytes);
 #endif

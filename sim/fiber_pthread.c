@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "sim/fiber_ops.h"
+#include "sim/sanitizer.h"
 
 // Sanitizers put more on a stack than the 64 KiB that a fiber has otherwise, and so does gdb's
 // user.
@@ -70,6 +71,7 @@ static void *thread_entry(void *argument)
         f->fiber.main(f->fiber.argument);
     if (!f->unwind) {
         f->fiber.done = true;
+        PHX_SIM_RELEASE(f);
         baton_give(&all->baton);
     }
     return NULL;
@@ -123,6 +125,7 @@ static void fiber_yield(struct phx_fibers *fibers)
 {
     struct fibers_thread *all = (struct fibers_thread *)fibers;
     struct fiber_thread *f = (struct fiber_thread *)fibers->running;
+    PHX_SIM_RELEASE(f); // see fiber.h; the futexes themselves tell ThreadSanitizer nothing
     baton_give(&all->baton);
     baton_take(&f->baton);
     if (f->unwind)

@@ -18,6 +18,7 @@
 #include "engine/assert.h"
 #include "engine/limits.h"
 #include "kernels/layout.h"
+#include "sim/memory_bytes.h"
 
 #define GRANULE 64u
 #define KINDS 16u
@@ -478,7 +479,7 @@ uint64_t phx_memory_land(struct phx_memory *memory, const struct phx_landing *la
         admit(memory, landing);
         mark(memory, landing);
     }
-    memcpy(landing->to, landing->from, landing->size_bytes);
+    phx_bytes_land(landing->to, landing->from, landing->size_bytes);
     memory->figures.landed++;
     memory->figures.landed_bytes += landing->size_bytes;
     return bytes_hash(landing->to, landing->size_bytes);
@@ -496,7 +497,7 @@ void phx_memory_signal(struct phx_memory *memory, const struct phx_landing *land
         entry->lane = landing->lane;
         entry->ordinal = landing->ordinal;
     }
-    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+    phx_bytes_signal(word, value);
 }
 
 // --- what workers tell --------------------------------------------------------------------------

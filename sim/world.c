@@ -89,11 +89,7 @@ static int network_make(struct phx_world *world, struct phx_message *message)
     const struct phx_cluster *cluster = &world->options.cluster;
     if (cluster->intra_node == NULL && cluster->inter_node == NULL)
         return 0;
-#if defined(PHX_SIM_NETWORK) && PHX_SIM_NETWORK
     return phx_network_attach(world, cluster, message);
-#else
-    return phx_fail(message, PHX_ERR_UNSUPPORTED, "this build of the simulator has no network");
-#endif
 }
 
 int phx_world_create(const struct phx_world_options *options, struct phx_world **world,
@@ -187,6 +183,15 @@ static int run_judge(const struct phx_world *world, bool at_limit, struct phx_me
                     text);
 }
 
+// The caller goes on with what all fibers left, as after joining threads.
+static void fibers_join(const struct phx_world *world)
+{
+    size_t strands = (size_t)world->rank_count * (1 + world->options.workers);
+    for (size_t i = 0; i < strands; i++)
+        if (world->strands[i].fiber != NULL)
+            PHX_SIM_ACQUIRE(world->strands[i].fiber);
+}
+
 int phx_world_run(struct phx_world *world, phx_rank_main *main, void *argument,
                   struct phx_message *message)
 {
@@ -202,6 +207,7 @@ int phx_world_run(struct phx_world *world, phx_rank_main *main, void *argument,
     bool at_limit = false;
     while (world->live > 0 && world->stop_error == 0 && !at_limit && phx_core_step(world->core))
         at_limit = limit_ps != 0 && phx_core_now_ps(world->core) >= limit_ps;
+    fibers_join(world);
     return run_judge(world, at_limit && world->live > 0, message);
 }
 
@@ -210,6 +216,7 @@ bool phx_world_drain(struct phx_world *world)
     phx_assert(world->running == NULL);
     while (world->stop_error == 0 && phx_core_step(world->core))
         continue;
+    fibers_join(world);
     return world->stop_error == 0;
 }
 
