@@ -154,6 +154,7 @@ struct phx_fabric {
     struct phx_trace *trace;
     struct phx_fabric_rank *ranks;
     struct phx_connection *connections; // [ranks][ranks], by source
+    uint64_t *lane_posted_ps; // [ranks][lanes] when an op was posted last
     struct phx_sim_transport *transports;
     struct phx_carried **pages;
     uint32_t *stalled; // messages on NVLink paths that are down, in order

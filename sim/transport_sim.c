@@ -308,8 +308,13 @@ static uint32_t sim_post(struct phx_transport *transport, const struct phx_op *o
     uint64_t at_ps = phx_world_time_ps(f->world);
     for (uint32_t i = 0; i < count; i++) {
         if (ops[i].peer.rank < f->rank_count) {
-            if (!phx_queue_post(f, t->rank, &ops[i], at_ps))
+            // A lane's worker posts one op after the other, whatever the order of events at one
+            // time: its ops take the port in that order, to different peers too.
+            uint64_t *last_ps = &f->lane_posted_ps[(size_t)t->rank * f->lanes + ops[i].lane];
+            uint64_t posted_ps = at_ps > *last_ps ? at_ps : *last_ps + 1;
+            if (!phx_queue_post(f, t->rank, &ops[i], posted_ps))
                 return i;
+            *last_ps = posted_ps;
             continue;
         }
         struct phx_event event;
@@ -486,6 +491,7 @@ static void fabric_free(struct phx_fabric *f)
     phx_fabric_free_messages(f);
     phx_network_destroy(f->network);
     phx_memory_destroy(f->memory);
+    free(f->lane_posted_ps);
     free(f->connections);
     free(f->ranks);
     free(f);
@@ -515,7 +521,8 @@ static int parts_make(struct phx_fabric *f, const struct phx_network_options *ne
     };
     f->ranks = calloc(f->rank_count, sizeof *f->ranks);
     f->connections = calloc((size_t)f->rank_count * f->rank_count, sizeof *f->connections);
-    if (f->ranks == NULL || f->connections == NULL)
+    f->lane_posted_ps = calloc((size_t)f->rank_count * f->lanes, sizeof *f->lane_posted_ps);
+    if (f->ranks == NULL || f->connections == NULL || f->lane_posted_ps == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for the connections of %u ranks",
                         f->rank_count);
     int error = phx_network_create(network, &f->network, message);
