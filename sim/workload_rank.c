@@ -431,8 +431,11 @@ void phx_run_rank_main(struct phx_sim_rank *sim_rank, void *argument)
         p->group = p->groups[p->load];
         is_ok = load_run(p);
     }
+    run->rank[rank].returned_ps = phx_world_time_ps(run->world);
+    // Closing waits for nothing, and takes back the memory from which the last rows may still be on
+    // their way. Whoever waits for them gives up after two deadlines at most.
+    phx_sim_sleep_ns(sim_rank, 2 * run->workload->timeout_us * 1000);
     for (uint32_t load = 0; load < loads; load++)
         phx_group_close(p->groups[load]);
     run->rank[rank].returned = is_ok;
-    run->rank[rank].returned_ps = phx_world_time_ps(run->world);
 }

@@ -105,7 +105,8 @@ static void print_strike(FILE *out, const struct phx_workload *w, const struct p
             (void)fprintf(out, " of workload %u", s->load + 1);
     }
     if (f->when.after_puts > 0)
-        (void)fprintf(out, " after %u puts", f->when.after_puts);
+        (void)fprintf(out, " after %u put%s", f->when.after_puts,
+                      f->when.after_puts == 1 ? "" : "s");
     (void)fprintf(out, "\n");
     if (s->kind == 0)
         return;
