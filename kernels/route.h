@@ -101,9 +101,12 @@ PHX_BOTH void phx_route_finish(const struct phx_shape *s, uint8_t *message)
     struct phx_route_header *h = phx_route_header(message);
     struct phx_route_entry *from = phx_route_entries(s, message, s->tokens_max);
     struct phx_route_entry *to = phx_route_entries(s, message, h->row_count);
-    if (to != from)
-        for (uint32_t i = 0; i < h->entry_count; i++)
-            to[i] = from[i]; // downwards: never overwrites what is still to be moved
+    for (uint32_t i = 0; i < h->entry_count && to != from; i++) {
+        // Downwards never overwrites what is still to be moved; but an entry may overlap its own
+        // new place, and C leaves a direct assignment between such objects undefined.
+        struct phx_route_entry entry = from[i];
+        to[i] = entry;
+    }
     h->check = phx_route_check_sum(message, phx_route_bytes(s, h->row_count, h->entry_count));
 }
 
