@@ -1,9 +1,10 @@
 # Flags that decide results, warnings and sanitizers.
 #
 # Results are bit-identical everywhere, so contraction is off for every file of every target; a
-# fused step is written phx_fma.
+# fused step is written phx_fma. Regions and messages are bytes that are written as one type and
+# read (summed, copied, sent) as another, so no compiler may reason from types.
 
-add_compile_options($<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off>)
+add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off;-fno-strict-aliasing>")
 
 add_library(phx_warnings INTERFACE)
 target_compile_options(phx_warnings INTERFACE
