@@ -1,16 +1,13 @@
 # phx_test(NAME name SOURCES file... [LIBS target...] [LABELS label...] [TIMEOUT seconds]
-#          [ARGS argument...] [UNINSTRUMENTED])
+#          [ARGS argument...])
 #   Builds bin/test_<name> with the runner of this build and registers it with ctest as <name>.
 #   In sanitizer builds it runs under tests/run-sanitized, which fails on any line of their logs.
-#   UNINSTRUMENTED: its simulated workers share plain memory in turns, which ThreadSanitizer, told of
-#   no order between turns, would report; only what it calls is instrumented.
 #
 # phx_bench(NAME name SOURCES file... [LIBS target...])
 #   Builds bin/bench_<name>; ctest does not run it.
 
 function(phx_test)
-    cmake_parse_arguments(PARSE_ARGV 0 t "UNINSTRUMENTED" "NAME;TIMEOUT"
-        "SOURCES;LIBS;LABELS;ARGS")
+    cmake_parse_arguments(PARSE_ARGV 0 t "" "NAME;TIMEOUT" "SOURCES;LIBS;LABELS;ARGS")
     if(NOT t_NAME OR NOT t_SOURCES OR t_UNPARSED_ARGUMENTS)
         message(FATAL_ERROR "phx_test: NAME and SOURCES are needed; not understood: "
             "\"${t_UNPARSED_ARGUMENTS}\"")
@@ -19,10 +16,7 @@ function(phx_test)
     set(target test_${name})
     add_executable(${target} ${t_SOURCES})
     target_compile_definitions(${target} PRIVATE PHX_TEST_SUITE=${name})
-    target_link_libraries(${target} PRIVATE ${t_LIBS} phx_test_runner phx_warnings)
-    if(NOT t_UNINSTRUMENTED)
-        target_link_libraries(${target} PRIVATE phx_instrument)
-    endif()
+    target_link_libraries(${target} PRIVATE ${t_LIBS} phx_test_runner phx_warnings phx_instrument)
     if(NOT t_TIMEOUT)
         set(t_TIMEOUT 300)
     endif()
