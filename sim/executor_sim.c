@@ -167,7 +167,7 @@ void phx_worker_main(void *argument)
     for (;;) {
         PHX_SIM_ACQUIRE(&rank->body);
         rank->body(rank->body_argument, strand->worker);
-        PHX_SIM_RELEASE(&rank->body);
+        PHX_SIM_RELEASE(&rank->run_end_ps); // not where workers acquire: they are not ordered
         // It ends when its work does, which needs no turn of its own.
         uint64_t end_ps = phx_strand_time_ps(strand);
         strand->debt_ps = 0;
@@ -229,7 +229,7 @@ static int executor_run(struct phx_executor *e, phx_body_fn *body, void *argumen
             phx_strand_wake(control, rank->run_end_ps);
         phx_strand_block(control, PHX_STRAND_LAUNCHED, false);
     }
-    PHX_SIM_ACQUIRE(&rank->body);
+    PHX_SIM_ACQUIRE(&rank->run_end_ps);
     rank->workers_running = 0;
     return 0;
 }
