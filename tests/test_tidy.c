@@ -191,6 +191,8 @@ TEST(tidy_refuses_wide_lines_tabs_and_trailing_blanks)
     refused("sim/x.c", text, "sim/x.c:1:", "[columns]");
     (void)snprintf(text, sizeof text, "// %095d\xC3\xA9\xC3\xA9\n", 0); // two letters, four bytes
     accepted("sim/x.c", text);
+    (void)snprintf(text, sizeof text, "# %098d\n", 0);
+    accepted("scenarios/x.yaml", text);
     refused("sim/x.c", "// x\n\tint y;\n", "sim/x.c:2:", "[tab]");
     refused("sim/x.c", "// x\nint y; \n", "sim/x.c:2:", "[trailing]");
     refused("sim/x.c", "// x\nint y;\r\n", "sim/x.c:2:", "[trailing]");
