@@ -16,6 +16,17 @@ struct wire_row { // as it leaves the source: payload, then scale words
     uint32_t *scales;
 };
 
+static struct wire_row wire_row_at(const struct phx_shape *shape,
+                                   const struct phx_oracle_wire *wire, uint32_t source,
+                                   uint32_t token)
+{
+    uint64_t row = (uint64_t)source * shape->tokens_max + token;
+    struct wire_row at;
+    at.payload = wire->payload + row * phx_payload_bytes(shape, shape->channels);
+    at.scales = wire->scales + row * phx_scale_words(shape, shape->channels);
+    return at;
+}
+
 static float amax_of_group(const uint16_t *x)
 {
     float amax = 1e-4f;
@@ -59,6 +70,19 @@ static void row_build(const struct phx_shape *shape, const double values[PHX_ORA
         row_quantise(shape, values, x, row);
     else
         memcpy(row->payload, x, payload_bytes);
+}
+
+void phx_oracle_wire_fill(const struct phx_oracle_input *input, uint32_t source,
+                          struct phx_oracle_wire *wire)
+{
+    const struct phx_shape *shape = input->shape;
+    double values[PHX_ORACLE_E4M3_CODES];
+    phx__oracle_e4m3_values(values);
+    for (uint32_t t = 0; t < input->sources[source].tokens; t++) {
+        struct wire_row row = wire_row_at(shape, wire, source, t);
+        row_build(shape, values, input->sources[source].x + (uint64_t)t * shape->channels, true,
+                  &row);
+    }
 }
 
 // --- checks of what the caller gave -------------------------------------------------------------
@@ -202,35 +226,50 @@ static void row_place(const struct phx_shape *shape, const struct wire_row *row,
         out->scales[phx_oracle_scale_at(shape, out->capacity_rows, at, w)] = row->scales[w];
 }
 
-// cursors[e] is the next free row of local expert e.
-static void rows_fill(const struct phx_oracle_input *in, uint32_t rank,
-                      const struct phx_oracle_masks *masks, struct wire_row *row, int64_t *cursors,
-                      struct phx_oracle_output *out)
+// A row as `rank` has it: made into *scratch, or found in `wire`; zeros if it never came.
+static struct wire_row row_of(const struct phx_oracle_input *in, const struct phx_oracle_wire *wire,
+                              const double values[PHX_ORACLE_E4M3_CODES], uint32_t source,
+                              uint32_t token, bool present, struct wire_row *scratch)
 {
     const struct phx_shape *shape = in->shape;
-    double values[PHX_ORACLE_E4M3_CODES];
-    phx__oracle_e4m3_values(values);
+    if (present && wire != NULL)
+        return wire_row_at(shape, wire, source, token);
+    row_build(shape, values, in->sources[source].x + (uint64_t)token * shape->channels, present,
+              scratch);
+    return *scratch;
+}
+
+// cursors[e] is the next free row of local expert e.
+static void rows_fill(const struct phx_oracle_input *in, const struct phx_oracle_wire *wire,
+                      uint32_t rank, const struct phx_oracle_masks *masks,
+                      struct wire_row *scratch, int64_t *cursors, struct phx_oracle_output *out)
+{
+    const struct phx_shape *shape = in->shape;
+    double values[PHX_ORACLE_E4M3_CODES] = {0};
+    if (wire == NULL)
+        phx__oracle_e4m3_values(values);
     for (uint32_t s = 0; s < shape->ranks; s++) {
         const struct phx_oracle_source *source = &in->sources[s];
         for (uint32_t t = 0; masks->counted[s] && t < source->tokens; t++) {
+            struct wire_row row;
             bool built = false;
             for (uint32_t k = 0; k < shape->top_k; k++) {
                 int64_t expert = source->topk_idx[(uint64_t)t * shape->top_k + k];
                 if (expert < 0 || in->expert_rank[expert] != rank)
                     continue;
                 if (!built)
-                    row_build(shape, values, source->x + (uint64_t)t * shape->channels,
-                              masks->rows_present[s] != 0, row);
+                    row = row_of(in, wire, values, s, t, masks->rows_present[s] != 0, scratch);
                 built = true;
-                row_place(shape, row, t, (uint64_t)cursors[in->expert_local[expert]]++, out);
+                row_place(shape, &row, t, (uint64_t)cursors[in->expert_local[expert]]++, out);
             }
         }
     }
 }
 
-int phx_oracle_dispatch(const struct phx_oracle_input *input, uint32_t rank,
-                        const struct phx_oracle_masks *masks, struct phx_oracle_output *out,
-                        struct phx_message *message)
+int phx_oracle_dispatch_wired(const struct phx_oracle_input *input,
+                              const struct phx_oracle_wire *wire, uint32_t rank,
+                              const struct phx_oracle_masks *masks, struct phx_oracle_output *out,
+                              struct phx_message *message)
 {
     const struct phx_shape *shape = input->shape;
     int error = phx__oracle_input_check(input, rank, message);
@@ -246,11 +285,18 @@ int phx_oracle_dispatch(const struct phx_oracle_input *input, uint32_t rank,
     if (error == 0)
         error = layout_fill(input, rank, masks->counted, out, firsts, message);
     if (error == 0)
-        rows_fill(input, rank, masks, &row, firsts, out);
+        rows_fill(input, wire, rank, masks, &row, firsts, out);
     free(row.scales);
     free(row.payload);
     free(firsts);
     return error;
+}
+
+int phx_oracle_dispatch(const struct phx_oracle_input *input, uint32_t rank,
+                        const struct phx_oracle_masks *masks, struct phx_oracle_output *out,
+                        struct phx_message *message)
+{
+    return phx_oracle_dispatch_wired(input, NULL, rank, masks, out, message);
 }
 
 // --- comparing ----------------------------------------------------------------------------------

@@ -69,6 +69,20 @@ int phx_oracle_dispatch(const struct phx_oracle_input *input, uint32_t rank,
                         const struct phx_oracle_masks *masks, struct phx_oracle_output *out,
                         struct phx_message *message);
 
+// The rows of every source as they travel, made once for all the ranks that receive them.
+struct phx_oracle_wire {
+    uint8_t *payload; // [ranks, tokens_max, channels] bf16 or e4m3
+    uint32_t *scales; // [ranks, tokens_max, words] fp8; else not looked at
+};
+// Fills in the rows of source `source`.
+void phx_oracle_wire_fill(const struct phx_oracle_input *input, uint32_t source,
+                          struct phx_oracle_wire *wire);
+// As phx_oracle_dispatch(), with the rows of every counted source in `wire`; NULL: made here.
+int phx_oracle_dispatch_wired(const struct phx_oracle_input *input,
+                              const struct phx_oracle_wire *wire, uint32_t rank,
+                              const struct phx_oracle_masks *masks, struct phx_oracle_output *out,
+                              struct phx_message *message);
+
 // Compares what the contract defines and skips the rest. 0, or PHX_ERR_CORRUPT with a message that
 // names the first place that differs.
 int phx_oracle_dispatch_compare(const struct phx_shape *shape,

@@ -21,6 +21,8 @@ static void inputs_free(struct phx_inputs *in)
     free(in->topk_weights);
     free(in->received);
     free(in->is_received);
+    free(in->wire.payload);
+    free(in->wire.scales);
     free(in->sources);
     *in = (struct phx_inputs){.pair = UINT64_MAX};
 }
@@ -33,9 +35,12 @@ static bool inputs_alloc(struct phx_inputs *in, const struct phx_shape *s, uint3
     in->topk_weights = malloc(rows * s->top_k * sizeof *in->topk_weights);
     in->received = malloc(rows * s->channels * sizeof *in->received);
     in->is_received = malloc(s->ranks);
+    in->wire.payload = malloc(rows * phx_payload_bytes(s, s->channels));
+    in->wire.scales = malloc((rows * phx_scale_words(s, s->channels) + 1) * sizeof(uint32_t));
     in->sources = malloc(s->ranks * sizeof *in->sources);
     if (in->x != NULL && in->topk_idx != NULL && in->topk_weights != NULL &&
-        in->received != NULL && in->is_received != NULL && in->sources != NULL)
+        in->received != NULL && in->is_received != NULL && in->sources != NULL &&
+        in->wire.payload != NULL && in->wire.scales != NULL)
         return true;
     inputs_free(in);
     return false;
@@ -46,6 +51,7 @@ static void inputs_draw(struct phx_inputs *in, const struct phx_stage *stage, ui
     const struct phx_shape *s = &stage->shape;
     uint32_t tokens = stage->moe->tokens;
     in->pair = pair;
+    in->is_wired = false;
     memset(in->is_received, 0, s->ranks);
     for (uint32_t r = 0; r < s->ranks; r++) {
         uint64_t row = (uint64_t)r * tokens;
@@ -59,10 +65,8 @@ static void inputs_draw(struct phx_inputs *in, const struct phx_stage *stage, ui
     }
 }
 
-const struct phx_inputs *phx_stage_inputs(struct phx_run *run, struct phx_stage *stage,
-                                          uint64_t pair)
+struct phx_inputs *phx_stage_inputs(struct phx_stage *stage, uint64_t pair)
 {
-    (void)run;
     struct phx_inputs *oldest = &stage->inputs[0];
     stage->uses++;
     for (uint32_t i = 0; i < PHX_INPUTS_KEPT; i++) {
@@ -254,7 +258,7 @@ void phx_check_dispatch(struct phx_run *run, struct phx_stage *stage, uint32_t r
     unpack(&result->outcome->counted, ranks, counted);
     if (!is_checked(run, stage, rank, pair))
         return;
-    const struct phx_inputs *in = phx_stage_inputs(run, stage, pair);
+    struct phx_inputs *in = phx_stage_inputs(stage, pair);
     if (in == NULL) {
         out_of_memory(run, rank, PHX_DISPATCH, pair);
         return;
@@ -265,7 +269,10 @@ void phx_check_dispatch(struct phx_run *run, struct phx_stage *stage, uint32_t r
                                      in->sources};
     struct phx_oracle_masks masks = {counted, present};
     struct phx_message message;
-    int rc = phx_oracle_dispatch(&input, rank, &masks, &stage->expected, &message);
+    for (uint32_t r = 0; !in->is_wired && r < ranks; r++)
+        phx_oracle_wire_fill(&input, r, &in->wire);
+    in->is_wired = true;
+    int rc = phx_oracle_dispatch_wired(&input, &in->wire, rank, &masks, &stage->expected, &message);
     if (rc == 0)
         rc = phx_oracle_dispatch_compare(&stage->shape, &stage->expected, &result->output,
                                          &message);
@@ -414,7 +421,7 @@ void phx_check_combine(struct phx_run *run, struct phx_stage *stage, uint32_t ra
     const uint8_t *counted = stage->counted[pair];
     if (!is_checked(run, stage, rank, pair))
         return;
-    const struct phx_inputs *in = phx_stage_inputs(run, stage, pair);
+    const struct phx_inputs *in = phx_stage_inputs(stage, pair);
     struct rows rows;
     if (in == NULL || counted == NULL || !rows_open(&rows, stage, in, rank, counted)) {
         out_of_memory(run, rank, PHX_COMBINE, pair);

@@ -22,6 +22,8 @@ struct phx_inputs { // what all ranks gave to one pair
     float *topk_weights; // [ranks, tokens, top_k]
     uint16_t *received;  // [ranks, tokens, channels] as bf16 at a receiver: quantised and back
     uint8_t *is_received; // [ranks] 1: filled
+    struct phx_oracle_wire wire; // every rank's rows as they travel
+    bool is_wired;
     struct phx_oracle_source *sources; // [ranks]
 };
 
@@ -91,8 +93,7 @@ int phx_stage_open(struct phx_stage *stage, const struct phx_run *run, uint32_t 
 void phx_stage_close(struct phx_stage *stage);
 
 // The inputs of a pair, drawn if they are not there. NULL: no memory.
-const struct phx_inputs *phx_stage_inputs(struct phx_run *run, struct phx_stage *stage,
-                                          uint64_t pair);
+struct phx_inputs *phx_stage_inputs(struct phx_stage *stage, uint64_t pair);
 
 struct phx_dispatch_result { // of one rank; arrays hold experts_local_max experts
     const struct phx_outcome *outcome;

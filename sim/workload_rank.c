@@ -236,7 +236,7 @@ static struct phx_combine_args combine_args(struct program *p, struct batch *b)
 static bool inputs_take(struct program *p, struct batch *b, uint64_t pair)
 {
     const struct phx_shape *s = &p->stage->shape;
-    const struct phx_inputs *in = phx_stage_inputs(p->run, p->stage, pair);
+    const struct phx_inputs *in = phx_stage_inputs(p->stage, pair);
     if (in == NULL) {
         phx_run_violate(p->run, "not-checked", p->rank, 0, 0, "no memory to draw the inputs");
         return false;
