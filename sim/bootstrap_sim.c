@@ -4,7 +4,6 @@
 // The bootstrap is not what is under test, so it is not simulated as messages: ranks meet, the
 // cards change hands, and all go on a fixed time later.
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "engine/assert.h"
@@ -20,9 +19,8 @@ static void cards_deal(struct phx_world *world, uint32_t card_bytes)
             continue;
         for (uint32_t from = 0; from < world->rank_count; from++) {
             const struct phx_sim_rank *source = &world->ranks[from];
-            const uint8_t *cards = source->alive ? source->exchange_mine : source->exchange_saved;
             memcpy(target->exchange_theirs + (size_t)from * card_bytes,
-                   cards + (size_t)to * card_bytes, card_bytes);
+                   source->exchange_mine + (size_t)to * card_bytes, card_bytes);
         }
     }
 }
@@ -64,30 +62,11 @@ void phx_exchange_progress(struct phx_world *world)
         struct phx_sim_rank *rank = &world->ranks[r];
         bool here = rank->exchange_here;
         rank->exchange_here = false;
-        free(rank->exchange_saved);
-        rank->exchange_saved = NULL;
         if (!here || !rank->alive)
             continue;
         rank->exchange_result = result;
         phx_strand_wake(&rank->strands[0], end_ps);
     }
-}
-
-void phx_exchange_leave(struct phx_sim_rank *rank)
-{
-    if (!rank->exchange_here)
-        return;
-    struct phx_world *world = rank->world;
-    size_t size = (size_t)world->rank_count * rank->exchange_card_bytes;
-    rank->exchange_saved = malloc(size > 0 ? size : 1);
-    if (rank->exchange_saved == NULL) {
-        rank->exchange_here = false;
-        phx_world_stop(world, PHX_ERR_NO_MEMORY, "no memory for the cards of a dead rank");
-        return;
-    }
-    PHX_SIM_ACQUIRE(world);
-    memcpy(rank->exchange_saved, rank->exchange_mine, size);
-    PHX_SIM_RELEASE(world);
 }
 
 int phx_sim_exchange(struct phx_sim_rank *rank, const void *mine, void *theirs, uint32_t card_bytes)

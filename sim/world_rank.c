@@ -233,8 +233,6 @@ void phx_rank_release(struct phx_sim_rank *rank)
     rank->workers_left = 0;
     rank->events_arrived = false;
     rank->exchange_here = false;
-    free(rank->exchange_saved);
-    rank->exchange_saved = NULL;
 }
 
 int phx_world_restart(struct phx_world *world, uint32_t rank, phx_rank_main *main, void *argument,
@@ -318,7 +316,6 @@ void phx_world_kill(struct phx_world *world, uint32_t rank)
     r->alive = false;
     r->paused = false;
     r->died_ps = phx_core_now_ps(world->core);
-    phx_exchange_leave(r);
     for (uint32_t i = 0; i <= world->options.workers; i++)
         if (&r->strands[i] != self)
             r->strands[i].state = PHX_STRAND_DEAD;

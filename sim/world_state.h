@@ -97,7 +97,6 @@ struct phx_sim_rank {
     // The bootstrap's exchange in progress.
     bool exchange_here;
     const uint8_t *exchange_mine;
-    uint8_t *exchange_saved; // its cards, copied when it died after it came
     uint8_t *exchange_theirs;
     uint32_t exchange_card_bytes;
     int exchange_result;
@@ -152,6 +151,5 @@ void phx_worker_main(void *strand); // a worker fiber: one run's body after anot
 // --- bootstrap_sim.c -----------------------------------------------------------------------------
 
 void phx_exchange_progress(struct phx_world *world); // somebody came, died or returned
-void phx_exchange_leave(struct phx_sim_rank *rank);  // this rank died: keeps the cards it gave
 
 #endif

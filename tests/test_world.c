@@ -182,8 +182,9 @@ static void body_wakes(void *argument, uint32_t worker)
         e->ops->charge(e, worker, cost); // 50 ns, to be slept off before the park
         uint64_t looks = 0;
         while (__atomic_load_n(&job->barrier, __ATOMIC_ACQUIRE) == 0) {
-            looks++;
             e->ops->park(e, worker, &job->barrier, 1, PHX_TIME_NEVER);
+            if (looks++ == 0)
+                CHECK_EQ(now(e, worker), 3300 + 50);
         }
         CHECK_EQ(looks, 2); // after the debt, and after nothing else
         CHECK_EQ(now(e, worker), 3300 + 1000);
@@ -302,9 +303,13 @@ static void body_waits_for_store(void *argument, uint32_t worker)
 {
     struct job *job = argument;
     struct stage *stage = job->stage;
-    while (__atomic_load_n(&stage->word[2], __ATOMIC_ACQUIRE) == 0)
+    uint32_t parks = 0;
+    while (__atomic_load_n(&stage->word[2], __ATOMIC_ACQUIRE) == 0) {
         job->e->ops->park(job->e, worker, &stage->word[1], 2, PHX_TIME_NEVER);
+        parks++;
+    }
     CHECK_EQ(now(job->e, worker), 20 * US);
+    CHECK_EQ(parks, 2); // for words 1 and 2, not for word 3
 }
 
 static void main_polls(struct phx_sim_rank *rank, void *argument)
@@ -426,7 +431,10 @@ static void main_again(struct phx_sim_rank *rank, void *argument)
     say(stage, "again ");
     CHECK_EQ(phx_world_rank_incarnation(stage->world, phx_sim_rank_number(rank)), 2);
     CHECK_EQ(*(uint64_t *)phx_sim_alloc(rank, 8), 0);
-    phx_sim_sleep_ns(rank, US);
+    // What the first incarnation was waiting for, at 50 us, does not wake the second.
+    struct phx_executor *e = phx_sim_executor(rank);
+    e->ops->park(e, PHX_WORKER_CONTROL, NULL, 0, 70 * US);
+    CHECK_EQ(phx_sim_now_ns(rank), 70 * US);
     say(stage, "end ");
 }
 
@@ -524,6 +532,56 @@ TEST(world_ends_although_a_rank_stays_paused)
     CHECK_EQ(stage.word[1], 3);
 }
 
+static void main_parks_until(struct phx_sim_rank *rank, void *argument)
+{
+    struct stage *stage = argument;
+    struct phx_executor *e = phx_sim_executor(rank);
+    e->ops->park(e, PHX_WORKER_CONTROL, NULL, 0, 40 * US);
+    stage->seen_ns[phx_sim_rank_number(rank)] = phx_sim_now_ns(rank);
+}
+
+TEST(world_a_deadline_in_a_pause_is_met_after_it)
+{
+    struct stage stage;
+    struct phx_world_options options = options_of(2, 1);
+    world_make(&stage, &options);
+    fault_at(&stage, 35, 1, PAUSE);
+    fault_at(&stage, 85, 1, RESUME);
+    world_pass(&stage, main_parks_until);
+    CHECK_EQ(stage.seen_ns[0], 40 * US);
+    CHECK_EQ(stage.seen_ns[1], 85 * US);
+}
+
+static void body_two_wakers(void *argument, uint32_t worker)
+{
+    struct job *job = argument;
+    struct phx_executor *e = job->e;
+    struct phx_cost cost = {.operations = worker == 1 ? 100 : 20, .bytes = 0}; // 5 us and 1 us
+    if (worker == 0) {
+        e->ops->park(e, worker, &job->barrier, 1, PHX_TIME_NEVER);
+        CHECK_EQ(now(e, worker), 3300 + 1000); // the earlier of two that were asked for
+        e->ops->park(e, worker, &job->end_ns[0], 1, 3300 + 20 * US);
+        CHECK_EQ(now(e, worker), 3300 + 20 * US); // and the later is forgotten
+        return;
+    }
+    e->ops->charge(e, worker, cost);
+    e->ops->wake(e, worker, &job->barrier);
+}
+
+static void main_two_wakers(struct phx_sim_rank *rank, void *argument)
+{
+    struct job job = {.stage = argument, .e = phx_sim_executor(rank)};
+    CHECK_EQ(job.e->ops->run(job.e, body_two_wakers, &job, 3, NULL, NULL), 0);
+}
+
+TEST(world_the_earliest_of_several_wakes_counts)
+{
+    struct stage stage;
+    struct phx_world_options options = options_of(1, 3);
+    world_make(&stage, &options);
+    world_pass(&stage, main_two_wakers);
+}
+
 static void main_restarted(struct phx_sim_rank *rank, void *argument)
 {
     struct stage *stage = argument;
@@ -540,7 +598,7 @@ TEST(world_restarts_a_dead_rank_with_new_memory)
     fault_at(&stage, 10, 1, KILL);
     fault_at(&stage, 20, 1, RESTART);
     world_pass(&stage, main_restarted);
-    CHECK_STR_EQ(stage.log, "again end first ");
+    CHECK_STR_EQ(stage.log, "again first end ");
     world_make(&stage, &options);
     stage.error = PHX_ERR_STATE;
     fault_at(&stage, 20, 1, RESTART); // it lives
