@@ -94,9 +94,8 @@ static void queue_retire(struct phx_fabric *f, struct phx_queue *q)
     while (q->head != PHX_NO_MESSAGE) {
         uint32_t index = q->head;
         struct phx_carried *m = phx_carried_at(f, index);
-        if (m->state != PHX_MESSAGE_FINISHED)
-            return;
-        phx_assert(q->unposted != index);
+        if (m->state != PHX_MESSAGE_FINISHED || q->unposted == index)
+            return; // what was flushed before its time still counts as issued then
         if (q->unsent == index)
             q->unsent = m->next;
         q->head = m->next;
@@ -255,7 +254,7 @@ void phx_queue_flush(struct phx_fabric *f, uint32_t queue, uint32_t first, int s
     struct phx_queue *q = phx_queue_at(f, queue);
     const uint32_t flushed_code = 5; // as IBV_WC_WR_FLUSH_ERR, for logs
     uint32_t i = q->head;
-    while (i != PHX_NO_MESSAGE && i != q->unposted) {
+    while (i != PHX_NO_MESSAGE) {
         struct phx_carried *m = phx_carried_at(f, i);
         uint32_t next = m->next;
         if (m->state != PHX_MESSAGE_FINISHED)

@@ -40,6 +40,9 @@ struct phx_fabric_figures {
     uint64_t in_flight; // messages not finished
 };
 struct phx_fabric_figures phx_fabric_figures(const struct phx_fabric *fabric);
+// After phx_world_drain(): violations for ops without an outcome (rule "op-outcome", which is
+// watched through the run as well) and for messages that are left.
+void phx_fabric_check_outcomes(struct phx_fabric *fabric);
 
 // --- what faults do -----------------------------------------------------------------------------
 

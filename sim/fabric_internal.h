@@ -125,6 +125,7 @@ struct phx_sim_mem { // one handle of one process
 struct phx_sim_transport {
     struct phx_transport base; // first
     struct phx_fabric *fabric;
+    struct phx_outcome *outcome;
     struct phx_sim_transport *next; // of all ever made
     struct phx_event *events;       // ring
     uint32_t rank;
@@ -154,7 +155,7 @@ struct phx_fabric {
     struct phx_trace *trace;
     struct phx_fabric_rank *ranks;
     struct phx_connection *connections; // [ranks][ranks], by source
-    uint64_t *lane_posted_ps; // [ranks][lanes] when an op was posted last
+    uint64_t *lane_posted_ps;           // [ranks][lanes] when an op was posted last
     struct phx_sim_transport *transports;
     struct phx_carried **pages;
     uint32_t *stalled; // messages on NVLink paths that are down, in order
@@ -203,7 +204,8 @@ bool phx_queue_post(struct phx_fabric *f, uint32_t source, const struct phx_op *
 void phx_queue_send(struct phx_fabric *f, uint32_t queue);
 // Everything from message `index` on that was sent counts as unsent again.
 void phx_queue_rewind(struct phx_fabric *f, uint32_t queue, uint32_t index);
-// Ends every issued message of the queue: `first` with `status`, the others with `rest`.
+// Ends every message of the queue: `first` with `status`, the others with `rest`. Those that a worker
+// ahead of the clock posted end too: to it they are outstanding.
 void phx_queue_flush(struct phx_fabric *f, uint32_t queue, uint32_t first, int status,
                      uint32_t code, int rest);
 // Its process died: ends silently what is not on the wire.
@@ -235,6 +237,14 @@ void phx_nic_retry(struct phx_fabric *f, uint32_t queue);
 void phx_nic_refuse(struct phx_fabric *f, uint32_t index, int status);
 void phx_nvlink_deliver(struct phx_fabric *f, uint32_t index);
 void phx_nvlink_healed(void *context);
+
+// --- outcome.c ----------------------------------------------------------------------------------
+
+// Hangs the checker of outcomes on a transport's hooks. False: no memory.
+bool phx_outcome_attach(struct phx_sim_transport *transport);
+void phx_outcome_free(struct phx_sim_transport *transport);
+// The peer is lost now: what is posted from now on is not among what ends before that is reported.
+void phx_outcome_lost(struct phx_sim_transport *transport, uint32_t peer);
 
 // --- transport_sim.c ----------------------------------------------------------------------------
 

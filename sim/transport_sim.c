@@ -265,6 +265,7 @@ void phx_connection_lose(struct phx_fabric *f, uint32_t rank, uint32_t peer, uin
     if (c->state == PHX_CONNECTION_LOST || c->state == PHX_CONNECTION_NONE)
         return;
     c->state = PHX_CONNECTION_LOST;
+    phx_outcome_lost(f->ranks[rank].transport, peer);
     for (uint32_t i = 0; c->queues != NULL && i < f->lanes; i++) {
         phx_queue_flush(f, connection * f->lanes + i, failed, status, code, rest);
         c->queues[i].state = PHX_QUEUE_READY; // later posts meet the connection's state instead
@@ -374,6 +375,10 @@ static struct phx_sim_transport *transport_make(struct phx_fabric *f, uint32_t r
     t->fabric = f;
     t->rank = rank;
     t->incarnation = incarnation;
+    if (!phx_outcome_attach(t)) {
+        free(t);
+        return NULL;
+    }
     t->next = f->transports;
     f->transports = t;
     f->ranks[rank].transport = t;
@@ -484,6 +489,7 @@ static void fabric_free(struct phx_fabric *f)
         free(f->ranks[r].mems);
     for (struct phx_sim_transport *t = f->transports; t != NULL;) {
         struct phx_sim_transport *next = t->next;
+        phx_outcome_free(t);
         free(t->events);
         free(t);
         t = next;

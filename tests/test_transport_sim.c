@@ -56,8 +56,8 @@ static void fixture_close(void *context)
 {
     while (phx_core_step(phx_world_core(context)))
         continue;
+    phx_fabric_check_outcomes(phx_fabric_of(context));
     no_violation(context);
-    CHECK_EQ(phx_fabric_figures(phx_fabric_of(context)).in_flight, 0);
     phx_world_destroy(context);
 }
 
@@ -155,6 +155,7 @@ static struct pair pair_make(struct phx_world *world)
 static void pair_close(struct pair *p)
 {
     drain(p);
+    phx_fabric_check_outcomes(p->fabric);
     no_violation(p->world);
     phx_world_destroy(p->world);
 }
