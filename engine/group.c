@@ -188,7 +188,8 @@ static void carve_group(struct carver *c, struct phx_group *g, const struct phx_
     g->regions = carve(c, ranks * sizeof *g->regions, 64);
     g->keys = carve(c, ranks * sizeof *g->keys, 64);
     g->from = carve(c, ranks * sizeof *g->from, 64);
-    g->answered = carve(c, ranks, 64);
+    g->peer_answered = carve(c, ranks, 64);
+    g->renewed = carve(c, PHX_RENEWED_MAX * sizeof *g->renewed, 64);
     g->experts_of = carve(c, ranks * sizeof *g->experts_of, 64);
     g->expert_rank = carve(c, s->experts * sizeof *g->expert_rank, 64);
     g->expert_local = carve(c, s->experts * sizeof *g->expert_local, 64);
@@ -293,6 +294,7 @@ static int register_memory(struct phx_group *g, struct phx_message *message)
 static void group_wire(struct phx_group *g, const struct phx_group_options *options)
 {
     g->epoch = 1;
+    g->renewed_max = PHX_RENEWED_MAX;
     g->rank.rank = options->rank;
     g->rank.epoch = 1;
     g->rank.experts_local = g->experts_of[options->rank];
@@ -400,6 +402,8 @@ void phx_group_close(struct phx_group *group)
     if (group->environment.stage.epoch != 0)
         phx_mem_release(t, group->environment.stage);
     struct phx_allocator allocator = group->options.allocator;
+    for (uint32_t i = 0; i < group->renewed_count; i++)
+        release(&allocator, group->renewed[i], phx_region_bytes(&group->rank.shape));
     release(&allocator, group->memory, group->memory_bytes);
 }
 
@@ -463,8 +467,8 @@ static void take_event(struct phx_group *group, const struct phx_event *event)
     uint32_t r = event->peer.rank;
     if (r >= group->rank.shape.ranks || event->peer.epoch != group->peers[r].epoch)
         return; // of an incarnation that is not in this group
-    if (event->kind == PHX_EVENT_PEER && group->connected && !group->answered[r]) {
-        group->answered[r] = 1;
+    if (event->kind == PHX_EVENT_PEER && group->connected && !group->peer_answered[r]) {
+        group->peer_answered[r] = 1;
         group->unanswered--;
     }
     if (event->kind == PHX_EVENT_PEER ? event->peer_state == PHX_PEER_LOST : event->status < 0)
@@ -517,7 +521,7 @@ const char *phx_cause_text(uint32_t cause)
                                         "the transport lost it",
                                         "a message of it failed its check",
                                         "masked by the user",
-                                        "a recorded outcome"};
+                                        "it is outside the view"};
     return cause < sizeof texts / sizeof texts[0] ? texts[cause] : "unknown";
 }
 

@@ -60,10 +60,13 @@ struct phx_group {
     struct phx_mem *regions;  // [ranks]
     struct phx_mem_key *keys; // [ranks] of our regions, each for its writer
     uint8_t **from;           // [ranks]
-    uint8_t *answered; // [ranks] 1: the connection came up, or was lost
-    uint16_t *expert_rank;    // [experts]
-    uint16_t *expert_local;   // [experts]
-    uint32_t *experts_of;     // [ranks] experts on each
+    uint8_t *peer_answered;   // [ranks] 1: the connection came up, or was lost
+    void **renewed;           // [renewed_max] regions made after open, by view.c
+    uint32_t renewed_count;
+    uint32_t renewed_max;
+    uint16_t *expert_rank;  // [experts]
+    uint16_t *expert_local; // [experts]
+    uint32_t *experts_of;   // [ranks] experts on each
     struct phx_rank_state *state;
 };
 

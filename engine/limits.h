@@ -18,6 +18,7 @@
 #define PHX_IN_FLIGHT_MAX 2u  // W: operations of one kind begun and not finished (hook mode)
 #define PHX_SLOTS_MAX (2u * PHX_IN_FLIGHT_MAX)
 #define PHX_SCALE_GROUP 128u // channels that share one fp8 scale
+#define PHX_RENEWED_MAX 4096u // times that ranks may come back into one group
 
 // Signal words: epoch:16 | sequence:24 | value:24. The top values are reserved.
 #define PHX_WORD_VALUE_BITS 24u

@@ -22,7 +22,7 @@ enum phx_cause {
     PHX_CAUSE_TRANSPORT, // evidence from the transport: a dead process, a broken lane
     PHX_CAUSE_CORRUPT,   // a message of it failed its check
     PHX_CAUSE_USER,      // active_ranks said so
-    PHX_CAUSE_REPLAY     // a recorded outcome said so
+    PHX_CAUSE_VIEW       // it is outside the view
 };
 
 // Mutable, shared by a rank's workers; rank-local atomics only. Arrays are [ranks] unless said.

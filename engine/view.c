@@ -1,0 +1,104 @@
+// engine/view.c: the steps of a view change on one rank; see view.h for their order.
+
+#include "engine/view.h"
+
+#include <string.h>
+
+static int check_quiet(const struct phx_group *group, const char *what, struct phx_message *message)
+{
+    for (uint32_t k = 0; k < 2; k++)
+        if (group->kinds[k].sent != group->kinds[k].received)
+            return phx_fail(message, PHX_ERR_STATE, "%s: an operation is between halves", what);
+    return 0;
+}
+
+static int check_rank(const struct phx_group *group, uint32_t rank, struct phx_message *message)
+{
+    if (rank >= group->rank.shape.ranks || rank == group->rank.rank)
+        return phx_fail(message, PHX_ERR_INVALID, "rank = %u: must be another rank, below %u", rank,
+                        group->rank.shape.ranks);
+    return 0;
+}
+
+// The old region stays allocated with the group: a store of the old incarnation that is still under
+// way, over a transport that can't revoke, lands where nobody looks.
+int phx__view_renew(struct phx_group *group, uint32_t rank, struct phx_message *message)
+{
+    struct phx_transport *t = group->target.transport;
+    const struct phx_allocator *a = &group->options.allocator;
+    uint64_t bytes = phx_region_bytes(&group->rank.shape);
+    struct phx_mem region;
+    struct phx_mem_key key;
+    int rc = check_rank(group, rank, message);
+    if (rc == 0)
+        rc = check_quiet(group, "renewing a region", message);
+    if (rc != 0)
+        return rc;
+    if (group->renewed_count >= group->renewed_max)
+        return phx_fail(message, PHX_ERR_STATE, "rank %u: %u regions were renewed, the most", rank,
+                        group->renewed_max);
+    uint8_t *memory = a->alloc(a->context, bytes);
+    if (memory == NULL)
+        return phx_fail(message, PHX_ERR_NO_MEMORY, "a region of this shape needs %llu bytes",
+                        (unsigned long long)bytes);
+    rc = phx_mem_register(t, memory, bytes, (uint16_t)rank, &region, &key);
+    if (rc != 0) {
+        if (a->free != NULL)
+            a->free(a->context, memory, bytes);
+        return phx_fail(message, rc, "registering rank %u's region: %s", rank, phx_error_text(rc));
+    }
+    phx_peer_fence(t, group->peers[rank]);
+    phx_mem_release(t, group->regions[rank]);
+    phx_mem_release(t, group->targets[rank]);
+    memset(&group->targets[rank], 0, sizeof group->targets[rank]);
+    group->renewed[group->renewed_count++] = memory;
+    group->from[rank] = memory;
+    group->regions[rank] = region;
+    group->keys[rank] = key;
+    return 0;
+}
+
+int phx__view_admit(struct phx_group *group, uint32_t rank, const void *card,
+                    struct phx_message *message)
+{
+    struct phx_transport *t = group->target.transport;
+    struct phx_mem_key key;
+    int rc = check_rank(group, rank, message);
+    if (rc == 0)
+        rc = phx__card_check(group, rank, card, message);
+    if (rc != 0)
+        return rc;
+    phx__card_read(card, &group->peers[rank], &key);
+    rc = phx_mem_import(t, group->peers[rank], &key, &group->targets[rank]);
+    if (rc == 0)
+        rc = phx_peer_connect(t, group->peers[rank]);
+    if (rc != 0)
+        return phx_fail(message, rc, "connecting to rank %u: %s", rank, phx_error_text(rc));
+    if (group->peer_answered[rank]) {
+        group->peer_answered[rank] = 0;
+        group->unanswered++;
+    }
+    return 0;
+}
+
+int phx__view_install(struct phx_group *group, uint64_t epoch, const struct phx_rank_set *members,
+                      struct phx_message *message)
+{
+    int rc = check_quiet(group, "installing a view", message);
+    if (rc != 0)
+        return rc;
+    if (epoch <= group->epoch)
+        return phx_fail(message, PHX_ERR_INVALID, "epoch = %llu: must be above %llu",
+                        (unsigned long long)epoch, (unsigned long long)group->epoch);
+    if (!phx_rank_set_has(members, group->rank.rank))
+        return phx_fail(message, PHX_ERR_EVICTED, "view %llu excludes this rank",
+                        (unsigned long long)epoch);
+    group->epoch = epoch;
+    group->rank.epoch = (uint32_t)(epoch & 0xFFFFu);
+    memset(group->kinds, 0, sizeof group->kinds);
+    for (uint32_t r = 0; r < group->rank.shape.ranks; r++)
+        __atomic_store_n(&group->rank.suspected[r],
+                         phx_rank_set_has(members, r) ? PHX_CAUSE_NONE : PHX_CAUSE_VIEW,
+                         __ATOMIC_RELEASE);
+    return 0;
+}

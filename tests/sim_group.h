@@ -1,0 +1,76 @@
+// tests/sim_group.h: a few simulated ranks that dispatch and combine with a fixed routing, and keep
+// what came of each operation. For tests of waiting, masks and views; bytes are checked elsewhere.
+
+#ifndef PHX_TESTS_SIM_GROUP_H
+#define PHX_TESTS_SIM_GROUP_H
+
+#include "engine/group.h"
+#include "sim/fault.h"
+#include "sim/open.h"
+
+enum {
+    SG_RANKS = 4,
+    SG_PAIRS = 12,
+    SG_TOKENS = 6,
+    SG_HIDDEN = 128,
+    SG_EXPERTS = 8, // two a rank; token t goes to experts t and t + 3
+    SG_TOP_K = 2,
+    SG_ROWS = SG_EXPERTS / SG_RANKS * SG_RANKS * SG_TOKENS
+};
+
+struct sg_rank {
+    struct phx_group *group;
+    struct phx_handle *handle;
+    struct phx_outcome dispatched[SG_PAIRS];
+    struct phx_outcome combined[SG_PAIRS];
+    float loss[SG_PAIRS][SG_TOKENS];
+    uint64_t done_ns[SG_PAIRS]; // when the combine was over
+    uint32_t causes[SG_RANKS];  // at the end
+    int64_t wait_ns[SG_RANKS];
+    int32_t active[SG_RANKS];
+    int rc;
+    struct phx_message message;
+    // arrays that operations use
+    uint16_t x[SG_TOKENS * SG_HIDDEN];
+    uint16_t y[SG_ROWS * SG_HIDDEN];
+    uint16_t out[SG_TOKENS * SG_HIDDEN];
+    int64_t topk_idx[SG_TOKENS * SG_TOP_K];
+    float weights[SG_TOKENS * SG_TOP_K];
+    int32_t count[SG_EXPERTS / SG_RANKS];
+    int32_t src_info[SG_ROWS];
+    int64_t range[SG_EXPERTS];
+};
+
+struct sg_run {
+    // in
+    uint32_t nodes; // 1: NVLink between all
+    uint32_t pairs;
+    int64_t timeout_us;
+    uint64_t think_ns[SG_RANKS]; // between dispatch and combine
+    uint32_t workers;
+    struct phx_fault faults[4];
+    uint32_t fault_count;
+    void (*opened)(struct phx_sim_rank *rank, struct sg_rank *self); // after open; NULL: nothing
+    phx_rank_main *main;                                             // NULL: sg_main
+    // out
+    struct sg_rank ranks[SG_RANKS];
+    uint32_t violations;
+    struct phx_violation violation; // the first
+    int rc;
+    struct phx_message message;
+    struct phx_world *world;
+};
+
+// Zeroed, with 4 ranks on one node, 4 pairs, 1000 us, 2 workers.
+struct sg_run *sg_new(void);
+void sg_free(struct sg_run *run);
+// Runs it; checks that the world ran and that no checker objected.
+void sg_go(struct sg_run *run);
+
+// For programs of one's own.
+void sg_main(struct phx_sim_rank *rank, void *run);
+int sg_open(struct sg_run *run, struct phx_sim_rank *rank); // the rank's group and handle
+void sg_options(const struct sg_run *run, struct phx_group_options *options);
+int sg_pair(struct sg_run *run, struct phx_sim_rank *rank, uint32_t pair);
+
+#endif
