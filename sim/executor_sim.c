@@ -5,6 +5,7 @@
 // switch.
 
 #include "engine/assert.h"
+#include "engine/limits.h"
 #include "sim/world_state.h"
 
 __extension__ typedef unsigned __int128 wide;
@@ -116,6 +117,21 @@ static void executor_wake(struct phx_executor *e, uint32_t worker, const uint64_
 
 // --- work ----------------------------------------------------------------------------------------
 
+static uint64_t slowed(const struct phx_sim_rank *rank, uint64_t ps)
+{
+    return rank->slow_percent == 100 ? ps : (uint64_t)((wide)ps * 100 / rank->slow_percent);
+}
+
+// The time for `bytes` at a share of the rank's memory. Most of them fit 64 bits, which divide
+// faster.
+static uint64_t bytes_ps(uint64_t bytes, uint64_t sharers, uint64_t bytes_per_us)
+{
+    const uint64_t us_ps = 1000000;
+    if (bytes <= UINT64_MAX / us_ps / PHX_WORKERS_MAX)
+        return bytes * us_ps * sharers / bytes_per_us;
+    return (uint64_t)((wide)bytes * us_ps * sharers / bytes_per_us);
+}
+
 static void executor_charge(struct phx_executor *e, uint32_t worker, struct phx_cost cost)
 {
     struct phx_strand *strand = caller(e, worker);
@@ -123,9 +139,9 @@ static void executor_charge(struct phx_executor *e, uint32_t worker, struct phx_
     const struct phx_world_options *o = &rank->world->options;
     // The rank's memory is shared by the workers that run.
     uint32_t sharers = rank->workers_running > 1 ? rank->workers_running : 1;
-    wide ps = (wide)cost.operations * o->compute_operation_ps +
-              (wide)cost.bytes * 1000000u * sharers / o->compute_bytes_per_us;
-    strand->debt_ps += (uint64_t)(ps * 100 / rank->slow_percent);
+    uint64_t ps = cost.operations * o->compute_operation_ps +
+                  bytes_ps(cost.bytes, sharers, o->compute_bytes_per_us);
+    strand->debt_ps += slowed(rank, ps);
 }
 
 static void executor_observe(struct phx_executor *e, uint32_t worker, const uint64_t *word)
@@ -203,8 +219,7 @@ static int executor_run(struct phx_executor *e, phx_body_fn *body, void *argumen
         phx_world_stop(world, PHX_ERR_NO_MEMORY, "no memory for a worker's fiber");
         return PHX_ERR_ABORTED;
     }
-    uint64_t launch_ps = world->options.launch_ps * 100 / rank->slow_percent;
-    uint64_t start_ps = phx_strand_time_ps(control) + launch_ps;
+    uint64_t start_ps = phx_strand_time_ps(control) + slowed(rank, world->options.launch_ps);
     control->debt_ps = 0;
     rank->body = body;
     rank->body_argument = argument;
