@@ -96,6 +96,28 @@ TEST(wait_a_rank_that_overslept_learns_that_it_was_given_up)
     sg_free(run);
 }
 
+// A host that is suspended stops all of its ranks at once, wherever they are. When they wake, every
+// deadline has long passed, and nobody is to blame.
+TEST(wait_a_suspended_host_wakes_up_whole)
+{
+    for (uint64_t at_us = 16; at_us < 60; at_us += 2) {
+        struct sg_run *run = sg_new();
+        run->fault_count = SG_RANKS;
+        for (uint32_t r = 0; r < SG_RANKS; r++) {
+            run->faults[r].kind = PHX_FAULT_PAUSE;
+            run->faults[r].unit = PHX_UNIT_PROCESS;
+            run->faults[r].rank = r;
+            run->faults[r].duration_ps = 3000 * US;
+            run->faults[r].when.at_ps = at_us * US;
+        }
+        sg_go(run);
+        for (uint32_t r = 0; r < SG_RANKS; r++)
+            CHECK_MSG(masked_by(run, r) == 0, "rank %u, suspended at %llu us", r,
+                      (unsigned long long)at_us);
+        sg_free(run);
+    }
+}
+
 // A dead rank costs its own tokens: the weights of its two experts, and nothing else.
 TEST(wait_losses_are_those_of_the_dead_rank)
 {
