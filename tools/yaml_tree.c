@@ -72,9 +72,7 @@ static void free_node(struct phx_yaml *node)
 
 void phx_yaml_free(struct phx_yaml *root)
 {
-    if (root == NULL)
-        return;
-    for (struct phx_yaml *node = root->all, *next; node != NULL; node = next) {
+    for (struct phx_yaml *node = root, *next; node != NULL; node = next) { // headed by the root
         next = node->all;
         free_node(node);
     }
