@@ -336,7 +336,9 @@ static void trace_put(struct phx_fabric *f, const struct phx_carried *m, int sta
     t.issue_ps = m->posted_ps;
     bool left = m->flight.gone_ps != 0;
     t.leave_ps = left ? m->flight.leave_ps : m->posted_ps;
-    t.gone_ps = left ? m->flight.gone_ps : m->posted_ps;
+    // A rank's stores to itself pass no port, so they would overlap on their queue's line.
+    bool local = m->source == m->target;
+    t.gone_ps = left && !local ? m->flight.gone_ps : t.leave_ps;
     t.end_ps = phx_core_now_ps(f->core);
     t.word = lands ? word : NULL;
     t.value = m->op.signal_value;
