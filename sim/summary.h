@@ -36,8 +36,8 @@ struct phx_summary {
     uint64_t messages;   // puts handed to the network
     uint64_t lost_tokens; // tokens whose token_loss was above 0, on all ranks together
     uint32_t ranks;
-    struct phx_rank_set alive;  // ranks that lived to the end
-    struct phx_rank_set active; // ranks that every survivor holds active at the end
+    struct phx_rank_set finished; // ranks that ended their program
+    struct phx_rank_set active;   // ranks that every undisturbed one of them holds active
     struct phx_strike *strikes; // [strike_count]
     uint32_t strike_count;
     struct phx_violation *violations; // [violation_count], the first ones in full

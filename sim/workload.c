@@ -73,15 +73,18 @@ static int ranks_alloc(struct phx_run *run, struct phx_message *message)
     uint32_t ranks = run->ranks;
     run->rank = calloc(ranks, sizeof *run->rank);
     run->last_end_ps = calloc(run->operations, sizeof *run->last_end_ps);
-    bool is_ok = run->rank != NULL && run->last_end_ps != NULL;
+    run->struck_ps = calloc(run->workload->fault_count + 1, sizeof *run->struck_ps);
+    bool is_ok = run->rank != NULL && run->last_end_ps != NULL && run->struck_ps != NULL;
     for (uint32_t r = 0; is_ok && r < ranks; r++) {
         struct phx_run_rank *rank = &run->rank[r];
         rank->active = malloc(ranks * sizeof *rank->active);
         rank->pairs_done = calloc(loads, sizeof *rank->pairs_done);
-        if (phx_judge_names(run->workload, r))
+        bool is_named = false;
+        phx_judge_names(run->workload, r, &is_named, &rank->is_struck);
+        if (is_named)
             rank->ended_ps = calloc(run->operations, sizeof *rank->ended_ps);
         is_ok = rank->active != NULL && rank->pairs_done != NULL &&
-                (rank->ended_ps != NULL || !phx_judge_names(run->workload, r));
+                (rank->ended_ps != NULL || !is_named);
         for (uint32_t i = 0; is_ok && i < ranks; i++)
             rank->active[i] = 1;
     }
@@ -121,6 +124,7 @@ static void run_close(struct phx_run *run)
     free(run->stages);
     free(run->rank);
     free(run->last_end_ps);
+    free(run->struck_ps);
 }
 
 // Far above what any run needs, so that reaching it means that progress is lost: every operation may
@@ -159,6 +163,8 @@ static int run_world(struct phx_run *run, struct phx_message *message)
 {
     struct phx_message ending = {""};
     int rc = phx_world_run(run->world, phx_run_rank_main, run, &ending);
+    for (uint32_t i = 0; i < run->workload->fault_count; i++)
+        run->struck_ps[i] = phx_fault_struck_ps(run->world, i); // later ones struck nobody
     if (rc == PHX_ERR_TIMEOUT) { // the scenario's failure, not ours
         phx_run_violate(run, "progress", 0, 0, 0, "%s", ending.text);
         return 0;

@@ -47,12 +47,14 @@ struct phx_stage { // one load of the workload, on all ranks
 };
 
 struct phx_run_rank { // what a rank's program leaves behind
-    bool returned;
-    uint64_t returned_ps;
+    bool finished;   // its program, to the end
+    bool failed;     // a violation says why it did not
+    bool is_struck;  // named by a fault of its process: no survivor of it
+    uint64_t finished_ps;
     uint64_t operations; // begun and completed
     uint64_t lost_tokens;
     int32_t *active;       // [ranks]
-    uint64_t *ended_ps;    // [operations] when it ended each; kept for ranks that a fault names
+    uint64_t *ended_ps;    // [operations] when it ended each; kept for ranks that faults name
     uint64_t *pairs_done;  // [loads]
 };
 
@@ -65,7 +67,8 @@ struct phx_run {
     struct phx_stage *stages; // [load_count]
     struct phx_run_rank *rank; // [ranks]
     uint64_t operations;       // of one rank, all loads
-    uint64_t *last_end_ps;     // [operations] the last end on a rank that no fault names
+    uint64_t *last_end_ps;     // [operations] the last end on a rank that is not struck
+    uint64_t *struck_ps;       // [fault_count] when each struck, while ranks ran; else UINT64_MAX
     uint64_t dispatches_checked;
     uint64_t combines_checked;
     uint64_t outcomes_checked;

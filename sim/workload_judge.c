@@ -28,23 +28,28 @@ static bool strikes(const struct phx_workload *w, const struct phx_fault *f, uin
     return rank == f->rank;
 }
 
-bool phx_judge_names(const struct phx_workload *w, uint32_t rank)
+void phx_judge_names(const struct phx_workload *w, uint32_t rank, bool *is_named, bool *is_struck)
 {
-    for (uint32_t i = 0; i < w->fault_count; i++)
-        if (is_process_fault(&w->faults[i]) && strikes(w, &w->faults[i], rank))
-            return true;
-    return false;
+    *is_named = false;
+    *is_struck = false;
+    for (uint32_t i = 0; i < w->fault_count; i++) {
+        if (!strikes(w, &w->faults[i], rank))
+            continue;
+        *is_named = true;
+        if (is_process_fault(&w->faults[i]))
+            *is_struck = true;
+    }
 }
 
-// Ranks that a kill or a hang struck.
-static void fill_faulted(const struct phx_run *run, struct phx_rank_set *faulted)
+// Ranks that a kill or a hang struck while they had something to do.
+static void fill_faulted(const struct phx_run *run, const struct phx_summary *s,
+                         struct phx_rank_set *faulted)
 {
     const struct phx_workload *w = run->workload;
     memset(faulted, 0, sizeof *faulted);
-    for (uint32_t i = 0; i < w->fault_count; i++) {
+    for (uint32_t i = 0; i < s->strike_count; i++) {
         const struct phx_fault *f = &w->faults[i];
-        if ((f->kind != PHX_FAULT_KILL && f->kind != PHX_FAULT_HANG) ||
-            phx_fault_struck_ps(run->world, i) == UINT64_MAX)
+        if ((f->kind != PHX_FAULT_KILL && f->kind != PHX_FAULT_HANG) || s->strikes[i].kind == 0)
             continue;
         for (uint32_t r = 0; r < run->ranks; r++)
             if (strikes(w, f, r))
@@ -78,7 +83,7 @@ static void strike_fill(const struct phx_run *run, uint32_t index, struct phx_st
 {
     const struct phx_fault *f = &run->workload->faults[index];
     *strike = (struct phx_strike){.fault = index, .within_ps = UINT64_MAX};
-    strike->at_ps = phx_fault_struck_ps(run->world, index);
+    strike->at_ps = run->struck_ps[index];
     if (strike->at_ps == UINT64_MAX)
         return;
     uint64_t operation = operation_at(run, f->rank, strike->at_ps);
@@ -113,14 +118,15 @@ static void strike_check(struct phx_run *run, const struct phx_strike *strike)
 {
     const struct phx_fault *f = &run->workload->faults[strike->fault];
     uint64_t limit_ps = run->workload->expect.survivors_finish_within_ps;
-    if (strike->at_ps == UINT64_MAX) {
+    if (strike->kind == 0) {
         phx_run_violate(run, "fault-did-not-strike", f->rank, 0, 0,
-                        "fault %u of the list (%s, rank %u) never struck: its moment did not come",
-                        strike->fault + 1, phx_fault_kind_name((enum phx_fault_kind)f->kind),
-                        f->rank);
+                        "fault %u of the list (%s, rank %u) struck nothing: %s", strike->fault + 1,
+                        phx_fault_kind_name((enum phx_fault_kind)f->kind), f->rank,
+                        strike->at_ps == UINT64_MAX ? "its moment did not come"
+                                                    : "the workload had ended");
         return;
     }
-    if (limit_ps == PHX_EXPECT_NONE || strike->kind == 0)
+    if (limit_ps == PHX_EXPECT_NONE)
         return;
     if (strike->within_ps == UINT64_MAX)
         phx_run_violate(run, "expect-finish", f->rank, strike->kind, strike->number,
@@ -173,10 +179,11 @@ static void check_ranks(struct phx_run *run, const struct phx_rank_set *faulted)
     for (uint32_t r = 0; r < run->ranks; r++) {
         if (phx_rank_set_has(faulted, r))
             continue;
-        if (!run->rank[r].returned)
+        if (!run->rank[r].finished && !run->rank[r].failed)
             phx_run_violate(run, "unfinished", r, 0, 0,
                             "rank %u did not finish its program, and no kill or hang struck it", r);
-        else if (is_compared)
+        else if (is_compared && run->rank[r].finished &&
+                 (w->expect.alive != PHX_ALIVE_LIST || phx_rank_set_has(&expected, r)))
             check_rank(run, r, &expected);
     }
 }
@@ -267,8 +274,18 @@ static void fill_checks(const struct phx_run *run, struct phx_summary *s, uint32
 }
 static_assert(CHECK_COUNT <= PHX_CHECKS_MAX, "the summary holds every line");
 
-static void fill_figures(const struct phx_run *run, const struct phx_rank_set *faulted,
-                         struct phx_summary *s)
+// For every rank that finished and that no fault stopped or slowed. The view of one that was away for
+// a while is its own.
+static bool is_active(const struct phx_run *run, uint32_t rank)
+{
+    for (uint32_t other = 0; other < run->ranks; other++)
+        if (run->rank[other].finished && !run->rank[other].is_struck &&
+            run->rank[other].active[rank] == 0)
+            return false;
+    return true;
+}
+
+static void fill_figures(const struct phx_run *run, struct phx_summary *s)
 {
     struct phx_core *core = phx_world_core(run->world);
     s->seed = run->options->seed;
@@ -280,16 +297,11 @@ static void fill_figures(const struct phx_run *run, const struct phx_rank_set *f
         const struct phx_run_rank *rank = &run->rank[r];
         s->operations += rank->operations;
         s->lost_tokens += rank->lost_tokens;
-        if (rank->returned_ps / 1000 > s->virtual_ns)
-            s->virtual_ns = rank->returned_ps / 1000;
-        if (rank->returned)
-            s->alive.words[r / 64] |= UINT64_C(1) << (r % 64);
-        bool is_active = true;
-        for (uint32_t other = 0; other < run->ranks; other++)
-            if (run->rank[other].returned && !phx_rank_set_has(faulted, other) &&
-                run->rank[other].active[r] == 0)
-                is_active = false;
-        if (is_active)
+        if (rank->finished_ps / 1000 > s->virtual_ns)
+            s->virtual_ns = rank->finished_ps / 1000;
+        if (rank->finished)
+            s->finished.words[r / 64] |= UINT64_C(1) << (r % 64);
+        if (is_active(run, r))
             s->active.words[r / 64] |= UINT64_C(1) << (r % 64);
     }
 }
@@ -311,8 +323,7 @@ int phx_judge(struct phx_run *run, struct phx_summary *summary, struct phx_messa
 {
     uint32_t faults = run->workload->fault_count;
     struct phx_rank_set faulted;
-    fill_faulted(run, &faulted);
-    fill_figures(run, &faulted, summary);
+    fill_figures(run, summary);
     summary->strikes = calloc(faults + 1, sizeof *summary->strikes);
     if (summary->strikes == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for the summary");
@@ -321,6 +332,7 @@ int phx_judge(struct phx_run *run, struct phx_summary *summary, struct phx_messa
         strike_fill(run, i, &summary->strikes[i]);
         strike_check(run, &summary->strikes[i]);
     }
+    fill_faulted(run, summary, &faulted);
     check_ranks(run, &faulted);
     check_lost(run, summary->lost_tokens);
     int rc = copy_violations(run, summary, message);

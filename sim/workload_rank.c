@@ -193,7 +193,7 @@ static void operation_ended(struct program *p, uint32_t kind, uint64_t pair)
     mine->operations++;
     if (mine->ended_ps != NULL)
         mine->ended_ps[operation] = now_ps;
-    else if (now_ps > run->last_end_ps[operation])
+    if (!mine->is_struck && now_ps > run->last_end_ps[operation])
         run->last_end_ps[operation] = now_ps;
 }
 
@@ -420,6 +420,7 @@ void phx_run_rank_main(struct phx_sim_rank *sim_rank, void *argument)
         p->groups = phx_sim_alloc(sim_rank, loads * sizeof *p->groups);
     if (p == NULL || p->groups == NULL) {
         phx_run_violate(run, "open", rank, 0, 0, "no memory for the rank's program");
+        run->rank[rank].failed = true;
         return;
     }
     p->run = run;
@@ -431,11 +432,12 @@ void phx_run_rank_main(struct phx_sim_rank *sim_rank, void *argument)
         p->group = p->groups[p->load];
         is_ok = load_run(p);
     }
-    run->rank[rank].returned_ps = phx_world_time_ps(run->world);
+    run->rank[rank].finished = is_ok;
+    run->rank[rank].failed = !is_ok;
+    run->rank[rank].finished_ps = phx_world_time_ps(run->world);
     // Closing waits for nothing, and takes back the memory from which the last rows may still be on
     // their way. Whoever waits for them gives up after two deadlines at most.
     phx_sim_sleep_ns(sim_rank, 2 * run->workload->timeout_us * 1000);
     for (uint32_t load = 0; load < loads; load++)
         phx_group_close(p->groups[load]);
-    run->rank[rank].returned = is_ok;
 }

@@ -109,7 +109,7 @@ static void print_strike(FILE *out, const struct phx_workload *w, const struct p
                       f->when.after_puts == 1 ? "" : "s");
     (void)fprintf(out, "\n");
     if (s->kind == 0)
-        return;
+        return; // all had ended
     if (s->within_ps == UINT64_MAX)
         (void)fprintf(out, LABEL "none finished %s %" PRIu64 "\n", "survivors", kind_text(s->kind),
                       s->number);
@@ -128,14 +128,14 @@ static uint64_t tokens_of(const struct phx_workload *w)
 
 static void print_ending(FILE *out, const struct phx_workload *w, const struct phx_summary *s)
 {
-    char alive[64];
+    char done[64];
     char active[64];
     uint32_t finished = 0;
     for (uint32_t r = 0; r < s->ranks; r++)
-        finished += (uint32_t)phx_rank_set_has(&s->alive, r);
-    phx_ranks_format(&s->alive, s->ranks, alive, sizeof alive);
+        finished += (uint32_t)phx_rank_set_has(&s->finished, r);
+    phx_ranks_format(&s->finished, s->ranks, done, sizeof done);
     phx_ranks_format(&s->active, s->ranks, active, sizeof active);
-    (void)fprintf(out, LABEL "ranks %s; active for all survivors: %s\n", "finished", alive, active);
+    (void)fprintf(out, LABEL "ranks %s; active for all survivors: %s\n", "finished", done, active);
     (void)fprintf(out, LABEL "%" PRIu64 " of %" PRIu64 " tokens had an expert that did not answer\n",
                   "lost", s->lost_tokens, tokens_of(w) * finished);
 }
