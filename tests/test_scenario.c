@@ -191,6 +191,8 @@ TEST(scenario_refuses_what_cannot_be)
         "2:62: 'top_k' is 4, but a token can't go to more than the 2 experts");
     CHECK_STR_EQ(refusal(CLUSTER "workload: [{moe: {" MOE ", dispatch: bf16, scales: f32}}]\n", 0),
                  "2:82: 'scales' belongs to dispatch: fp8; bf16 rows have none");
+    CHECK_STR_EQ(refusal(CLUSTER "workload: [{moe: {" MOE ", steps: 100000, layers: 11}}]\n", 0),
+                 "2:18: 'steps' times 'layers' is 1100000; at most 1048576 of each operation are run");
     CHECK_STR_EQ(refusal(CLUSTER "workload: []\n", 0),
                  "2:11: 'workload' is empty; it needs an entry such as '- moe: {...}'");
     CHECK_STR_EQ(refusal(BASE "faults: [{kill: {rank: 8}, at_us: 0}]\n", 0),
@@ -205,6 +207,20 @@ TEST(scenario_refuses_what_cannot_be)
                  "4:10: a fault without a kind, such as 'kill: {rank: 3}'");
     CHECK_STR_EQ(refusal(BASE "faults: [{link_down: {rank: 1, peer: 1}, at_us: 1}]\n", 0),
                  "4:38: 'peer' is rank 1, and so is 'rank'; a link has two ends");
+    CHECK_STR_EQ(
+        refusal(BASE "faults: [{link_down: {rank: 1, peer: 2, unit: nic}, at_us: 1}]\n", 0),
+        "4:32: 'link_down' has both 'peer', for one link, and 'unit', for all of a port's; it takes "
+        "one of them");
+    CHECK_STR_EQ(
+        refusal("cluster: {nodes: 1, ranks_per_node: 1, intra_node: roce_400g}\n" WORKLOAD, 0),
+        "1:52: 'intra_node' is 'roce_400g'; it must be one of nvlink4");
+    CHECK_STR_EQ(
+        refusal("cluster: {nodes: 1, ranks_per_node: 1, inter_node: roce400g}\n" WORKLOAD, 0),
+        "1:52: 'inter_node' is 'roce400g'; it must be one of roce_400g, ib_400g, roce_200g, "
+        "ethernet_25g; did you mean 'roce_400g'?");
+    CHECK_STR_EQ(refusal(BASE "faults: [{restart: {rank: 1}, at_us: 1}]\n", 0),
+                 "4:11: 'restart' needs membership, which is not built yet: a rank that came back "
+                 "could not join the group again");
     CHECK_STR_EQ(refusal(BASE "faults: [{partition: {ranks: []}, at_us: 1}]\n", 0),
                  "4:30: 'ranks' names 0 of 8 ranks; one side of a partition is 1 to 7");
     CHECK_STR_EQ(refusal(BASE "expect: {alive: [1, 1]}\n", 0), "4:21: rank 1 is in 'alive' twice");

@@ -238,11 +238,6 @@ static int field_read(struct phx_reader *r, const struct phx_yaml *node,
         if (rc == 0)
             *(uint32_t *)target = chosen->value;
         return rc;
-    case PHX_FIELD_NAME:
-        rc = phx_node_choice(r, node, field->name, field->choices, &chosen);
-        if (rc == 0)
-            *(const char **)target = chosen->name;
-        return rc;
     case PHX_FIELD_TEXT:
         return read_text(r, node, field->name, field->max, (char *)target);
     case PHX_FIELD_CUSTOM:

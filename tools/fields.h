@@ -18,7 +18,6 @@ enum phx_field_type {
     PHX_FIELD_DECIMAL, // uint64_t: the number times 10^digits, exactly; min..max in that unit
     PHX_FIELD_BOOL,    // bool
     PHX_FIELD_CHOICE,  // uint32_t: one of `choices`
-    PHX_FIELD_NAME,    // const char *: one of `choices`, as its static text
     PHX_FIELD_TEXT,    // char[max + 1]
     PHX_FIELD_CUSTOM   // whatever `read` makes of it
 };

@@ -7,16 +7,40 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim/network.h"
 #include "tools/scenario_parts.h"
 
 #define TIMEOUT_US_MAX (UINT64_C(1) << 40)
+#define PRESETS_MAX 32u
 #define WORKERS_MAX 64u // fibers per rank; a simulated rank gains nothing from more
 
-static const struct phx_choice PRESETS[] = {
-    {"nvlink4", 1}, {"roce_400g", 2}, {"ib_400g", 3}, {"roce_200g", 4}, {"ethernet_25g", 5},
-    {NULL, 0}};
-
 static const struct phx_choice PAYLOADS[] = {{"thin", 0}, {"full", 1}, {NULL, 0}};
+
+// The names of a plane's presets are the network's; the list here is made of them.
+static int read_preset(struct phx_reader *r, const struct phx_yaml *node, const char *key,
+                       enum phx_plane plane, const char **target)
+{
+    struct phx_choice choices[PRESETS_MAX + 1] = {{NULL, 0}};
+    uint32_t count = 0;
+    for (uint32_t i = 0; phx_preset_at(i) != NULL && count < PRESETS_MAX; i++)
+        if (phx_preset_at(i)->plane == plane)
+            choices[count++].name = phx_preset_at(i)->name;
+    const struct phx_choice *chosen = NULL;
+    int rc = phx_node_choice(r, node, key, choices, &chosen);
+    if (rc == 0)
+        *target = chosen->name;
+    return rc;
+}
+
+static int read_intra_node(struct phx_reader *r, const struct phx_yaml *node, void *target)
+{
+    return read_preset(r, node, "intra_node", PHX_PLANE_NVLINK, target);
+}
+
+static int read_inter_node(struct phx_reader *r, const struct phx_yaml *node, void *target)
+{
+    return read_preset(r, node, "inter_node", PHX_PLANE_NIC, target);
+}
 
 // --ranks keeps the shape of a node where it can: fewer ranks than a node holds make one smaller
 // node, more make more nodes.
@@ -43,10 +67,10 @@ static int read_cluster(struct phx_reader *r, const struct phx_yaml *node, void 
          .offset = offsetof(struct phx_cluster, nodes), .min = 1, .max = PHX_RANKS_MAX},
         {.name = "ranks_per_node", .type = PHX_FIELD_U32, .is_required = true,
          .offset = offsetof(struct phx_cluster, ranks_per_node), .min = 1, .max = PHX_RANKS_MAX},
-        {.name = "intra_node", .type = PHX_FIELD_NAME,
-         .offset = offsetof(struct phx_cluster, intra_node), .choices = PRESETS},
-        {.name = "inter_node", .type = PHX_FIELD_NAME,
-         .offset = offsetof(struct phx_cluster, inter_node), .choices = PRESETS},
+        {.name = "intra_node", .type = PHX_FIELD_CUSTOM,
+         .offset = offsetof(struct phx_cluster, intra_node), .read = read_intra_node},
+        {.name = "inter_node", .type = PHX_FIELD_CUSTOM,
+         .offset = offsetof(struct phx_cluster, inter_node), .read = read_inter_node},
         {.name = NULL},
     };
     struct phx_cluster *cluster = target;

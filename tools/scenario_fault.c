@@ -20,7 +20,8 @@ static const struct phx_choice UNITS[] = {{"process", PHX_UNIT_PROCESS},
                                           {"gpu", PHX_UNIT_GPU},
                                           {"nic", PHX_UNIT_NIC},
                                           {NULL, 0}};
-static const struct phx_choice PORTS[] = {{"gpu", PHX_UNIT_GPU}, {"nic", PHX_UNIT_NIC}, {NULL, 0}};
+static const struct phx_choice PORTS[] = {
+    {"host", PHX_UNIT_HOST}, {"gpu", PHX_UNIT_GPU}, {"nic", PHX_UNIT_NIC}, {NULL, 0}};
 
 static int read_members(struct phx_reader *r, const struct phx_yaml *node, void *target);
 static int read_offset(struct phx_reader *r, const struct phx_yaml *node, void *target);
@@ -266,11 +267,19 @@ static int read_kind(struct phx_reader *r, const struct phx_yaml *node, void *ta
     entry->fault.unit = kind->unit;
     entry->fault.peer = PHX_FAULT_ANY;
     int rc = phx_fields_read(r, node, kind->name, kind->fields, &entry->fault, NULL);
-    if (rc == 0 && entry->fault.peer == entry->fault.rank && kind->kind != PHX_FAULT_PARTITION)
-        rc = phx_diagnose(r->diagnosis, PHX_ERR_INVALID, phx_yaml_get(node, "peer")->place,
-                          "'peer' is rank %u, and so is 'rank'; a link has two ends",
-                          entry->fault.peer);
-    return rc;
+    const struct phx_yaml *peer = rc == 0 ? phx_yaml_get(node, "peer") : NULL;
+    if (peer == NULL)
+        return rc;
+    if (phx_yaml_get(node, "unit") != NULL)
+        return phx_diagnose(r->diagnosis, PHX_ERR_INVALID, peer->key_place,
+                            "'%s' has both 'peer', for one link, and 'unit', for all of a port's; "
+                            "it takes one of them",
+                            kind->name);
+    if (entry->fault.peer == entry->fault.rank)
+        return phx_diagnose(r->diagnosis, PHX_ERR_INVALID, peer->place,
+                            "'peer' is rank %u, and so is 'rank'; a link has two ends",
+                            entry->fault.peer);
+    return 0;
 }
 
 static int read_restart(struct phx_reader *r, const struct phx_yaml *node, void *target)

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "sim/routing.h"
 #include "tools/scenario_parts.h"
 
 #define STEPS_MAX 1000000u
@@ -88,6 +89,11 @@ static int read_moe(struct phx_reader *r, const struct phx_yaml *node, void *tar
         return phx_diagnose(r->diagnosis, PHX_ERR_INVALID, phx_yaml_get(node, "top_k")->place,
                             "'top_k' is %u, but a token can't go to more than the %u experts",
                             load->top_k, load->experts);
+    uint64_t pairs = (uint64_t)load->steps * load->layers;
+    if (pairs > PHX_PAIRS_MAX)
+        return phx_diagnose(r->diagnosis, PHX_ERR_INVALID, node->place,
+                            "'steps' times 'layers' is %llu; at most %u of each operation are run",
+                            (unsigned long long)pairs, PHX_PAIRS_MAX);
     const struct phx_yaml *scales = phx_yaml_get(node, "scales");
     if (load->dtype == PHX_BF16 && scales != NULL)
         return phx_diagnose(r->diagnosis, PHX_ERR_INVALID, scales->key_place,
