@@ -4,7 +4,7 @@
 // sums
 //          weight * output over its experts of that token, in order of k, in f32, rounds once to
 //          bf16 and puts the partial sum into the wire slot of that token. Per expert: it puts each
-//          output row. The signal carries the number of rows.
+//          output row. The last put carries the signal, with the number of rows.
 // Receive: wait for every rank | barrier | each token adds the partial sums in rank order (or
 // weights
 //          the rows in order of k), in f32. A rank whose row count is not what was dispatched there
@@ -31,27 +31,67 @@ PHX_FN const uint16_t *phx_combine_output_row(const struct phx_worker *w,
     return op->y + at * s->channels;
 }
 
-// Builds and puts what one dispatched row of `source` gives. Returns rows put; 0: part of it lay
-// beyond the compact output, so the source must count it as lost.
-PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_combine_op *op,
-                                     uint32_t source, uint32_t row, int *posted)
+// The last put of a part carries the signal, and which one is last shows only when the next comes:
+// so one put is held back.
+struct phx_combine_puts {
+    uint32_t source;
+    uint64_t slot; // of the row held back
+    uint8_t *stage;
+    int held;
+    int posted; // 0: the lane never made room
+};
+
+PHX_FN uint8_t *phx_combine_stage(const struct phx_worker *w, const struct phx_combine_op *op,
+                                  uint32_t source, uint64_t slot)
 {
-    const struct phx_rank *rank = w->rank;
-    const struct phx_shape *s = &rank->shape;
-    uint64_t sequence = op->common.sequence;
-    uint32_t tag = phx_token_tag(PHX_COMBINE, sequence);
-    uint8_t *message = op->handle.routes + source * phx_route_stride(s);
+    return w->rank->stage +
+           phx_stage_combine_offset(&w->rank->shape, op->common.sequence, source, slot);
+}
+
+PHX_FN void phx_combine_put(struct phx_worker *w, const struct phx_combine_op *op,
+                            struct phx_combine_puts *puts, uint64_t slot)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    if (puts->held)
+        puts->posted &= phx_put(
+            w, puts->source, phx_combine_row_offset(s, op->common.sequence, puts->slot),
+            puts->stage, phx_combine_row_bytes(s->channels), phx_combine_row_bytes(s->hidden),
+            phx_token_tag(PHX_COMBINE, op->common.sequence), phx_send_until(w));
+    puts->held = 1;
+    puts->slot = slot;
+    puts->stage = phx_combine_stage(w, op, puts->source, slot);
+}
+
+PHX_FN void phx_combine_put_last(struct phx_worker *w, const struct phx_combine_op *op,
+                                 struct phx_combine_puts *puts, uint64_t word_at, uint64_t word)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint32_t tag = phx_token_tag(PHX_COMBINE, op->common.sequence);
+    if (!puts->held)
+        puts->posted &= phx_signal(w, puts->source, word_at, word, tag, phx_send_until(w));
+    else
+        puts->posted &= phx_put_signal(
+            w, puts->source, phx_combine_row_offset(s, op->common.sequence, puts->slot),
+            puts->stage, phx_combine_row_bytes(s->channels), phx_combine_row_bytes(s->hidden),
+            word_at, word, tag, phx_send_until(w));
+}
+
+// Builds and puts what one dispatched row of a source gives. Returns 1; 0 if part of it lay beyond
+// the compact output, so that the source must count it as lost.
+PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_combine_op *op,
+                                     struct phx_combine_puts *puts, uint32_t row)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint8_t *message = op->handle.routes + puts->source * phx_route_stride(s);
     const struct phx_route_header *h = phx_route_header(message);
     const struct phx_route_row *rows = phx_route_rows(s, message);
     const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
     uint32_t begin = rows[row].entry_begin;
     uint32_t count = phx_route_row_end(h, rows, row) - begin;
-    uint64_t bytes = phx_combine_row_bytes(s->channels);
-    uint64_t wire = phx_combine_row_bytes(s->hidden);
     struct phx_row_list list;
     list.count = 0;
     for (uint32_t i = 0; i < count; i++) {
-        const uint16_t *y = phx_combine_output_row(w, op, source, &entries[begin + i]);
+        const uint16_t *y = phx_combine_output_row(w, op, puts->source, &entries[begin + i]);
         if (y == NULL)
             return 0;
         list.row[i] = y;
@@ -59,19 +99,16 @@ PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_comb
         list.count++;
     }
     if (s->rows == PHX_ROWS_ONCE) {
-        uint64_t slot = rows[row].token;
-        uint8_t *stage = rank->stage + phx_stage_combine_offset(s, sequence, source, slot);
+        uint8_t *stage = phx_combine_stage(w, op, puts->source, rows[row].token);
         phx_sum_rows(w, (uint16_t *)(void *)stage, &list, 1.0f);
-        *posted &= phx_put(w, source, phx_combine_row_offset(s, sequence, slot), stage, bytes, wire,
-                           tag, phx_send_until(w));
+        phx_combine_put(w, op, puts, rows[row].token);
         return 1;
     }
     for (uint32_t i = 0; i < count; i++) {
         uint64_t slot = (uint64_t)rows[row].token * s->top_k + entries[begin + i].k;
-        uint8_t *stage = rank->stage + phx_stage_combine_offset(s, sequence, source, slot);
-        phx_copy_row(w, stage, list.row[i], bytes);
-        *posted &= phx_put(w, source, phx_combine_row_offset(s, sequence, slot), stage, bytes, wire,
-                           tag, phx_send_until(w));
+        phx_copy_row(w, phx_combine_stage(w, op, puts->source, slot), list.row[i],
+                     phx_combine_row_bytes(s->channels));
+        phx_combine_put(w, op, puts, slot);
     }
     return 1;
 }
@@ -82,27 +119,28 @@ PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
     uint64_t sequence = op->common.sequence;
-    uint32_t tag = phx_token_tag(PHX_COMBINE, sequence);
     uint64_t word_at = phx_combine_word_offset(s, sequence, part);
     uint32_t parts = phx_parts(s);
     uint32_t sent = 0;
-    int posted = 1;
+    struct phx_combine_puts puts;
+    puts.source = source;
+    puts.held = 0;
+    puts.posted = 1;
     if (phx_suspects(w, source)) {
         phx_signal(w, source, word_at, phx_word_make(rank->epoch, sequence, PHX_WORD_VALUE_MASKED),
-                   tag, phx_send_until(w));
+                   phx_token_tag(PHX_COMBINE, sequence), phx_send_until(w));
         return;
     }
     // A source whose rows never came gets the signal and no rows: it will count them as lost.
     if (op->handle.present[source] == PHX_FATE_PRESENT) {
         uint8_t *message = op->handle.routes + source * phx_route_stride(s);
         uint32_t row_count = phx_route_header(message)->row_count;
-        for (uint32_t row = part; row < row_count && posted; row += parts)
-            sent += phx_combine_send_row(w, op, source, row, &posted);
+        for (uint32_t row = part; row < row_count && puts.posted; row += parts)
+            sent += phx_combine_send_row(w, op, &puts, row);
     }
-    if (posted)
-        posted = phx_signal(w, source, word_at, phx_word_make(rank->epoch, sequence, sent), tag,
-                            phx_send_until(w));
-    if (!posted)
+    if (puts.posted)
+        phx_combine_put_last(w, op, &puts, word_at, phx_word_make(rank->epoch, sequence, sent));
+    if (!puts.posted)
         phx_suspect(w, source, PHX_CAUSE_TIMEOUT);
 }
 
