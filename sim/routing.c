@@ -1,8 +1,8 @@
 // sim/routing.c: integer distributions over experts, and seeded tensors.
 //
 // Zipf: expert at popularity rank i has weight i^-s. log2 and exp2 are done bit by bit on integers
-// (squarings for the one, products of 2^(-2^-k) for the other), so that the table, and with it every
-// event of a run, is the same on every machine. Which expert is popular is drawn per layer.
+// (squarings for the one, products of 2^(-2^-k) for the other), so that the table, and with it
+// every event of a run, is the same on every machine. Which expert is popular is drawn per layer.
 
 #include "sim/routing.h"
 
@@ -143,8 +143,7 @@ void phx_router_destroy(struct phx_router *router)
 }
 
 // Names one token of one operation in phx_chance(): 4 | 20 | 16 | 24 bits.
-static uint64_t token_name(const struct phx_router *r, uint64_t pair, uint32_t rank,
-                           uint32_t token)
+static uint64_t token_name(const struct phx_router *r, uint64_t pair, uint32_t rank, uint32_t token)
 {
     assert(pair < PHX_PAIRS_MAX && rank < PHX_RANKS_MAX && token < PHX_TOKENS_MAX);
     return (uint64_t)r->load << 60 | pair << 40 | (uint64_t)rank << 24 | token;

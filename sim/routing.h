@@ -1,8 +1,8 @@
 // sim/routing.h: what a workload feeds to dispatch: activations, experts and weights of each token.
 //
-// A pure function of (seed, load, operation, rank, token): any rank's inputs of any operation can be
-// made again at any time, which is how the checker knows what the others sent. Integers, and single
-// correctly rounded float divisions; no libm.
+// A pure function of (seed, load, operation, rank, token): any rank's inputs of any operation can
+// be made again at any time, which is how the checker knows what the others sent. Integers, and
+// single correctly rounded float divisions; no libm.
 
 #ifndef PHX_SIM_ROUTING_H
 #define PHX_SIM_ROUTING_H

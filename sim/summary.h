@@ -9,19 +9,19 @@
 #include "engine/phalanx.h"
 #include "sim/world.h"
 
-struct phx_strike { // one fault of the list
-    uint32_t fault;      // its index
-    uint64_t at_ps;      // when it struck; UINT64_MAX: never
-    uint32_t kind;       // enum phx_kind of the operation it struck; 0: none was left
-    uint64_t number;     // of that operation, from 1
-    uint32_t load;       // of the workload, from 0
-    uint64_t within_ps;  // from the strike to the end of that operation on the last survivor;
-                         // UINT64_MAX: no survivor ended it
+struct phx_strike {     // one fault of the list
+    uint32_t fault;     // its index
+    uint64_t at_ps;     // when it struck; UINT64_MAX: never
+    uint32_t kind;      // enum phx_kind of the operation it struck; 0: none was left
+    uint64_t number;    // of that operation, from 1
+    uint32_t load;      // of the workload, from 0
+    uint64_t within_ps; // from the strike to the end of that operation on the last survivor;
+                        // UINT64_MAX: no survivor ended it
 };
 
-struct phx_check { // a checker that looked at this run
-    const char *text; // what it holds, one clause
-    uint64_t count;   // how often it looked; UINT64_MAX: all the time
+struct phx_check {       // a checker that looked at this run
+    const char *text;    // what it holds, one clause
+    uint64_t count;      // how often it looked
     uint32_t violations; // that it found, of those that are kept
 };
 #define PHX_CHECKS_MAX 16u
@@ -32,13 +32,13 @@ struct phx_summary {
     uint64_t trace_hash;
     uint64_t virtual_ns; // until the last rank returned
     uint64_t events;
-    uint64_t operations; // begun and completed, on all ranks together
-    uint64_t messages;   // puts handed to the network
+    uint64_t operations;  // begun and completed, on all ranks together
+    uint64_t messages;    // puts handed to the network
     uint64_t lost_tokens; // tokens whose token_loss was above 0, on all ranks together
     uint32_t ranks;
     struct phx_rank_set finished; // ranks that ended their program
     struct phx_rank_set active;   // ranks that every undisturbed one of them holds active
-    struct phx_strike *strikes; // [strike_count]
+    struct phx_strike *strikes;   // [strike_count]
     uint32_t strike_count;
     struct phx_violation *violations; // [violation_count], the first ones in full
     uint32_t violation_count;

@@ -89,8 +89,9 @@ static int ranks_alloc(struct phx_run *run, struct phx_message *message)
             rank->active[i] = 1;
     }
     return is_ok ? 0
-                 : phx_fail(message, PHX_ERR_NO_MEMORY, "no memory to follow %u ranks through "
-                                                        "%" PRIu64 " operations",
+                 : phx_fail(message, PHX_ERR_NO_MEMORY,
+                            "no memory to follow %u ranks through "
+                            "%" PRIu64 " operations",
                             ranks, run->operations);
 }
 
@@ -127,8 +128,8 @@ static void run_close(struct phx_run *run)
     free(run->struck_ps);
 }
 
-// Far above what any run needs, so that reaching it means that progress is lost: every operation may
-// take two deadlines, a pause may hold everyone up, and a second is for everything else.
+// Far above what any run needs, so that reaching it means that progress is lost: every operation
+// may take two deadlines, a pause may hold everyone up, and a second is for everything else.
 static uint64_t time_limit_ps(const struct phx_run *run)
 {
     const struct phx_workload *w = run->workload;
@@ -165,7 +166,8 @@ static int run_world(struct phx_run *run, struct phx_message *message)
     int rc = phx_world_run(run->world, phx_run_rank_main, run, &ending);
     for (uint32_t i = 0; i < run->workload->fault_count; i++)
         run->struck_ps[i] = phx_fault_struck_ps(run->world, i); // later ones struck nobody
-    if (rc == PHX_ERR_TIMEOUT) { // the scenario's failure, not ours
+    if (rc == PHX_ERR_TIMEOUT) {
+        // The scenario's failure, not ours.
         phx_run_violate(run, "progress", 0, 0, 0, "%s", ending.text);
         return 0;
     }

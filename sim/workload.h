@@ -5,8 +5,8 @@
 // for bit with sim/oracle.h, given the masks that the rank itself reported; then the outcome of the
 // run is compared with what the scenario expects. Whatever differs is a violation.
 //
-// Everything here is a function of the workload and the seed. Integers and single, correctly rounded
-// float operations only: no libm.
+// Everything here is a function of the workload and the seed. Integers and single, correctly
+// rounded float operations only: no libm.
 
 #ifndef PHX_SIM_WORKLOAD_H
 #define PHX_SIM_WORKLOAD_H
@@ -34,11 +34,16 @@ struct phx_moe_load { // one `moe:` of a scenario
     uint32_t layout;  // enum phx_output_layout
     uint32_t routing; // enum phx_routing
     uint64_t zipf_millionths;
-    bool hooks;       // send and receive halves, the expert of one micro-batch over the other's wait
+    bool hooks; // send and receive halves, the expert of one micro-batch over the other's wait
     bool renormalise;
 };
 
-enum phx_alive { PHX_ALIVE_UNCHECKED = 0, PHX_ALIVE_ALL, PHX_ALIVE_ALL_BUT_FAULTED, PHX_ALIVE_LIST };
+enum phx_alive {
+    PHX_ALIVE_UNCHECKED = 0,
+    PHX_ALIVE_ALL,
+    PHX_ALIVE_ALL_BUT_FAULTED,
+    PHX_ALIVE_LIST
+};
 #define PHX_EXPECT_NONE UINT64_MAX
 
 struct phx_expectation {
@@ -54,9 +59,9 @@ struct phx_workload {
     const struct phx_moe_load *loads; // run one after the other, each in a group of its own
     uint32_t load_count;
 #define PHX_WORKLOAD_WORKERS 4u
-    uint32_t workers;     // per rank; 0: PHX_WORKLOAD_WORKERS
-    uint64_t timeout_us;  // D
-    bool is_full;         // payload: every channel is stored, not the first 128 alone
+    uint32_t workers;    // per rank; 0: PHX_WORKLOAD_WORKERS
+    uint64_t timeout_us; // D
+    bool is_full;        // payload: every channel is stored, not the first 128 alone
     const struct phx_fault *faults;
     uint32_t fault_count;
     struct phx_expectation expect;

@@ -38,9 +38,9 @@ static bool inputs_alloc(struct phx_inputs *in, const struct phx_shape *s, uint3
     in->wire.payload = malloc(rows * phx_payload_bytes(s, s->channels));
     in->wire.scales = malloc((rows * phx_scale_words(s, s->channels) + 1) * sizeof(uint32_t));
     in->sources = malloc(s->ranks * sizeof *in->sources);
-    if (in->x != NULL && in->topk_idx != NULL && in->topk_weights != NULL &&
-        in->received != NULL && in->is_received != NULL && in->sources != NULL &&
-        in->wire.payload != NULL && in->wire.scales != NULL)
+    if (in->x != NULL && in->topk_idx != NULL && in->topk_weights != NULL && in->received != NULL &&
+        in->is_received != NULL && in->sources != NULL && in->wire.payload != NULL &&
+        in->wire.scales != NULL)
         return true;
     inputs_free(in);
     return false;
@@ -274,8 +274,8 @@ void phx_check_dispatch(struct phx_run *run, struct phx_stage *stage, uint32_t r
     in->is_wired = true;
     int rc = phx_oracle_dispatch_wired(&input, &in->wire, rank, &masks, &stage->expected, &message);
     if (rc == 0)
-        rc = phx_oracle_dispatch_compare(&stage->shape, &stage->expected, &result->output,
-                                         &message);
+        rc =
+            phx_oracle_dispatch_compare(&stage->shape, &stage->expected, &result->output, &message);
     if (rc != 0)
         phx_run_violate(run, "dispatch-result", rank, PHX_DISPATCH, pair + 1, "%s", message.text);
     run->dispatches_checked++;
@@ -286,9 +286,9 @@ void phx_check_dispatch(struct phx_run *run, struct phx_stage *stage, uint32_t r
 // Where the observing rank's rows lie in each expert's output, and which token each row is of.
 struct rows {
     const struct phx_stage *stage;
-    uint64_t *total; // [experts] rows, all counted sources
-    uint64_t *first; // [experts] first row of the observing rank, within its expert's rows
-    uint32_t *begin; // [experts + 1] into entries
+    uint64_t *total;   // [experts] rows, all counted sources
+    uint64_t *first;   // [experts] first row of the observing rank, within its expert's rows
+    uint32_t *begin;   // [experts + 1] into entries
     uint32_t *entries; // [tokens * top_k] t * top_k + k, by expert, in order of t
 };
 

@@ -17,10 +17,10 @@
 struct phx_inputs { // what all ranks gave to one pair
     uint64_t pair;  // UINT64_MAX: unused
     uint64_t last_use;
-    uint16_t *x;         // [ranks, tokens, channels]
-    int64_t *topk_idx;   // [ranks, tokens, top_k]
-    float *topk_weights; // [ranks, tokens, top_k]
-    uint16_t *received;  // [ranks, tokens, channels] as bf16 at a receiver: quantised and back
+    uint16_t *x;          // [ranks, tokens, channels]
+    int64_t *topk_idx;    // [ranks, tokens, top_k]
+    float *topk_weights;  // [ranks, tokens, top_k]
+    uint16_t *received;   // [ranks, tokens, channels] as bf16 at a receiver: quantised and back
     uint8_t *is_received; // [ranks] 1: filled
     struct phx_oracle_wire wire; // every rank's rows as they travel
     bool is_wired;
@@ -47,15 +47,15 @@ struct phx_stage { // one load of the workload, on all ranks
 };
 
 struct phx_run_rank { // what a rank's program leaves behind
-    bool finished;   // its program, to the end
-    bool failed;     // a violation says why it did not
-    bool is_struck;  // named by a fault of its process: no survivor of it
+    bool finished;    // its program, to the end
+    bool failed;      // a violation says why it did not
+    bool is_struck;   // named by a fault of its process: no survivor of it
     uint64_t finished_ps;
     uint64_t operations; // begun and completed
     uint64_t lost_tokens;
-    int32_t *active;       // [ranks]
-    uint64_t *ended_ps;    // [operations] when it ended each; kept for ranks that faults name
-    uint64_t *pairs_done;  // [loads]
+    int32_t *active;      // [ranks]
+    uint64_t *ended_ps;   // [operations] when it ended each; kept for ranks that faults name
+    uint64_t *pairs_done; // [loads]
 };
 
 struct phx_run {
@@ -64,7 +64,7 @@ struct phx_run {
     struct phx_world *world;
     uint32_t ranks;
     uint32_t workers;
-    struct phx_stage *stages; // [load_count]
+    struct phx_stage *stages;  // [load_count]
     struct phx_run_rank *rank; // [ranks]
     uint64_t operations;       // of one rank, all loads
     uint64_t *last_end_ps;     // [operations] the last end on a rank that is not struck
@@ -75,7 +75,8 @@ struct phx_run {
     uint64_t open_ps; // when the last group was open
 };
 
-// --- workload_rank.c ------------------------------------------------------------------------------
+// --- workload_rank.c
+// ------------------------------------------------------------------------------
 
 void phx_run_rank_main(struct phx_sim_rank *sim_rank, void *run); // a phx_rank_main
 
@@ -89,7 +90,8 @@ void phx_run_violate(struct phx_run *run, const char *rule, uint32_t rank, uint3
 // The stand-in for expert `expert`: y = bf16(x * f), f in 1, 1.125 ... 1.875. [channels] bf16.
 void phx_run_expert(uint32_t expert, uint32_t channels, const uint16_t *x, uint16_t *y);
 
-// --- workload_check.c -----------------------------------------------------------------------------
+// --- workload_check.c
+// -----------------------------------------------------------------------------
 
 int phx_stage_open(struct phx_stage *stage, const struct phx_run *run, uint32_t load,
                    struct phx_message *message);

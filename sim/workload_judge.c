@@ -59,8 +59,8 @@ static void fill_faulted(const struct phx_run *run, const struct phx_summary *s,
 
 // --- strikes ------------------------------------------------------------------------------------
 
-// The first operation that had not ended at `at_ps`: on the struck rank, if its ends were kept, else
-// on the last of all ranks.
+// The first operation that had not ended at `at_ps`: on the struck rank, if its ends were kept,
+// else on the last of all ranks.
 static uint64_t operation_at(const struct phx_run *run, uint32_t rank, uint64_t at_ps)
 {
     const uint64_t *ended =
@@ -274,8 +274,8 @@ static void fill_checks(const struct phx_run *run, struct phx_summary *s, uint32
 }
 static_assert(CHECK_COUNT <= PHX_CHECKS_MAX, "the summary holds every line");
 
-// For every rank that finished and that no fault stopped or slowed. The view of one that was away for
-// a while is its own.
+// For every rank that finished and that no fault stopped or slowed. The view of one that was away
+// for a while is its own.
 static bool is_active(const struct phx_run *run, uint32_t rank)
 {
     for (uint32_t other = 0; other < run->ranks; other++)

@@ -5,8 +5,8 @@
 
 #include "sim/workload_internal.h"
 
-// *is_named: some fault of the list names this rank. *is_struck: one that stops or slows its process,
-// so that it is no survivor of it.
+// *is_named: some fault of the list names this rank. *is_struck: one that stops or slows its
+// process, so that it is no survivor of it.
 void phx_judge_names(const struct phx_workload *w, uint32_t rank, bool *is_named, bool *is_struck);
 
 // After the run: expectations that do not hold become violations, and everything goes into the

@@ -1,8 +1,9 @@
 // sim/workload_rank.c: the program of one simulated rank: what a serving process does with Phalanx.
 //
-// It opens a group per load, and then, pair after pair: draw inputs, dispatch, experts, combine. With
-// hooks two micro-batches are in flight, and the experts of one run over the other's communication.
-// It runs on the rank's control fiber, whose stack is small: big things live in rank memory.
+// It opens a group per load, and then, pair after pair: draw inputs, dispatch, experts, combine.
+// With hooks two micro-batches are in flight, and the experts of one run over the other's
+// communication. It runs on the rank's control fiber, whose stack is small: big things live in rank
+// memory.
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -263,8 +264,7 @@ static void row_read(const struct program *p, const struct batch *b, uint64_t ro
     for (uint32_t g = 0; g < phx_scale_groups(s->channels); g++) {
         uint32_t word = s->scale_format == PHX_SCALE_UE8M0 ? g / 4 : g;
         uint32_t bits =
-            b->received
-                .scales[phx_oracle_scale_at(s, b->received.capacity_rows, row, word)];
+            b->received.scales[phx_oracle_scale_at(s, b->received.capacity_rows, row, word)];
         uint8_t exponent = (uint8_t)(bits >> (g % 4 * 8));
         float scale;
         memcpy(&scale, &bits, sizeof scale);
@@ -285,9 +285,8 @@ static void experts_run(struct program *p, struct batch *b)
     uint32_t experts = held + (p->rank < more);
     uint64_t rows = 0;
     for (uint32_t e = 0; e < experts; e++, expert++) {
-        uint64_t first = s->layout == PHX_LAYOUT_COMPACT
-                             ? (uint64_t)b->received.offsets[e]
-                             : (uint64_t)e * s->ranks * s->tokens_max;
+        uint64_t first = s->layout == PHX_LAYOUT_COMPACT ? (uint64_t)b->received.offsets[e]
+                                                         : (uint64_t)e * s->ranks * s->tokens_max;
         for (int32_t i = 0; i < b->received.recv_count[e]; i++, rows++) {
             uint16_t *y = b->y + (first + (uint64_t)i) * s->channels;
             row_read(p, b, first + (uint64_t)i, y);
@@ -403,7 +402,8 @@ static bool load_run(struct program *p)
     bool is_ok = true;
     for (uint64_t pair = 0; is_ok && pair < p->stage->pairs; pair += hooks ? 2 : 1) {
         uint64_t left = p->stage->pairs - pair;
-        is_ok = hooks ? pairs_run_hooked(p, pair, left < 2 ? (uint32_t)left : 2) : pair_run(p, pair);
+        is_ok =
+            hooks ? pairs_run_hooked(p, pair, left < 2 ? (uint32_t)left : 2) : pair_run(p, pair);
     }
     for (uint32_t i = 0; i < 2; i++)
         phx_handle_free(p->group, p->batches[i].handle);

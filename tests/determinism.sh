@@ -2,10 +2,10 @@
 # determinism.sh PHX GOLDEN [--quick | --update]: one seed gives one run.
 #
 # GOLDEN lists scenarios, seeds and trace hashes, which hold for every compiler, optimisation and
-# sanitizer. Each is run as it is; the first one again: in a second process, with a pthread per fiber,
-# without address randomisation, and with another seed, which must differ. --quick, for valgrind,
-# runs the first line alone. --update writes the hashes anew, after a change that is meant to change
-# events.
+# sanitizer. Each is run as it is; the first one again: in a second process, with a pthread per
+# fiber, without address randomisation, and with another seed, which must differ. --quick, for
+# valgrind, runs the first line alone. --update writes the hashes anew, after a change that is meant
+# to change events.
 set -u
 
 phx=$1

@@ -91,21 +91,23 @@ TEST(scenario_fills_in_defaults)
 TEST(scenario_reads_every_kind_of_fault)
 {
     struct phx_scenario *s = read_ok(
-        BASE "faults:\n"
-             "  - {kill: {rank: first}, at_us: 0}\n"
-             "  - {hang: {rank: last, unit: gpu}, at_us: 1.5}\n"
-             "  - {pause: {rank: 1, for_us: 20}, when: {operation: combine, number: 1, phase: receive}}\n"
-             "  - {slow: {rank: 1, percent: 10}, at_us: 3}\n"
-             "  - {link_down: {rank: 1, peer: 5, for_us: 2}, at_us: 3}\n"
-             "  - {link_flap: {rank: 1, unit: nic, period_us: 4, count: 3}, at_us: 3}\n"
-             "  - {link_one_way: {rank: 1, peer: 2}, at_us: 3}\n"
-             "  - {link_degraded: {rank: 1, percent: 25}, at_us: 3}\n"
-             "  - {link_lossy: {rank: 1, loss_ppm: 1000}, at_us: 3}\n"
-             "  - {partition: {ranks: [0, 1, last]}, at_us: 3}\n"
-             "  - {delay: {rank: 1, peer: 5, delay_us: 0.25}, at_us: 3}\n"
-             "  - {duplicate: {rank: 1, ppm: 5}, at_us: 3}\n"
-             "  - {clock_offset: {rank: 1, offset_us: -2.5}, at_us: 3}\n"
-             "  - {bit_flip: {rank: 1, count: 1}, when: {operation: dispatch, number: 1, rank: 2}}\n",
+        BASE
+        "faults:\n"
+        "  - {kill: {rank: first}, at_us: 0}\n"
+        "  - {hang: {rank: last, unit: gpu}, at_us: 1.5}\n"
+        "  - {pause: {rank: 1, for_us: 20}, when: {operation: combine, number: 1, phase: "
+        "receive}}\n"
+        "  - {slow: {rank: 1, percent: 10}, at_us: 3}\n"
+        "  - {link_down: {rank: 1, peer: 5, for_us: 2}, at_us: 3}\n"
+        "  - {link_flap: {rank: 1, unit: nic, period_us: 4, count: 3}, at_us: 3}\n"
+        "  - {link_one_way: {rank: 1, peer: 2}, at_us: 3}\n"
+        "  - {link_degraded: {rank: 1, percent: 25}, at_us: 3}\n"
+        "  - {link_lossy: {rank: 1, loss_ppm: 1000}, at_us: 3}\n"
+        "  - {partition: {ranks: [0, 1, last]}, at_us: 3}\n"
+        "  - {delay: {rank: 1, peer: 5, delay_us: 0.25}, at_us: 3}\n"
+        "  - {duplicate: {rank: 1, ppm: 5}, at_us: 3}\n"
+        "  - {clock_offset: {rank: 1, offset_us: -2.5}, at_us: 3}\n"
+        "  - {bit_flip: {rank: 1, count: 1}, when: {operation: dispatch, number: 1, rank: 2}}\n",
         0);
     const struct phx_fault *f = s->workload.faults;
     CHECK_EQ(s->workload.fault_count, 14);
@@ -191,8 +193,9 @@ TEST(scenario_refuses_what_cannot_be)
         "2:62: 'top_k' is 4, but a token can't go to more than the 2 experts");
     CHECK_STR_EQ(refusal(CLUSTER "workload: [{moe: {" MOE ", dispatch: bf16, scales: f32}}]\n", 0),
                  "2:82: 'scales' belongs to dispatch: fp8; bf16 rows have none");
-    CHECK_STR_EQ(refusal(CLUSTER "workload: [{moe: {" MOE ", steps: 100000, layers: 11}}]\n", 0),
-                 "2:18: 'steps' times 'layers' is 1100000; at most 1048576 of each operation are run");
+    CHECK_STR_EQ(
+        refusal(CLUSTER "workload: [{moe: {" MOE ", steps: 100000, layers: 11}}]\n", 0),
+        "2:18: 'steps' times 'layers' is 1100000; at most 1048576 of each operation are run");
     CHECK_STR_EQ(refusal(CLUSTER "workload: []\n", 0),
                  "2:11: 'workload' is empty; it needs an entry such as '- moe: {...}'");
     CHECK_STR_EQ(refusal(BASE "faults: [{kill: {rank: 8}, at_us: 0}]\n", 0),
@@ -209,7 +212,8 @@ TEST(scenario_refuses_what_cannot_be)
                  "4:38: 'peer' is rank 1, and so is 'rank'; a link has two ends");
     CHECK_STR_EQ(
         refusal(BASE "faults: [{link_down: {rank: 1, peer: 2, unit: nic}, at_us: 1}]\n", 0),
-        "4:32: 'link_down' has both 'peer', for one link, and 'unit', for all of a port's; it takes "
+        "4:32: 'link_down' has both 'peer', for one link, and 'unit', for all of a port's; it "
+        "takes "
         "one of them");
     CHECK_STR_EQ(
         refusal("cluster: {nodes: 1, ranks_per_node: 1, intra_node: roce_400g}\n" WORKLOAD, 0),

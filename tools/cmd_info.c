@@ -37,7 +37,8 @@ struct info {
 #if defined(__GNUC__)
 __attribute__((format(printf, 4, 5)))
 #endif
-static void fact_add(struct info *info, const char *name, bool has, const char *format, ...)
+static void
+fact_add(struct info *info, const char *name, bool has, const char *format, ...)
 {
     if (info->count == sizeof info->facts / sizeof info->facts[0])
         return; // a static list; tests/cli.sh looks for its last line
@@ -182,8 +183,8 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 
 int phx_command_info(int argc, char **argv)
 {
-    static const struct argp_option options[] = {
-        {"json", 'j', NULL, 0, "print one JSON object", 0}, {0}};
+    static const struct argp_option options[] = {{"json", 'j', NULL, 0, "print one JSON object", 0},
+                                                 {0}};
     static const struct argp argp = {
         .options = options,
         .parser = parse_option,

@@ -9,13 +9,19 @@
 #include "tools/command.h"
 #include "tools/report.h"
 
-enum sim_option { OPTION_SEED = 's', OPTION_RANKS = 'r', OPTION_TRACE = 't', OPTION_JSON = 'j',
-              OPTION_FIBERS = 256, OPTION_TIE };
+enum sim_option {
+    OPTION_SEED = 's',
+    OPTION_RANKS = 'r',
+    OPTION_TRACE = 't',
+    OPTION_JSON = 'j',
+    OPTION_FIBERS = 256,
+    OPTION_TIE
+};
 
 #if PHX_HAVE_BOOST_CONTEXT
 #define FIBERS_DEFAULT PHX_FIBERS
 #define FIBERS_HELP                                                                                \
-    "context (default): all in one thread; pthread: a thread each, for gdb; same " \
+    "context (default): all in one thread; pthread: a thread each, for gdb; same "                 \
     "trace hash"
 #else
 #define FIBERS_DEFAULT PHX_PTHREADS

@@ -16,7 +16,8 @@ enum phx_exit {
 int phx_command_sim(int argc, char **argv);
 int phx_command_info(int argc, char **argv);
 
-// A whole number as people type it: decimal, or hexadecimal after 0x. 0, or -1 with *value untouched.
+// A whole number as people type it: decimal, or hexadecimal after 0x. 0, or -1 with *value
+// untouched.
 int phx_parse_u64(const char *text, uint64_t *value);
 
 // Milliseconds since the program started, for wall_ms alone.

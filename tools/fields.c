@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WORD_MAX 31u    // longer words are near nothing
-#define KNOWN_MAX 64u   // words of one table
+#define WORD_MAX 31u  // longer words are near nothing
+#define KNOWN_MAX 64u // words of one table
 #define LIST_TEXT_MAX 160u
 
 static int fail_at(struct phx_reader *r, const struct phx_yaml *node, const char *what,
@@ -145,8 +145,9 @@ int phx_node_decimal(struct phx_reader *r, const struct phx_yaml *node, const ch
     char must[128];
     format_decimal(low, min, digits);
     format_decimal(high, max, digits);
-    (void)snprintf(must, sizeof must, digits == 0 ? "a whole number, %s to %s"
-                                                  : "a number, %s to %s, with at most %u decimals",
+    (void)snprintf(must, sizeof must,
+                   digits == 0 ? "a whole number, %s to %s"
+                               : "a number, %s to %s, with at most %u decimals",
                    low, high, digits);
     uint64_t number;
     if (node->kind != PHX_YAML_SCALAR || node->is_quoted ||
@@ -260,7 +261,8 @@ static int key_unknown(struct phx_reader *r, const struct phx_yaml *node, const 
     const char *nearest = phx_nearest(node->key, names, count);
     if (nearest != NULL)
         return phx_diagnose(r->diagnosis, PHX_ERR_INVALID, node->key_place,
-                            "'%s' is not a key of '%s'; did you mean '%s'?", key.text, what, nearest);
+                            "'%s' is not a key of '%s'; did you mean '%s'?", key.text, what,
+                            nearest);
     char list[LIST_TEXT_MAX];
     list_words(list, names, count);
     return phx_diagnose(r->diagnosis, PHX_ERR_INVALID, node->key_place,

@@ -34,15 +34,15 @@ static const char *unit_text(uint32_t unit)
 
 static void print_load(FILE *out, const struct phx_moe_load *m)
 {
-    (void)fprintf(out,
-                  LABEL "%u step%s of %u layer%s; %u tokens a rank, hidden %u, %u experts, top-%u\n",
-                  "workload", m->steps, m->steps == 1 ? "" : "s", m->layers,
-                  m->layers == 1 ? "" : "s", m->tokens, m->hidden, m->experts, m->top_k);
+    (void)fprintf(
+        out, LABEL "%u step%s of %u layer%s; %u tokens a rank, hidden %u, %u experts, top-%u\n",
+        "workload", m->steps, m->steps == 1 ? "" : "s", m->layers, m->layers == 1 ? "" : "s",
+        m->tokens, m->hidden, m->experts, m->top_k);
     (void)fprintf(out, LABEL "%s%s dispatch, bf16 combine, %s, %s layout, routing ", "",
                   m->dtype == PHX_FP8_E4M3 ? "fp8" : "bf16",
-                  m->dtype != PHX_FP8_E4M3          ? ""
+                  m->dtype != PHX_FP8_E4M3       ? ""
                   : m->scales == PHX_SCALE_UE8M0 ? " (ue8m0 scales)"
-                                                    : " (f32 scales)",
+                                                 : " (f32 scales)",
                   m->rows == PHX_ROWS_ONCE ? "rows sent back once" : "rows sent back per expert",
                   m->layout == PHX_LAYOUT_SLOTS ? "slots" : "compact");
     if (m->routing == PHX_ROUTING_ZIPF)
@@ -91,8 +91,7 @@ static void print_target(FILE *out, const struct phx_fault *f)
 static void print_strike(FILE *out, const struct phx_workload *w, const struct phx_strike *s)
 {
     const struct phx_fault *f = &w->faults[s->fault];
-    (void)fprintf(out, LABEL "%s ", "fault",
-                  phx_fault_kind_name((enum phx_fault_kind)f->kind));
+    (void)fprintf(out, LABEL "%s ", "fault", phx_fault_kind_name((enum phx_fault_kind)f->kind));
     print_target(out, f);
     if (s->at_ps == UINT64_MAX) {
         (void)fprintf(out, ": never struck\n");
@@ -136,7 +135,8 @@ static void print_ending(FILE *out, const struct phx_workload *w, const struct p
     phx_ranks_format(&s->finished, s->ranks, done, sizeof done);
     phx_ranks_format(&s->active, s->ranks, active, sizeof active);
     (void)fprintf(out, LABEL "ranks %s; active for all survivors: %s\n", "finished", done, active);
-    (void)fprintf(out, LABEL "%" PRIu64 " of %" PRIu64 " tokens had an expert that did not answer\n",
+    (void)fprintf(out,
+                  LABEL "%" PRIu64 " of %" PRIu64 " tokens had an expert that did not answer\n",
                   "lost", s->lost_tokens, tokens_of(w) * finished);
 }
 
@@ -179,8 +179,9 @@ void phx_report_text(FILE *out, const struct phx_scenario *scenario,
     (void)fprintf(out, "\n");
     print_checks(out, summary);
     print_violations(out, summary);
-    (void)fprintf(out, "\n" LABEL "%" PRIu64 " operations, %" PRIu64 " messages, %" PRIu64
-                       " events; %.3f us of virtual time in %.1f ms\n",
+    (void)fprintf(out,
+                  "\n" LABEL "%" PRIu64 " operations, %" PRIu64 " messages, %" PRIu64
+                  " events; %.3f us of virtual time in %.1f ms\n",
                   "run", summary->operations, summary->messages, summary->events,
                   (double)summary->virtual_ns / 1e3, wall_ms);
     (void)fprintf(out, LABEL "seed %" PRIu64 ", trace hash %016" PRIx64 "\n", "replay",

@@ -63,14 +63,26 @@ static int scale_cluster(struct phx_reader *r, const struct phx_yaml *node, uint
 static int read_cluster(struct phx_reader *r, const struct phx_yaml *node, void *target)
 {
     static const struct phx_field fields[] = {
-        {.name = "nodes", .type = PHX_FIELD_U32, .is_required = true,
-         .offset = offsetof(struct phx_cluster, nodes), .min = 1, .max = PHX_RANKS_MAX},
-        {.name = "ranks_per_node", .type = PHX_FIELD_U32, .is_required = true,
-         .offset = offsetof(struct phx_cluster, ranks_per_node), .min = 1, .max = PHX_RANKS_MAX},
-        {.name = "intra_node", .type = PHX_FIELD_CUSTOM,
-         .offset = offsetof(struct phx_cluster, intra_node), .read = read_intra_node},
-        {.name = "inter_node", .type = PHX_FIELD_CUSTOM,
-         .offset = offsetof(struct phx_cluster, inter_node), .read = read_inter_node},
+        {.name = "nodes",
+         .type = PHX_FIELD_U32,
+         .is_required = true,
+         .offset = offsetof(struct phx_cluster, nodes),
+         .min = 1,
+         .max = PHX_RANKS_MAX},
+        {.name = "ranks_per_node",
+         .type = PHX_FIELD_U32,
+         .is_required = true,
+         .offset = offsetof(struct phx_cluster, ranks_per_node),
+         .min = 1,
+         .max = PHX_RANKS_MAX},
+        {.name = "intra_node",
+         .type = PHX_FIELD_CUSTOM,
+         .offset = offsetof(struct phx_cluster, intra_node),
+         .read = read_intra_node},
+        {.name = "inter_node",
+         .type = PHX_FIELD_CUSTOM,
+         .offset = offsetof(struct phx_cluster, inter_node),
+         .read = read_inter_node},
         {.name = NULL},
     };
     struct phx_cluster *cluster = target;
@@ -118,29 +130,44 @@ int phx_scenario_read_rank(struct phx_reader *r, const struct phx_yaml *node, vo
         struct phx_excerpt text =
             phx_excerpt_make(node->kind == PHX_YAML_SCALAR ? node->text : phx_yaml_kind_text(node));
         return phx_diagnose(r->diagnosis, PHX_ERR_INVALID, node->place,
-                            "'%s' is not a rank of this cluster: 0 to %u, first or last",
-                            text.text, context->ranks - 1);
+                            "'%s' is not a rank of this cluster: 0 to %u, first or last", text.text,
+                            context->ranks - 1);
     }
     *rank = (uint32_t)number;
     return 0;
 }
 
-#define IN_WORKLOAD(member) (offsetof(struct phx_scenario, workload) +                             \
-                             offsetof(struct phx_workload, member))
+#define IN_WORKLOAD(member)                                                                        \
+    (offsetof(struct phx_scenario, workload) + offsetof(struct phx_workload, member))
 
 // In the order of reading: what names ranks comes after the cluster.
 static const struct phx_field TOP_FIELDS[] = {
-    {.name = "name", .type = PHX_FIELD_TEXT, .offset = offsetof(struct phx_scenario, name),
+    {.name = "name",
+     .type = PHX_FIELD_TEXT,
+     .offset = offsetof(struct phx_scenario, name),
      .max = PHX_SCENARIO_NAME_MAX},
-    {.name = "cluster", .type = PHX_FIELD_CUSTOM, .is_required = true,
-     .offset = IN_WORKLOAD(cluster), .read = read_cluster},
-    {.name = "workload", .type = PHX_FIELD_CUSTOM, .is_required = true,
+    {.name = "cluster",
+     .type = PHX_FIELD_CUSTOM,
+     .is_required = true,
+     .offset = IN_WORKLOAD(cluster),
+     .read = read_cluster},
+    {.name = "workload",
+     .type = PHX_FIELD_CUSTOM,
+     .is_required = true,
      .read = phx_scenario_read_workload},
-    {.name = "timeout_us", .type = PHX_FIELD_DECIMAL, .offset = IN_WORKLOAD(timeout_us), .min = 1,
+    {.name = "timeout_us",
+     .type = PHX_FIELD_DECIMAL,
+     .offset = IN_WORKLOAD(timeout_us),
+     .min = 1,
      .max = TIMEOUT_US_MAX},
-    {.name = "payload", .type = PHX_FIELD_CUSTOM, .offset = IN_WORKLOAD(is_full),
+    {.name = "payload",
+     .type = PHX_FIELD_CUSTOM,
+     .offset = IN_WORKLOAD(is_full),
      .read = read_payload},
-    {.name = "workers", .type = PHX_FIELD_U32, .offset = IN_WORKLOAD(workers), .min = 1,
+    {.name = "workers",
+     .type = PHX_FIELD_U32,
+     .offset = IN_WORKLOAD(workers),
+     .min = 1,
      .max = WORKERS_MAX},
     {.name = "faults", .type = PHX_FIELD_CUSTOM, .read = phx_scenario_read_faults},
     {.name = "expect", .type = PHX_FIELD_CUSTOM, .read = phx_scenario_read_expect},

@@ -27,8 +27,8 @@ struct phx_scenario_options {
     uint32_t ranks; // 0: as the file says; else the cluster is scaled to so many
 };
 
-// 0: *scenario is the caller's, to be freed. PHX_ERR_INVALID, PHX_ERR_IO or PHX_ERR_NO_MEMORY: *d says
-// why, and where.
+// 0: *scenario is the caller's, to be freed. PHX_ERR_INVALID, PHX_ERR_IO or PHX_ERR_NO_MEMORY: *d
+// says why, and where.
 int phx_scenario_parse(const char *text, size_t size_bytes,
                        const struct phx_scenario_options *options, struct phx_scenario **scenario,
                        struct phx_diagnosis *d);

@@ -36,13 +36,17 @@ static int read_alive(struct phx_reader *r, const struct phx_yaml *node, void *t
 int phx_scenario_read_expect(struct phx_reader *r, const struct phx_yaml *node, void *target)
 {
     static const struct phx_field fields[] = {
-        {.name = "survivors_finish_within_us", .type = PHX_FIELD_DECIMAL,
+        {.name = "survivors_finish_within_us",
+         .type = PHX_FIELD_DECIMAL,
          .digits = PS_PER_US_DIGITS, // us to ps
-         .offset = offsetof(struct phx_expectation, survivors_finish_within_ps), .min = 0,
+         .offset = offsetof(struct phx_expectation, survivors_finish_within_ps),
+         .min = 0,
          .max = EXPECT_US_MAX * 1000000},
         {.name = "alive", .type = PHX_FIELD_CUSTOM, .read = read_alive},
-        {.name = "lost_tokens_at_most", .type = PHX_FIELD_DECIMAL,
-         .offset = offsetof(struct phx_expectation, lost_tokens_max), .min = 0,
+        {.name = "lost_tokens_at_most",
+         .type = PHX_FIELD_DECIMAL,
+         .offset = offsetof(struct phx_expectation, lost_tokens_max),
+         .min = 0,
          .max = UINT64_C(1) << 48},
         {.name = NULL},
     };

@@ -1,7 +1,7 @@
 // tools/scenario_fault.c: the key `faults`: what breaks, and when.
 //
-// A fault is a map with one kind of fault and either `at_us` or `when`. Each kind has a table of its
-// keys, each key is one macro, and KINDS lists the tables: a new kind is a table and a row.
+// A fault is a map with one kind of fault and either `at_us` or `when`. Each kind has a table of
+// its keys, each key is one macro, and KINDS lists the tables: a new kind is a table and a row.
 
 #include <string.h>
 
@@ -61,28 +61,19 @@ static const struct phx_field PAUSE[] = {RANK, UNIT(UNITS), US("for_us", duratio
 static const struct phx_field SLOW[] = {RANK, NUMBER("percent", percent, 1, PERCENT_SLOW_MAX),
                                         FOR_US, END};
 static const struct phx_field LINK[] = {RANK, PEER, UNIT(PORTS), FOR_US, END};
-static const struct phx_field LINK_FLAP[] = {RANK,
-                                             PEER,
-                                             UNIT(PORTS),
-                                             US("period_us", period_ps, true),
-                                             NUMBER("count", count, 1, COUNT_MAX),
-                                             END};
-static const struct phx_field LINK_DEGRADED[] = {RANK,
-                                                 PEER,
-                                                 UNIT(PORTS),
-                                                 NUMBER("percent", percent, 1, PERCENT_SLOW_MAX),
-                                                 FOR_US,
-                                                 END};
+static const struct phx_field LINK_FLAP[] = {
+    RANK, PEER, UNIT(PORTS), US("period_us", period_ps, true), NUMBER("count", count, 1, COUNT_MAX),
+    END};
+static const struct phx_field LINK_DEGRADED[] = {
+    RANK, PEER, UNIT(PORTS), NUMBER("percent", percent, 1, PERCENT_SLOW_MAX), FOR_US, END};
 static const struct phx_field LINK_LOSSY[] = {
     RANK, PEER, UNIT(PORTS), NUMBER("loss_ppm", ppm, 1, PPM_MAX), FOR_US, END};
-static const struct phx_field PARTITION[] = {{.name = "ranks",
-                                              .type = PHX_FIELD_CUSTOM,
-                                              .is_required = true,
-                                              .read = read_members},
-                                             FOR_US,
-                                             END};
-static const struct phx_field DELAY[] = {
-    RANK, PEER, UNIT(PORTS), US("delay_us", delay_ps, true), FOR_US, END};
+static const struct phx_field PARTITION[] = {
+    {.name = "ranks", .type = PHX_FIELD_CUSTOM, .is_required = true, .read = read_members},
+    FOR_US,
+    END};
+static const struct phx_field DELAY[] = {RANK,   PEER, UNIT(PORTS), US("delay_us", delay_ps, true),
+                                         FOR_US, END};
 static const struct phx_field DUPLICATE[] = {
     RANK, PEER, UNIT(PORTS), NUMBER("ppm", ppm, 1, PPM_MAX), FOR_US, END};
 static const struct phx_field CLOCK_OFFSET[] = {RANK,
@@ -189,15 +180,28 @@ static const struct phx_choice PHASES[] = {
 #define PUTS_MAX (1u << 24)
 
 static const struct phx_field WHEN_FIELDS[] = {
-    {.name = "operation", .type = PHX_FIELD_CHOICE, .is_required = true,
-     .offset = offsetof(struct when, operation), .choices = OPERATIONS},
-    {.name = "number", .type = PHX_FIELD_U32, .is_required = true,
-     .offset = offsetof(struct when, number), .min = 1, .max = UINT32_MAX},
-    {.name = "after_puts", .type = PHX_FIELD_U32, .offset = offsetof(struct when, after_puts),
+    {.name = "operation",
+     .type = PHX_FIELD_CHOICE,
+     .is_required = true,
+     .offset = offsetof(struct when, operation),
+     .choices = OPERATIONS},
+    {.name = "number",
+     .type = PHX_FIELD_U32,
+     .is_required = true,
+     .offset = offsetof(struct when, number),
+     .min = 1,
+     .max = UINT32_MAX},
+    {.name = "after_puts",
+     .type = PHX_FIELD_U32,
+     .offset = offsetof(struct when, after_puts),
      .max = PUTS_MAX},
-    {.name = "phase", .type = PHX_FIELD_CHOICE, .offset = offsetof(struct when, phase),
+    {.name = "phase",
+     .type = PHX_FIELD_CHOICE,
+     .offset = offsetof(struct when, phase),
      .choices = PHASES},
-    {.name = "rank", .type = PHX_FIELD_CUSTOM, .offset = offsetof(struct when, rank),
+    {.name = "rank",
+     .type = PHX_FIELD_CUSTOM,
+     .offset = offsetof(struct when, rank),
      .read = phx_scenario_read_rank},
     {.name = NULL},
 };
@@ -295,16 +299,19 @@ static int read_fault(struct phx_reader *r, const struct phx_yaml *node, struct 
     struct phx_field fields[KIND_COUNT + 4];
     uint32_t count = 0;
     for (uint32_t i = 0; i < KIND_COUNT; i++)
-        fields[count++] = (struct phx_field){
-            .name = KINDS[i].name, .type = PHX_FIELD_CUSTOM, .read = read_kind};
-    fields[count++] = (struct phx_field){
-        .name = "restart", .type = PHX_FIELD_CUSTOM, .read = read_restart};
-    fields[count++] = (struct phx_field){
-        .name = "at_us", .type = PHX_FIELD_DECIMAL, .digits = US_DIGITS,
-        .offset = offsetof(struct entry, fault.when.at_ps), .max = US_MAX * PS_PER_US};
-    fields[count++] = (struct phx_field){
-        .name = "when", .type = PHX_FIELD_CUSTOM, .offset = offsetof(struct entry, fault.when),
-        .read = read_when};
+        fields[count++] =
+            (struct phx_field){.name = KINDS[i].name, .type = PHX_FIELD_CUSTOM, .read = read_kind};
+    fields[count++] =
+        (struct phx_field){.name = "restart", .type = PHX_FIELD_CUSTOM, .read = read_restart};
+    fields[count++] = (struct phx_field){.name = "at_us",
+                                         .type = PHX_FIELD_DECIMAL,
+                                         .digits = US_DIGITS,
+                                         .offset = offsetof(struct entry, fault.when.at_ps),
+                                         .max = US_MAX * PS_PER_US};
+    fields[count++] = (struct phx_field){.name = "when",
+                                         .type = PHX_FIELD_CUSTOM,
+                                         .offset = offsetof(struct entry, fault.when),
+                                         .read = read_when};
     fields[count] = (struct phx_field){.name = NULL};
 
     struct entry entry = {.kinds = 0};

@@ -24,8 +24,13 @@ static const struct phx_choice ROUTINGS[] = {
 static int read_routing(struct phx_reader *r, const struct phx_yaml *node, void *target)
 {
     static const struct phx_field fields[] = {
-        {.name = "zipf", .type = PHX_FIELD_DECIMAL, .is_required = true, .digits = ZIPF_DIGITS,
-         .offset = offsetof(struct phx_moe_load, zipf_millionths), .min = 0, .max = ZIPF_MAX},
+        {.name = "zipf",
+         .type = PHX_FIELD_DECIMAL,
+         .is_required = true,
+         .digits = ZIPF_DIGITS,
+         .offset = offsetof(struct phx_moe_load, zipf_millionths),
+         .min = 0,
+         .max = ZIPF_MAX},
         {.name = NULL},
     };
     struct phx_moe_load *load = target;
@@ -49,8 +54,7 @@ static int read_routing(struct phx_reader *r, const struct phx_yaml *node, void 
 #define CHOICE(key, member, list)                                                                  \
     .name = #key, .type = PHX_FIELD_CHOICE, .offset = offsetof(struct phx_moe_load, member),       \
     .choices = (list)
-#define BOOL(key)                                                                                  \
-    .name = #key, .type = PHX_FIELD_BOOL, .offset = offsetof(struct phx_moe_load, key)
+#define BOOL(key) .name = #key, .type = PHX_FIELD_BOOL, .offset = offsetof(struct phx_moe_load, key)
 
 static const struct phx_field MOE_FIELDS[] = {
     {U32(steps, 1, STEPS_MAX)},

@@ -13,8 +13,7 @@
 #include <string.h>
 #include <yaml.h>
 
-int phx_diagnose(struct phx_diagnosis *d, int code, struct phx_place place, const char *format,
-                 ...)
+int phx_diagnose(struct phx_diagnosis *d, int code, struct phx_place place, const char *format, ...)
 {
     if (d != NULL) {
         d->place = place;

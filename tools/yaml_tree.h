@@ -58,7 +58,7 @@ void phx_yaml_free(struct phx_yaml *root); // NULL is allowed
 
 // The value under `key`, or NULL; map must be a MAP.
 const struct phx_yaml *phx_yaml_get(const struct phx_yaml *map, const char *key);
-uint32_t phx_yaml_count(const struct phx_yaml *node); // children
+uint32_t phx_yaml_count(const struct phx_yaml *node);        // children
 const char *phx_yaml_kind_text(const struct phx_yaml *node); // "a map", "a list", "a value"
 
 // Copies at most 40 characters of text for a message, what is unprintable as '?', and "..." where
