@@ -5,7 +5,7 @@
 // thread index, block barrier or shared memory, no libc.
 //
 //   who        w->index, w->count, w->rank
-//   time       phx_now
+//   time       phx_now, phx_settle
 //   waiting    phx_load (acquire), phx_park; only wait.h calls them, from phx_wait and phx_barrier
 //   peers      phx_put, phx_put_signal, phx_signal; on the worker's own lane
 //   rank       phx_local_load, _store, _add, _cas: atomics among the workers of one rank; phx_wake

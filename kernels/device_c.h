@@ -37,6 +37,12 @@ PHX_FN void phx_park(const struct phx_worker *w, const uint64_t *words, uint32_t
     e->ops->park(e, w->index, words, count, until_ns);
 }
 
+// Time catches up with the work that was charged: a park until a time long past.
+PHX_FN void phx_settle(const struct phx_worker *w)
+{
+    phx_park(w, NULL, 0, 0);
+}
+
 // Wakes every parked worker of this rank (word NULL), or those parked on one word.
 PHX_FN void phx_wake(const struct phx_worker *w, const uint64_t *word)
 {

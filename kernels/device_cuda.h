@@ -59,6 +59,11 @@ PHX_FN void phx_park(const struct phx_worker *w, const uint64_t *words, uint32_t
     __nanosleep(20);
 }
 
+PHX_FN void phx_settle(const struct phx_worker *w)
+{
+    (void)w; // work takes the time it takes
+}
+
 PHX_FN void phx_wake(const struct phx_worker *w, const uint64_t *word)
 {
     (void)w;

@@ -322,6 +322,7 @@ PHX_FN uint32_t phx_wait_or_replay(struct phx_worker *w, uint32_t phase, uint32_
 PHX_FN void phx_barrier(struct phx_worker *w)
 {
     uint64_t *arrived = &w->rank->state->barrier_arrived;
+    phx_settle(w); // a worker arrives when its work is done, not before
     w->barriers++;
     uint64_t all = w->barriers * w->count;
     if (phx_local_add(w, arrived, 1) + 1 == all)
