@@ -36,7 +36,7 @@ endfunction()
 # Linked statically: two assembly routines, declared by sim/, and no C++ runtime.
 phx_dependency(boost_context boost/context/detail/fcontext.hpp libboost_context.a
     "the simulator runs its fibers as pthreads")
-phx_dependency(xxhash xxhash.h - "the simulator is not built")
+phx_dependency(xxhash xxhash.h - "runs of the simulator have no trace hash")
 phx_dependency(yaml yaml.h yaml "the phx program is not built")
 phx_dependency(cjson cjson/cJSON.h cjson "the phx program is not built")
 
