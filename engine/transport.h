@@ -112,8 +112,8 @@ uint32_t phx_post(struct phx_transport *t, const struct phx_op *ops, uint32_t co
 // Moves up to capacity events out, oldest first, and returns how many. Never waits.
 uint32_t phx_poll(struct phx_transport *t, struct phx_event *events, uint32_t capacity);
 
-// How many ops to this peer were accepted and have not finished. Who releases memory or leaves waits
-// for 0 first: what is in flight then fails.
+// How many ops to this peer were accepted and have not finished. Who releases memory or leaves
+// waits for 0 first: what is in flight then fails.
 uint64_t phx_pending(const struct phx_transport *t, struct phx_peer peer);
 
 void phx_transport_close(struct phx_transport *t); // NULL is allowed

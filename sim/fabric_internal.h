@@ -204,8 +204,8 @@ bool phx_queue_post(struct phx_fabric *f, uint32_t source, const struct phx_op *
 void phx_queue_send(struct phx_fabric *f, uint32_t queue);
 // Everything from message `index` on that was sent counts as unsent again.
 void phx_queue_rewind(struct phx_fabric *f, uint32_t queue, uint32_t index);
-// Ends every message of the queue: `first` with `status`, the others with `rest`. Those that a worker
-// ahead of the clock posted end too: to it they are outstanding.
+// Ends every message of the queue: `first` with `status`, the others with `rest`. Those that a
+// worker ahead of the clock posted end too: to it they are outstanding.
 void phx_queue_flush(struct phx_fabric *f, uint32_t queue, uint32_t first, int status,
                      uint32_t code, int rest);
 // Its process died: ends silently what is not on the wire.

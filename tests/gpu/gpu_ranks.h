@@ -1,8 +1,8 @@
 // tests/gpu/gpu_ranks.h: the ranks of one group on one GPU, for comparing the kernels with the
 // simulator's. Inputs and outputs are host memory; each call copies them in and out.
 
-#ifndef PHX_TESTS_GPU_RANKS_H
-#define PHX_TESTS_GPU_RANKS_H
+#ifndef PHX_TESTS_GPU_GPU_RANKS_H
+#define PHX_TESTS_GPU_GPU_RANKS_H
 
 #include "kernels/launch.h"
 
