@@ -38,8 +38,7 @@ static float amax_of_group(const uint16_t *x)
     return amax;
 }
 
-static void row_quantise(const struct phx_shape *shape, const double values[PHX_ORACLE_E4M3_CODES],
-                         const uint16_t *x, struct wire_row *row)
+static void row_quantise(const struct phx_shape *shape, const uint16_t *x, struct wire_row *row)
 {
     for (uint32_t g = 0; g < shape->channels / GROUP; g++) {
         float amax = amax_of_group(x + g * GROUP);
@@ -51,14 +50,15 @@ static void row_quantise(const struct phx_shape *shape, const double values[PHX_
         } else {
             memcpy(&row->scales[g], &scale, sizeof(scale));
         }
-        for (uint32_t c = g * GROUP; c < (g + 1) * GROUP; c++)
-            row->payload[c] =
-                phx__oracle_e4m3_nearest(values, phx__oracle_bf16_value(x[c]) * inverse);
+        uint8_t *payload = row->payload + (uint64_t)g * GROUP;
+        const uint16_t *from = x + (uint64_t)g * GROUP;
+        for (uint32_t c = 0; c < GROUP; c++)
+            payload[c] = phx__oracle_e4m3_nearest(phx__oracle_bf16_value(from[c]) * inverse);
     }
 }
 
-static void row_build(const struct phx_shape *shape, const double values[PHX_ORACLE_E4M3_CODES],
-                      const uint16_t *x, bool present, struct wire_row *row)
+static void row_build(const struct phx_shape *shape, const uint16_t *x, bool present,
+                      struct wire_row *row)
 {
     uint64_t payload_bytes = phx_payload_bytes(shape, shape->channels);
     memset(row->payload, 0, payload_bytes);
@@ -67,7 +67,7 @@ static void row_build(const struct phx_shape *shape, const double values[PHX_ORA
     if (!present)
         return;
     if (shape->dtype == PHX_FP8_E4M3)
-        row_quantise(shape, values, x, row);
+        row_quantise(shape, x, row);
     else
         memcpy(row->payload, x, payload_bytes);
 }
@@ -76,12 +76,9 @@ void phx_oracle_wire_fill(const struct phx_oracle_input *input, uint32_t source,
                           struct phx_oracle_wire *wire)
 {
     const struct phx_shape *shape = input->shape;
-    double values[PHX_ORACLE_E4M3_CODES];
-    phx__oracle_e4m3_values(values);
     for (uint32_t t = 0; t < input->sources[source].tokens; t++) {
         struct wire_row row = wire_row_at(shape, wire, source, t);
-        row_build(shape, values, input->sources[source].x + (uint64_t)t * shape->channels, true,
-                  &row);
+        row_build(shape, input->sources[source].x + (uint64_t)t * shape->channels, true, &row);
     }
 }
 
@@ -228,26 +225,22 @@ static void row_place(const struct phx_shape *shape, const struct wire_row *row,
 
 // A row as `rank` has it: made into *scratch, or found in `wire`; zeros if it never came.
 static struct wire_row row_of(const struct phx_oracle_input *in, const struct phx_oracle_wire *wire,
-                              const double values[PHX_ORACLE_E4M3_CODES], uint32_t source,
-                              uint32_t token, bool present, struct wire_row *scratch)
+                              uint32_t source, uint32_t token, bool present,
+                              struct wire_row *scratch)
 {
     const struct phx_shape *shape = in->shape;
     if (present && wire != NULL)
         return wire_row_at(shape, wire, source, token);
-    row_build(shape, values, in->sources[source].x + (uint64_t)token * shape->channels, present,
-              scratch);
+    row_build(shape, in->sources[source].x + (uint64_t)token * shape->channels, present, scratch);
     return *scratch;
 }
 
 // cursors[e] is the next free row of local expert e.
 static void rows_fill(const struct phx_oracle_input *in, const struct phx_oracle_wire *wire,
-                      uint32_t rank, const struct phx_oracle_masks *masks,
-                      struct wire_row *scratch, int64_t *cursors, struct phx_oracle_output *out)
+                      uint32_t rank, const struct phx_oracle_masks *masks, struct wire_row *scratch,
+                      int64_t *cursors, struct phx_oracle_output *out)
 {
     const struct phx_shape *shape = in->shape;
-    double values[PHX_ORACLE_E4M3_CODES] = {0};
-    if (wire == NULL)
-        phx__oracle_e4m3_values(values);
     for (uint32_t s = 0; s < shape->ranks; s++) {
         const struct phx_oracle_source *source = &in->sources[s];
         for (uint32_t t = 0; masks->counted[s] && t < source->tokens; t++) {
@@ -258,7 +251,7 @@ static void rows_fill(const struct phx_oracle_input *in, const struct phx_oracle
                 if (expert < 0 || in->expert_rank[expert] != rank)
                     continue;
                 if (!built)
-                    row = row_of(in, wire, values, s, t, masks->rows_present[s] != 0, scratch);
+                    row = row_of(in, wire, s, t, masks->rows_present[s] != 0, scratch);
                 built = true;
                 row_place(shape, &row, t, (uint64_t)cursors[in->expert_local[expert]]++, out);
             }

@@ -10,8 +10,6 @@
 
 // --- oracle_numbers.c: conversions by value, sharing nothing with kernels/numerics.h ------------
 
-#define PHX_ORACLE_E4M3_CODES 128u // magnitudes; the last one is NaN, here an infinity
-
 static inline float phx__oracle_bf16_value(uint16_t code)
 {
     uint32_t bits = (uint32_t)code << 16;
@@ -38,20 +36,26 @@ static inline uint16_t phx__oracle_bf16_nearest(float x)
     return (uint16_t)(x != x ? 0x7FFF : (sign | (below + (up & 1))));
 }
 
-void phx__oracle_e4m3_values(double values[PHX_ORACLE_E4M3_CODES]);
-static inline uint8_t phx__oracle_e4m3_nearest(const double values[PHX_ORACLE_E4M3_CODES], float x)
+// e4m3 magnitudes are multiples of a step: an eighth of the power of two below, 2^-9 at the least.
+// So a code is a count of steps, and the nearest one is a rounded quotient, exact in f32.
+static inline uint8_t phx__oracle_e4m3_nearest(float x)
 {
-    const double largest = values[PHX_ORACLE_E4M3_CODES - 2];
     uint32_t sign = signbit(x) ? 0x80 : 0;
-    double size = fabs((double)x);
-    size = size < largest ? size : largest;
-    uint32_t low = 0; // values[low] <= size < values[low + 1]
-    for (uint32_t step = PHX_ORACLE_E4M3_CODES / 2; step > 0; step /= 2)
-        low += values[low + step] <= size ? step : 0;
-    double to_low = size - values[low];
-    double to_high = values[low + 1] - size;
-    uint32_t up = (to_high < to_low) | ((to_high == to_low) & low);
-    return (uint8_t)(x != x ? 0x7F : (sign | (low + (up & 1))));
+    float size = fabsf(x);
+    size = size < 448.0f ? size : 448.0f;
+    uint32_t bits;
+    memcpy(&bits, &size, sizeof(bits));
+    uint32_t exponent = bits >> 23;
+    exponent = exponent < 121 ? 121 : exponent; // 2^-6, the least normal power
+    uint32_t per_step_bits = (257 - exponent) << 23;
+    float per_step; // 8 / the power of two
+    memcpy(&per_step, &per_step_bits, sizeof(per_step));
+    float steps = size * per_step;
+    int32_t low = (int32_t)steps;
+    float rest = steps - (float)low;
+    uint32_t up = (rest > 0.5f) | ((rest == 0.5f) & (uint32_t)low);
+    uint32_t code = (exponent - 121) * 8 + (uint32_t)low + (up & 1);
+    return (uint8_t)(x != x ? 0x7F : sign | code);
 }
 // The exponent byte of a positive scale, rounded up to a power of two, and what channels are
 // multiplied by.

@@ -85,32 +85,44 @@ struct phx_inputs *phx_stage_inputs(struct phx_stage *stage, uint64_t pair)
     return oldest;
 }
 
-// Rank `source`'s rows as any receiver has them: quantised on the way, and back to bf16.
-static const uint16_t *rows_received(const struct phx_stage *stage, const struct phx_inputs *in,
+static struct phx_oracle_input oracle_input(const struct phx_stage *stage,
+                                            const struct phx_inputs *in)
+{
+    struct phx_oracle_input input = {&stage->shape, stage->expert_rank, stage->expert_local,
+                                     in->sources};
+    return input;
+}
+
+static void wire_fill(const struct phx_stage *stage, struct phx_inputs *in)
+{
+    struct phx_oracle_input input = oracle_input(stage, in);
+    for (uint32_t r = 0; !in->is_wired && r < stage->shape.ranks; r++)
+        phx_oracle_wire_fill(&input, r, &in->wire);
+    in->is_wired = true;
+}
+
+// Rank `source`'s rows as any receiver reads them: off the wire, as bf16.
+static const uint16_t *rows_received(const struct phx_stage *stage, struct phx_inputs *in,
                                      uint32_t source)
 {
     const struct phx_shape *s = &stage->shape;
     const struct phx_leaves *leaves = &phx_leaves_portable;
-    uint64_t first = (uint64_t)source * stage->moe->tokens * s->channels;
+    uint64_t first = (uint64_t)source * stage->moe->tokens;
     if (s->dtype == PHX_BF16)
-        return in->x + first;
-    uint8_t q[PHX_SCALE_GROUP];
-    for (uint64_t c = 0; !in->is_received[source] && c < (uint64_t)stage->moe->tokens * s->channels;
-         c += PHX_SCALE_GROUP) { // scales are per group, so rows need no distinction
-        const uint16_t *x = in->x + first + c;
-        uint16_t *back = in->received + first + c;
-        float scale;
-        uint8_t exponent;
-        if (s->scale_format == PHX_SCALE_UE8M0) {
-            leaves->quantise_ue8m0(x, PHX_SCALE_GROUP, q, &exponent);
-            leaves->dequantise_ue8m0(q, &exponent, PHX_SCALE_GROUP, back);
-        } else {
-            leaves->quantise_f32(x, PHX_SCALE_GROUP, q, &scale);
-            leaves->dequantise_f32(q, &scale, PHX_SCALE_GROUP, back);
-        }
+        return in->x + first * s->channels;
+    wire_fill(stage, in);
+    for (uint64_t row = first; !in->is_received[source] && row < first + stage->moe->tokens;
+         row++) {
+        const uint8_t *q = in->wire.payload + row * s->channels;
+        const uint32_t *scales = in->wire.scales + row * phx_scale_words(s, s->channels);
+        uint16_t *x = in->received + row * s->channels;
+        if (s->scale_format == PHX_SCALE_UE8M0)
+            leaves->dequantise_ue8m0(q, (const uint8_t *)scales, s->channels, x);
+        else
+            leaves->dequantise_f32(q, (const float *)(const void *)scales, s->channels, x);
     }
     in->is_received[source] = 1;
-    return in->received + first;
+    return in->received + first * s->channels;
 }
 
 // --- stages -------------------------------------------------------------------------------------
@@ -265,13 +277,10 @@ void phx_check_dispatch(struct phx_run *run, struct phx_stage *stage, uint32_t r
     }
     uint8_t present[PHX_RANKS_MAX];
     unpack(&result->outcome->present, ranks, present);
-    struct phx_oracle_input input = {&stage->shape, stage->expert_rank, stage->expert_local,
-                                     in->sources};
+    struct phx_oracle_input input = oracle_input(stage, in);
     struct phx_oracle_masks masks = {counted, present};
     struct phx_message message;
-    for (uint32_t r = 0; !in->is_wired && r < ranks; r++)
-        phx_oracle_wire_fill(&input, r, &in->wire);
-    in->is_wired = true;
+    wire_fill(stage, in);
     int rc = phx_oracle_dispatch_wired(&input, &in->wire, rank, &masks, &stage->expected, &message);
     if (rc == 0)
         rc =
@@ -370,7 +379,7 @@ static const uint16_t *expert_row(void *context, uint32_t rank, uint64_t row)
     return rows->stage->y + (uint64_t)entry * s->channels;
 }
 
-static void expert_outputs(struct phx_stage *stage, const struct phx_inputs *in, uint32_t rank)
+static void expert_outputs(struct phx_stage *stage, struct phx_inputs *in, uint32_t rank)
 {
     const struct phx_shape *s = &stage->shape;
     const uint16_t *received = rows_received(stage, in, rank);
@@ -421,7 +430,7 @@ void phx_check_combine(struct phx_run *run, struct phx_stage *stage, uint32_t ra
     const uint8_t *counted = stage->counted[pair];
     if (!is_checked(run, stage, rank, pair))
         return;
-    const struct phx_inputs *in = phx_stage_inputs(stage, pair);
+    struct phx_inputs *in = phx_stage_inputs(stage, pair);
     struct rows rows;
     if (in == NULL || counted == NULL || !rows_open(&rows, stage, in, rank, counted)) {
         out_of_memory(run, rank, PHX_COMBINE, pair);
@@ -433,7 +442,7 @@ void phx_check_combine(struct phx_run *run, struct phx_stage *stage, uint32_t ra
     unpack(&result->outcome->answered, run->ranks, answered);
     for (uint32_t d = 0; d < run->ranks; d++)
         counted_by[d] = counted + (size_t)d * run->ranks;
-    struct phx_oracle_input input = {s, stage->expert_rank, stage->expert_local, in->sources};
+    struct phx_oracle_input input = oracle_input(stage, in);
     struct phx_oracle_combine combine = {
         .rank = rank,
         .form = (enum phx_rows_form)s->rows,

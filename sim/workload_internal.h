@@ -87,7 +87,8 @@ __attribute__((format(printf, 6, 7)))
 void phx_run_violate(struct phx_run *run, const char *rule, uint32_t rank, uint32_t kind,
                      uint64_t number, const char *format, ...);
 
-// The stand-in for expert `expert`: y = bf16(x * f), f in 1, 1.125 ... 1.875. [channels] bf16.
+// The stand-in for expert `expert`: flips the sign and bits of the mantissa, by the expert's
+// number, so that a row of the wrong expert shows. [channels] bf16; x and y may be the same.
 void phx_run_expert(uint32_t expert, uint32_t channels, const uint16_t *x, uint16_t *y);
 
 // --- workload_check.c
