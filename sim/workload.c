@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim/fabric.h"
 #include "sim/trace.h"
 #include "sim/workload_internal.h"
 #include "sim/workload_judge.h"
@@ -175,6 +176,7 @@ static int run_world(struct phx_run *run, struct phx_message *message)
         return phx_fail(message, rc, "%s", ending.text);
     if (!phx_world_drain(run->world))
         return phx_fail(message, PHX_ERR_NO_MEMORY, "the simulator stopped while it drained");
+    phx_fabric_check_outcomes(phx_fabric_of(run->world));
     return 0;
 }
 
