@@ -107,7 +107,7 @@ static void queue_retire(struct phx_fabric *f, struct phx_queue *q)
     }
 }
 
-static void queue_arm(struct phx_fabric *f, uint32_t queue)
+void phx_queue_arm(struct phx_fabric *f, uint32_t queue)
 {
     struct phx_queue *q = phx_queue_at(f, queue);
     if (q->armed || q->unposted == PHX_NO_MESSAGE)
@@ -159,7 +159,7 @@ bool phx_queue_post(struct phx_fabric *f, uint32_t source, const struct phx_op *
         q->unposted = index;
     f->figures.messages++;
     PHX_SIM_RELEASE(m);
-    queue_arm(f, m->queue);
+    phx_queue_arm(f, m->queue);
     return true;
 }
 
@@ -294,6 +294,9 @@ static void issue(struct phx_fabric *f, uint32_t queue)
     struct phx_queue *q = phx_queue_at(f, queue);
     uint64_t now_ps = phx_core_now_ps(f->core);
     q->armed = false;
+    if (q->unposted != PHX_NO_MESSAGE &&
+        phx_world_rank_paused(f->world, phx_carried_at(f, q->unposted)->source))
+        return; // its worker ran ahead of the clock and was stopped before it got there
     while (q->unposted != PHX_NO_MESSAGE) {
         uint32_t index = q->unposted;
         struct phx_carried *m = phx_carried_at(f, index);
@@ -314,8 +317,69 @@ static void issue(struct phx_fabric *f, uint32_t queue)
         // After it left: a rank that a fault kills at its 40th put has issued 40.
         if (counts && f->issued != NULL)
             f->issued(f->issued_context, rank, token, now_ps);
+        if (phx_world_rank_paused(f->world, rank))
+            return;
     }
-    queue_arm(f, queue);
+    phx_queue_arm(f, queue);
+}
+
+struct held { // an op that its rank had posted when it was stopped
+    uint64_t posted_ps;
+    uint32_t queue;
+    uint32_t ordinal;
+    uint32_t index;
+};
+
+static int held_compare(const void *a, const void *b)
+{
+    const struct held *x = a;
+    const struct held *y = b;
+    if (x->posted_ps != y->posted_ps)
+        return x->posted_ps < y->posted_ps ? -1 : 1;
+    if (x->queue != y->queue)
+        return x->queue < y->queue ? -1 : 1;
+    return x->ordinal < y->ordinal ? -1 : x->ordinal > y->ordinal;
+}
+
+// Ops of the rank that should have been issued by now, into list; their number when list is NULL.
+static size_t held_list(struct phx_fabric *f, uint32_t rank, struct held *list)
+{
+    uint64_t now_ps = phx_core_now_ps(f->core);
+    uint32_t first = rank * f->rank_count * f->lanes;
+    size_t count = 0;
+    for (uint32_t i = 0; i < f->rank_count * f->lanes; i++) {
+        if (f->connections[(first + i) / f->lanes].queues == NULL)
+            continue;
+        uint32_t m = phx_queue_at(f, first + i)->unposted;
+        for (; m != PHX_NO_MESSAGE && phx_carried_at(f, m)->posted_ps <= now_ps;
+             m = phx_carried_at(f, m)->next) {
+            const struct phx_carried *c = phx_carried_at(f, m);
+            if (list != NULL)
+                list[count] = (struct held){c->posted_ps, first + i, c->ordinal, m};
+            count++;
+        }
+    }
+    return count;
+}
+
+bool phx_fabric_release_held(struct phx_fabric *f, uint32_t rank)
+{
+    size_t count = held_list(f, rank, NULL);
+    struct held *list = calloc(count + 1, sizeof *list);
+    if (list == NULL)
+        return false;
+    (void)held_list(f, rank, list);
+    qsort(list, count, sizeof *list, held_compare);
+    // One after the other, whatever the order of events at one time.
+    for (size_t i = 0; i < count; i++)
+        phx_carried_at(f, list[i].index)->posted_ps = phx_core_now_ps(f->core) + i;
+    for (uint32_t i = 0; i < f->rank_count * f->lanes; i++) {
+        uint32_t queue = rank * f->rank_count * f->lanes + i;
+        if (f->connections[queue / f->lanes].queues != NULL)
+            phx_queue_arm(f, queue);
+    }
+    free(list);
+    return true;
 }
 
 // --- outcomes -----------------------------------------------------------------------------------

@@ -200,6 +200,11 @@ bool phx_queues_make(struct phx_fabric *f, struct phx_connection *c);
 // Appends op to its queue, to be issued at posted_ps. False: the queue is full.
 bool phx_queue_post(struct phx_fabric *f, uint32_t source, const struct phx_op *op,
                     uint64_t posted_ps);
+// Schedules the issue of what is posted and not issued, if that is not scheduled yet.
+void phx_queue_arm(struct phx_fabric *f, uint32_t queue);
+// The rank goes on: what its workers had posted ahead of the clock is issued now, in that order.
+// False: no memory.
+bool phx_fabric_release_held(struct phx_fabric *f, uint32_t rank);
 // Sends what is issued and unsent, in order, as far as the queue's state allows.
 void phx_queue_send(struct phx_fabric *f, uint32_t queue);
 // Everything from message `index` on that was sent counts as unsent again.

@@ -186,11 +186,15 @@ static void check_transport(struct phx_sim_transport *t)
 void phx_fabric_check_outcomes(struct phx_fabric *fabric)
 {
     if (fabric->stalled_count > 0)
-        return; // a path that is down for good holds its stores for good
-    for (uint32_t r = 0; r < fabric->rank_count; r++)
-        if (fabric->ranks[r].alive)
+        return;        // a path that is down for good holds its stores for good
+    bool held = false; // a rank that hangs keeps what it had posted ahead of the clock
+    for (uint32_t r = 0; r < fabric->rank_count; r++) {
+        bool paused = phx_world_rank_paused(fabric->world, r);
+        held = held || paused;
+        if (fabric->ranks[r].alive && !paused)
             check_transport(fabric->ranks[r].transport);
-    if (fabric->figures.in_flight == 0)
+    }
+    if (fabric->figures.in_flight == 0 || held)
         return;
     struct phx_violation v;
     memset(&v, 0, sizeof v);

@@ -442,6 +442,13 @@ static void on_rank_killed(void *context, uint32_t rank)
     phx_fabric_process_dead(context, rank);
 }
 
+static void on_rank_paused(void *context, uint32_t rank, bool paused)
+{
+    if (!paused && !phx_fabric_release_held(context, rank))
+        phx_world_stop(((struct phx_fabric *)context)->world, PHX_ERR_NO_MEMORY,
+                       "no memory for the ops of a resumed rank");
+}
+
 static void on_observe(void *context, uint32_t rank, uint32_t worker, const uint64_t *word)
 {
     struct phx_fabric *f = context;
@@ -597,6 +604,7 @@ int phx_network_attach(struct phx_world *world, const struct phx_cluster *cluste
         .context = f,
         .rank_start = on_rank_start,
         .rank_killed = on_rank_killed,
+        .rank_paused = on_rank_paused,
         .observe = on_observe,
         .touch = on_touch,
         .phase = on_phase,

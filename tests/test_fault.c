@@ -253,6 +253,28 @@ TEST(fault_kill_after_puts_lets_exactly_those_out)
     }
 }
 
+// What a stopped rank's worker had posted ahead of the clock leaves after the resume, in order.
+TEST(fault_pause_after_puts_holds_the_rest)
+{
+    struct test t;
+    start(&t, 3);
+    struct phx_fault list[2] = {fault(PHX_FAULT_PAUSE, PHX_UNIT_PROCESS, 0),
+                                fault(PHX_FAULT_KILL, PHX_UNIT_PROCESS, 0)};
+    list[0].when.kind = PHX_DISPATCH;
+    list[0].when.number = 2;
+    list[0].when.after_puts = 9;
+    list[0].duration_ps = 400 * US;
+    list[1].when = list[0].when;
+    list[1].when.after_puts = 12;
+    install(&t, list, 2);
+    run(&t, three_dispatches);
+    for (uint32_t p = 1; p < RANKS; p++)
+        CHECK_EQ(value_at(&t, p), 24);
+    uint64_t apart_ps = phx_fault_struck_ps(t.world, 1) - phx_fault_struck_ps(t.world, 0);
+    CHECK_EQ(apart_ps / US, 400);
+    phx_world_destroy(t.world);
+}
+
 TEST(fault_strikes_another_rank_when_a_phase_begins)
 {
     struct test t;
