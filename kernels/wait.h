@@ -63,8 +63,12 @@ PHX_FN int phx_suspects(const struct phx_worker *w, uint32_t rank)
     return phx_local_load(w, &w->rank->suspected[rank]) != PHX_CAUSE_NONE;
 }
 
+// A rank never suspects itself: a message to itself that fails its check costs this operation
+// alone.
 PHX_FN void phx_suspect(const struct phx_worker *w, uint32_t rank, uint32_t cause)
 {
+    if (rank == w->rank->rank)
+        return;
     if (phx_local_cas(w, &w->rank->suspected[rank], PHX_CAUSE_NONE, cause) != PHX_CAUSE_NONE)
         return;
     if (w->op->active_ranks != NULL)
