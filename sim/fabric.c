@@ -182,9 +182,12 @@ static int send_check(struct phx_fabric *f, const struct phx_carried *m)
     if (error == 0)
         error =
             phx_sim_mem_check(f, m->source, m->source_incarnation, m->op.target.mem, true, 0, 0);
-    if (error == 0 && f->ranks[m->source].mems[m->op.target.mem.index].peer != m->target)
-        error = PHX_ERR_PROTECTION;
-    return error;
+    if (error != 0)
+        return error;
+    const struct phx_sim_mem *key = &f->ranks[m->source].mems[m->op.target.mem.index];
+    if (key->peer != m->target)
+        return PHX_ERR_PROTECTION;
+    return key->remote_incarnation != c->incarnation ? PHX_ERR_STALE : 0;
 }
 
 static void send_one(struct phx_fabric *f, uint32_t index)

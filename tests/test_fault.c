@@ -394,6 +394,59 @@ TEST(fault_restart_starts_the_next_incarnation)
     phx_world_destroy(t.world);
 }
 
+// Rank 0, after rank 2 was started again: its old name and key are stale, its new name is not.
+static void after_restart(struct test *t, struct phx_sim_rank *rank)
+{
+    struct rank_state *s = &t->ranks[phx_sim_rank_number(rank)];
+    struct phx_transport *transport = phx_sim_transport(rank);
+    for (uint32_t i = 0; i < 100; i++)
+        phx_sim_sleep_ns(rank, 10000);
+    if (phx_sim_rank_number(rank) != 0)
+        return;
+    s->event_count = 0;
+    CHECK_EQ(phx_peer_connect(transport, (struct phx_peer){2, 1}), 0);
+    phx_sim_sleep_ns(rank, 1000000);
+    poll(t, rank);
+    CHECK_EQ(s->event_count, 1);
+    CHECK_EQ(s->events[0].peer_state, PHX_PEER_LOST);
+    CHECK_EQ(s->events[0].status, PHX_ERR_STALE);
+    CHECK_EQ(phx_peer_connect(transport, (struct phx_peer){2, 2}), 0);
+    phx_sim_sleep_ns(rank, 1000000);
+    poll(t, rank);
+    CHECK_EQ(s->event_count, 2);
+    CHECK_EQ(s->events[1].peer_state, PHX_PEER_UP);
+    struct phx_op op;
+    memset(&op, 0, sizeof op);
+    op.code = PHX_OP_PUT;
+    op.peer = (struct phx_peer){2, 2};
+    op.size_bytes = 64;
+    op.wire_bytes = 64;
+    op.source.mem = s->source_mem;
+    op.target.mem = s->to[2]; // of the first incarnation
+    op.token = 5;
+    CHECK_EQ(phx_post(transport, &op, 1), 1);
+    phx_sim_sleep_ns(rank, 1000000);
+    poll(t, rank);
+    CHECK_EQ(s->event_count, 3);
+    CHECK_EQ(s->events[2].token, 5);
+    CHECK_EQ(s->events[2].status, PHX_ERR_STALE);
+}
+
+TEST(fault_restart_makes_names_and_keys_stale)
+{
+    struct test t;
+    start(&t, 1);
+    struct phx_fault list[2] = {fault(PHX_FAULT_KILL, PHX_UNIT_PROCESS, 2),
+                                fault(PHX_FAULT_RESTART, PHX_UNIT_PROCESS, 2)};
+    list[0].when.at_ps = 300 * US;
+    list[1].when.at_ps = 600 * US;
+    install(&t, list, 2);
+    run(&t, after_restart);
+    for (uint32_t i = 0; i < 64; i++)
+        CHECK_EQ(t.ranks[2].region[0][i], 0);
+    phx_world_destroy(t.world);
+}
+
 TEST(fault_clock_offset_moves_one_clock)
 {
     struct test t;
