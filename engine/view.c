@@ -26,7 +26,6 @@ int phx__view_renew(struct phx_group *group, uint32_t rank, struct phx_message *
 {
     struct phx_transport *t = group->target.transport;
     const struct phx_allocator *a = &group->options.allocator;
-    uint64_t bytes = phx_region_bytes(&group->rank.shape);
     struct phx_mem region;
     struct phx_mem_key key;
     int rc = check_rank(group, rank, message);
@@ -37,6 +36,7 @@ int phx__view_renew(struct phx_group *group, uint32_t rank, struct phx_message *
     if (group->renewed_count >= group->renewed_max)
         return phx_fail(message, PHX_ERR_STATE, "rank %u: %u regions were renewed, the most", rank,
                         group->renewed_max);
+    uint64_t bytes = phx_region_bytes(&group->rank.shape);
     uint8_t *memory = a->alloc(a->context, bytes);
     if (memory == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "a region of this shape needs %llu bytes",
