@@ -4,7 +4,10 @@
 # fused step is written phx_fma. Regions and messages are bytes that are written as one type and
 # read (summed, copied, sent) as another, so no compiler may reason from types.
 
-add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off;-fno-strict-aliasing>")
+# Nobody replaces a function of the library by one of his own, so calls may be inlined in it.
+add_compile_options(
+    "$<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off;-fno-strict-aliasing>"
+    "$<$<COMPILE_LANGUAGE:C,CXX>:-fno-semantic-interposition>")
 
 add_library(phx_warnings INTERFACE)
 target_compile_options(phx_warnings INTERFACE
