@@ -90,6 +90,10 @@ void phx_queue_free(struct phx_queue *queue)
     memset(queue, 0, sizeof *queue);
 }
 
+struct phx_queue_place { // of a list
+    uint32_t level, slot;
+};
+
 // --- lists ---------------------------------------------------------------------------------------
 
 static void list_append(struct phx_queue *queue, uint32_t index)
@@ -189,11 +193,11 @@ static struct phx_queue_tied tied_pop(struct phx_queue *queue)
     return top;
 }
 
-static void tied_take_list(struct phx_queue *queue, uint32_t slot)
+static void tied_take_list(struct phx_queue *queue, struct phx_queue_place at)
 {
-    for (uint32_t i = queue->lists[0][slot].first; i != 0; i = queue->items[i].next)
+    for (uint32_t i = queue->lists[at.level][at.slot].first; i != 0; i = queue->items[i].next)
         tied_push(queue, i);
-    list_close(queue, 0, slot);
+    list_close(queue, at.level, at.slot);
 }
 
 // --- the queue -----------------------------------------------------------------------------------
@@ -220,17 +224,19 @@ static void item_pop(struct phx_queue *queue, uint32_t index, struct phx_queue_i
     queue->count--;
 }
 
-// Brings the earliest list down to level 0 and returns its slot there.
-static uint32_t earliest_list(struct phx_queue *queue)
+// Makes the earliest list one of a single time, and that time the base. Most lists hold one event,
+// which then need not move.
+static struct phx_queue_place earliest_list(struct phx_queue *queue)
 {
     uint32_t level = (uint32_t)__builtin_ctz(queue->levels);
     uint32_t slot = slot_lowest(queue->bits[level]);
-    if (level == 0) {
-        queue->base_ps = queue->items[queue->lists[0][slot].first].time_ps;
-        return slot;
+    const struct phx_queue_list *list = &queue->lists[level][slot];
+    if (level == 0 || list->first == list->last) {
+        queue->base_ps = queue->items[list->first].time_ps;
+        return (struct phx_queue_place){level, slot};
     }
     list_deal(queue, level, slot);
-    return (uint32_t)queue->base_ps & (PHX_QUEUE_SLOTS - 1);
+    return (struct phx_queue_place){0, (uint32_t)queue->base_ps & (PHX_QUEUE_SLOTS - 1)};
 }
 
 bool phx_queue_pop(struct phx_queue *queue, struct phx_queue_item *item, uint64_t *tie)
@@ -239,15 +245,15 @@ bool phx_queue_pop(struct phx_queue *queue, struct phx_queue_item *item, uint64_
     if (queue->count == 0)
         return false;
     if (queue->tied_count == 0) {
-        uint32_t slot = earliest_list(queue);
+        struct phx_queue_place at = earliest_list(queue);
         if (queue->random_ties) {
-            tied_take_list(queue, slot);
+            tied_take_list(queue, at);
         } else {
-            struct phx_queue_list *list = &queue->lists[0][slot];
+            struct phx_queue_list *list = &queue->lists[at.level][at.slot];
             uint32_t first = list->first;
             list->first = queue->items[first].next;
             if (list->first == 0)
-                list_close(queue, 0, slot);
+                list_close(queue, at.level, at.slot);
             item_pop(queue, first, item);
             return true;
         }

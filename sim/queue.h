@@ -12,11 +12,11 @@
 //   level 1  [.][x][.] ... 256 lists      the next 65536 ps
 //   level 0  [x][.][.] ... 256 lists      one time each
 //
-// The earliest event is in the lowest slot of the lowest level in use. When that list holds several
-// times, the earliest becomes the new base and the list is dealt out to lower levels; all other
-// lists keep their place. Lists keep the order of insertion and dealing them out does too, so
-// events of one time stand in order of sequence. With random ties those of the current time move to
-// a small heap.
+// The earliest event is in the lowest slot of the lowest level in use. An event that is alone there
+// is popped where it is. When the list holds several times, the earliest becomes the new base and
+// the list is dealt out to lower levels; all other lists keep their place. Lists keep the order of
+// insertion and dealing them out does too, so events of one time stand in order of sequence. With
+// random ties those of the current time move to a small heap.
 
 #ifndef PHX_SIM_QUEUE_H
 #define PHX_SIM_QUEUE_H
