@@ -73,8 +73,8 @@ PHX_FN void phx_dispatch_stage_rows(struct phx_worker *w, const struct phx_dispa
     const struct phx_shape *s = &w->rank->shape;
     for (uint32_t t = w->index; t < op->token_count; t += w->count) {
         int used = 0;
-        for (uint32_t k = 0; k < s->top_k; k++)
-            used |= phx_topk_expert(s, op->topk_idx, t, k) >= 0;
+        for (uint32_t k = 0; k < s->top_k && !used; k++)
+            used = phx_topk_expert(s, op->topk_idx, t, k) >= 0;
         if (used)
             phx_stage_row(w, w->rank->stage + phx_stage_row_offset(s, op->common.sequence, t),
                           op->x + (uint64_t)t * s->channels);
@@ -132,7 +132,8 @@ PHX_FN void phx_dispatch_send(struct phx_worker *w, const struct phx_dispatch_op
     for (uint32_t i = w->index; i < w->rank->shape.ranks; i += w->count)
         phx_dispatch_send_route(w, op, (w->rank->rank + i) % w->rank->shape.ranks);
     phx_dispatch_stage_rows(w, op);
-    phx_barrier(w);
+    if (!phx_barrier(w))
+        return;
     for (struct phx_service v = phx_service_first(w); v.offset < w->rank->shape.ranks;
          v.offset += v.step)
         phx_dispatch_send_rows(w, op, phx_service_peer(w, v), v.part);
@@ -254,12 +255,13 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
             phx_store_u64(w, &op->handle.present[source], PHX_FATE_ABSENT);
         return;
     }
-    if (phx_wait_or_replay(w, PHX_WAIT_ROWS, 1, source, words, parts, &sum) == PHX_SEEN_ALL) {
-        if (sum == phx_route_header(message)->row_count)
-            fate = phx_fate_decide(w, PHX_WAIT_ROWS, source, PHX_FATE_PRESENT);
-        else
-            fate = phx_fate_absent(w, PHX_WAIT_ROWS, source, PHX_CAUSE_CORRUPT);
-    }
+    uint32_t seen = phx_wait_or_replay(w, PHX_WAIT_ROWS, 1, source, words, parts, &sum);
+    if (seen == PHX_SEEN_DECIDED)
+        fate = PHX_FATE_PRESENT;
+    else if (seen == PHX_SEEN_ALL && sum == phx_route_header(message)->row_count)
+        fate = phx_fate_decide(w, PHX_WAIT_ROWS, source, PHX_FATE_PRESENT);
+    else if (seen == PHX_SEEN_ALL)
+        fate = phx_fate_absent(w, PHX_WAIT_ROWS, source, PHX_CAUSE_CORRUPT);
     if (part == 0)
         phx_store_u64(w, &op->handle.present[source], fate);
     for (uint32_t row = part; row < phx_route_header(message)->row_count; row += parts)
@@ -274,16 +276,19 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
         phx_phase(w, PHX_PHASE_DISPATCH_RECEIVE, op->common.sequence);
     for (uint32_t i = w->index; i < rank->shape.ranks; i += w->count)
         phx_dispatch_take_route(w, op, (rank->rank + i) % rank->shape.ranks);
-    phx_barrier(w);
+    if (!phx_barrier(w))
+        return;
     for (uint32_t e = w->index; e < rank->experts_local; e += w->count)
         phx_dispatch_lay_out(w, op, e);
-    phx_barrier(w);
+    if (!phx_barrier(w))
+        return;
     for (struct phx_service v = phx_service_first(w); v.offset < rank->shape.ranks;
          v.offset += v.step)
         phx_dispatch_take_rows(w, op, phx_service_peer(w, v), v.part);
+    phx_barrier_leave(w);
 }
 
 #define PHX_DISPATCH_SEND_BARRIERS 1u
-#define PHX_DISPATCH_RECEIVE_BARRIERS 2u
+#define PHX_DISPATCH_RECEIVE_BARRIERS 3u // two, and worker 0's stay at the end
 
 #endif

@@ -57,22 +57,27 @@ PHX_BOTH uint32_t phx_route_check_sum(const uint8_t *message, uint64_t bytes)
 
 PHX_BOTH int phx_route_is_mine(const struct phx_worker *w, uint32_t peer)
 {
-    uint32_t ranks = w->rank->shape.ranks;
-    uint32_t offset = (peer + ranks - w->rank->rank) % ranks;
-    return offset % w->count == w->index;
+    uint32_t mine = w->rank->rank;
+    uint32_t offset = peer >= mine ? peer - mine : peer + w->rank->shape.ranks - mine;
+    return (offset < w->count ? offset : offset % w->count) == w->index;
 }
 
+// True when a token lists the expert of entry k before.
+PHX_BOTH int phx_topk_again(const int64_t *list, uint32_t k)
+{
+    for (uint32_t i = 0; i < k; i++)
+        if (list[i] == list[k])
+            return 1;
+    return 0;
+}
 // The expert of entry k of a token; -1 for none, for a number out of range, and for an expert that
 // the token lists twice (the first stands): host targets refuse those two before.
 PHX_BOTH int64_t phx_topk_expert(const struct phx_shape *s, const int64_t *topk_idx, uint64_t token,
                                  uint32_t k)
 {
     const int64_t *list = topk_idx + token * s->top_k;
-    if (list[k] < 0 || list[k] >= (int64_t)s->experts)
+    if (list[k] < 0 || list[k] >= (int64_t)s->experts || phx_topk_again(list, k))
         return -1;
-    for (uint32_t i = 0; i < k; i++)
-        if (list[i] == list[k])
-            return -1;
     return list[k];
 }
 
@@ -128,13 +133,15 @@ PHX_FN void phx_routes_build(const struct phx_worker *w, const struct phx_dispat
             counts[e] = 0; // the padding too: it is sent, and summed
     }
     for (uint32_t t = 0; t < op->token_count; t++) {
+        const int64_t *list = op->topk_idx + (uint64_t)t * s->top_k;
         for (uint32_t k = 0; k < s->top_k; k++) {
             uint64_t at = (uint64_t)t * s->top_k + k;
-            int64_t expert = phx_topk_expert(s, op->topk_idx, t, k);
-            if (expert < 0)
+            int64_t expert = list[k];
+            if (expert < 0 || expert >= (int64_t)s->experts)
                 continue;
             uint32_t peer = rank->expert_rank[expert];
-            if (!phx_route_is_mine(w, peer))
+            // Most entries are another worker's, so that is asked before the longer question.
+            if (!phx_route_is_mine(w, peer) || phx_topk_again(list, k))
                 continue;
             float weight = op->topk_weights != NULL ? op->topk_weights[at] : 1.0f;
             phx_route_append(s, rank->stage + phx_stage_route_offset(s, op->common.sequence, peer),
@@ -172,8 +179,10 @@ PHX_BOTH int phx_route_row_ok(const struct phx_shape *s, const struct phx_route_
            end - rows[row].entry_begin <= s->top_k;
 }
 
-// Every number in the message is in range. `message` is our own copy: the sender can't change it.
-PHX_BOTH int phx_route_ok(const struct phx_shape *s, uint32_t experts_local, uint8_t *message)
+// Every number in the message is in range, and no two entries take one place. `message` is our own
+// copy: the sender can't change it. scratch[e * stride], e below experts_local_max, is overwritten.
+PHX_BOTH int phx_route_ok(const struct phx_shape *s, uint32_t experts_local, uint8_t *message,
+                          uint32_t *scratch, uint32_t stride)
 {
     struct phx_route_header *h = phx_route_header(message);
     const struct phx_route_row *rows = phx_route_rows(s, message);
@@ -183,23 +192,30 @@ PHX_BOTH int phx_route_ok(const struct phx_shape *s, uint32_t experts_local, uin
     for (uint32_t e = 0; e < s->experts_local_max; e++) {
         if (counts[e] > s->tokens_max || (e >= experts_local && counts[e] != 0))
             return 0;
+        scratch[(uint64_t)e * stride] = 0;
         total += counts[e];
     }
     if (total != h->entry_count)
         return 0;
-    for (uint32_t r = 0; r < h->row_count; r++)
+    for (uint32_t r = 0; r < h->row_count; r++) {
         if (!phx_route_row_ok(s, h, rows, r))
             return 0;
-    for (uint32_t i = 0; i < h->entry_count; i++)
-        if (entries[i].expert >= experts_local || entries[i].k >= s->top_k ||
-            entries[i].index >= counts[entries[i].expert])
-            return 0;
+        for (uint32_t i = rows[r].entry_begin; i < phx_route_row_end(h, rows, r); i++) {
+            const struct phx_route_entry *e = &entries[i];
+            if (e->expert >= experts_local || e->k >= s->top_k ||
+                (i > rows[r].entry_begin && e->k <= entries[i - 1].k) ||
+                e->index != scratch[(uint64_t)e->expert * stride]++ ||
+                e->index >= counts[e->expert])
+                return 0;
+        }
+    }
     return h->check ==
            phx_route_check_sum(message, phx_route_bytes(s, h->row_count, h->entry_count));
 }
 
 // Copies the message of `source` into the handle and checks the copy. `row_count` came in the
-// signal.
+// signal. The source may rewrite its region meanwhile (it should not): the second look at the
+// header must agree with the first.
 PHX_FN int phx_route_take(const struct phx_worker *w, const struct phx_dispatch_op *op,
                           uint32_t source, uint64_t row_count)
 {
@@ -207,15 +223,20 @@ PHX_FN int phx_route_take(const struct phx_worker *w, const struct phx_dispatch_
     const struct phx_shape *s = &rank->shape;
     const uint8_t *region = rank->from[source] + phx_route_offset(s, op->common.sequence);
     uint8_t *message = op->handle.routes + source * phx_route_stride(s);
-    phx_copy(w, message, region, sizeof(struct phx_route_header));
-    struct phx_route_header *h = phx_route_header(message);
-    if (!phx_route_header_ok(s, h, row_count))
-        return 0;
-    uint64_t bytes = phx_route_bytes(s, h->row_count, h->entry_count);
-    phx_copy(w, message, region, bytes);
+    const struct phx_route_header *h = phx_route_header(message);
+    int bytes = 0;
     int ok = 0;
+    phx_copy(w, message, region, sizeof(struct phx_route_header));
+    if (phx_serial_begin(w) && phx_route_header_ok(s, h, row_count))
+        bytes = (int)phx_route_bytes(s, h->row_count, h->entry_count);
+    bytes = phx_serial_end_value(w, bytes);
+    if (bytes == 0)
+        return 0;
+    phx_copy(w, message, region, (uint64_t)bytes);
     if (phx_serial_begin(w))
-        ok = phx_route_header_ok(s, h, row_count) && phx_route_ok(s, rank->experts_local, message);
+        ok = phx_route_header_ok(s, h, row_count) &&
+             phx_route_bytes(s, h->row_count, h->entry_count) == (uint64_t)bytes &&
+             phx_route_ok(s, rank->experts_local, message, &op->handle.begin[source], s->ranks);
     return phx_serial_end_value(w, ok);
 }
 
