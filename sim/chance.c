@@ -1,30 +1,23 @@
 // sim/chance.c: counter-based chance: every draw is a pure function of what it is for.
 //
 // There is no generator state, so that taking one draw away leaves all others as they were. Each
-// argument is absorbed by a bijective 64-bit finaliser (two rounds of multiply and xor-shift),
-// which is enough to keep neighbouring counters apart; nothing here is meant to resist an
-// adversary.
+// argument is absorbed by a bijective 64-bit finaliser (phx_chance_at(): two rounds of multiply and
+// xor-shift, on steps of about 2^64 divided by the golden ratio), which is enough to keep
+// neighbouring counters apart; nothing here is meant to resist an adversary.
 
 #include "sim/core.h"
 
 #include <assert.h>
 
-static uint64_t scramble(uint64_t x)
+// Absorbing `value` into what was absorbed before is what the last step does with its number.
+uint64_t phx_chance_who(uint64_t seed, enum phx_purpose purpose, uint64_t who)
 {
-    x ^= x >> 30;
-    x *= UINT64_C(0xBF58476D1CE4E5B9);
-    x ^= x >> 27;
-    x *= UINT64_C(0x94D049BB133111EB);
-    return x ^ x >> 31;
+    return phx_chance_at(phx_chance_at(seed, (uint64_t)purpose), who);
 }
 
 uint64_t phx_chance(uint64_t seed, enum phx_purpose purpose, uint64_t who, uint64_t number)
 {
-    const uint64_t step =
-        UINT64_C(0x9E3779B97F4A7C15); // odd, about 2^64 divided by the golden ratio
-    uint64_t x = scramble(seed + step * ((uint64_t)purpose + 1));
-    x = scramble(x + step * (who + 1));
-    return scramble(x + step * (number + 1));
+    return phx_chance_at(phx_chance_who(seed, purpose, who), number);
 }
 
 __extension__ typedef unsigned __int128 wide;

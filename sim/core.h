@@ -58,6 +58,15 @@ enum phx_purpose {
     PHX_CHANCE_CORRUPT
 };
 uint64_t phx_chance(uint64_t seed, enum phx_purpose purpose, uint64_t who, uint64_t number);
+// The same in two steps, for many numbers of one `who`: at(who(seed, purpose, who), number).
+uint64_t phx_chance_who(uint64_t seed, enum phx_purpose purpose, uint64_t who);
+static inline uint64_t phx_chance_at(uint64_t who, uint64_t number)
+{
+    uint64_t x = who + UINT64_C(0x9E3779B97F4A7C15) * (number + 1);
+    x = (x ^ x >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    x = (x ^ x >> 27) * UINT64_C(0x94D049BB133111EB);
+    return x ^ x >> 31;
+}
 // Uniform in [0, bound), without modulo bias worth naming (128-bit multiply). bound >= 1.
 uint64_t phx_chance_below(uint64_t bound, uint64_t seed, enum phx_purpose purpose, uint64_t who,
                           uint64_t number);

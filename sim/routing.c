@@ -149,13 +149,13 @@ static uint64_t token_name(const struct phx_router *r, uint64_t pair, uint32_t r
     return (uint64_t)r->load << 60 | pair << 40 | (uint64_t)rank << 24 | token;
 }
 
-static uint32_t draw_expert(const struct phx_router *r, uint64_t pair, uint64_t who,
-                            uint64_t number)
+// `drawn` is of phx_chance().
+static uint32_t pick_expert(const struct phx_router *r, uint64_t pair, uint64_t drawn)
 {
     if (r->moe.routing == PHX_ROUTING_UNIFORM)
-        return (uint32_t)phx_chance_below(r->moe.experts, r->seed, PHX_CHANCE_ROUTING, who, number);
+        return (uint32_t)((phx_u128)drawn * r->moe.experts >> 64);
     uint64_t total = r->cumulative[r->moe.experts - 1];
-    uint64_t ticket = phx_chance_below(total, r->seed, PHX_CHANCE_ROUTING, who, number);
+    uint64_t ticket = (uint64_t)((phx_u128)drawn * total >> 64);
     uint32_t low = 0;
     uint32_t high = r->moe.experts - 1;
     while (low < high) { // the first popularity rank whose cumulative weight exceeds the ticket
@@ -176,14 +176,15 @@ static int is_taken(const int64_t *list, uint32_t count, int64_t expert)
     return 0;
 }
 
-static void draw_list(const struct phx_router *r, uint64_t pair, uint64_t who, int64_t *list)
+// `chance` is of phx_chance_who(), for PHX_CHANCE_ROUTING, here and below.
+static void draw_list(const struct phx_router *r, uint64_t pair, uint64_t chance, int64_t *list)
 {
     uint64_t number = 0;
     for (uint32_t k = 0; k < r->moe.top_k; k++) {
         uint32_t expert = 0;
         uint32_t tries = 0;
         do
-            expert = draw_expert(r, pair, who, number++);
+            expert = pick_expert(r, pair, phx_chance_at(chance, number++));
         while (is_taken(list, k, expert) && ++tries < TRIES_MAX);
         while (is_taken(list, k, expert)) // a skewed table: the popular ones are all taken
             expert = (expert + 1) % r->moe.experts;
@@ -200,13 +201,13 @@ static void deal_list(const struct phx_router *r, uint64_t pair, uint32_t rank, 
         list[k] = (int64_t)((index * r->moe.top_k + k + pair) % r->moe.experts);
 }
 
-static void draw_weights(const struct phx_router *r, uint64_t who, float *weights)
+static void draw_weights(const struct phx_router *r, uint64_t chance, float *weights)
 {
     uint32_t raw[PHX_TOP_K_MAX];
     uint32_t sum = 0;
     for (uint32_t k = 0; k < r->moe.top_k; k++) {
         uint64_t number = UINT64_C(1) << 32 | k; // beside the numbers of draw_list()
-        raw[k] = (uint32_t)(phx_chance(r->seed, PHX_CHANCE_ROUTING, who, number) >> 48) + 1;
+        raw[k] = (uint32_t)(phx_chance_at(chance, number) >> 48) + 1;
         sum += raw[k]; // 32 * 2^16: exact as an integer and as a float
     }
     for (uint32_t k = 0; k < r->moe.top_k; k++)
@@ -216,14 +217,16 @@ static void draw_weights(const struct phx_router *r, uint64_t who, float *weight
 // Finite bf16 values of 2^-7 to 2, either sign: four out of each draw.
 static void draw_row(const struct phx_router *r, uint64_t who, uint32_t channels, uint16_t *x)
 {
+    uint64_t chance = phx_chance_who(r->seed, PHX_CHANCE_PAYLOAD, who);
     for (uint32_t i = 0; i < channels; i += 4) {
-        uint64_t bits = phx_chance(r->seed, PHX_CHANCE_PAYLOAD, who, i / 4);
-        for (uint32_t j = 0; j < 4; j++, bits >>= 16) {
-            uint32_t exponent = 120 + ((uint32_t)bits & 7);
-            uint32_t mantissa = (uint32_t)bits >> 3 & 0x7F;
-            uint32_t sign = (uint32_t)bits >> 15 & 1;
-            x[i + j] = (uint16_t)(sign << 15 | exponent << 7 | mantissa);
-        }
+        // In each quarter, from the low bits: 3 of the exponent, 7 of the mantissa, 5 unused, sign.
+        const uint64_t each = UINT64_C(0x0001000100010001);
+        uint64_t bits = phx_chance_at(chance, i / 4);
+        uint64_t value =
+            (bits & 0x8000 * each) | (bits & 7 * each) << 7 | (bits >> 3 & 0x7F * each);
+        value += (120 << 7) * each; // the exponent's top bit is free, so nothing is carried over
+        for (uint32_t j = 0; j < 4; j++, value >>= 16)
+            x[i + j] = (uint16_t)value;
     }
 }
 
@@ -234,11 +237,12 @@ void phx_router_draw(const struct phx_router *router, uint64_t pair, uint32_t ra
     assert(channels % 4 == 0);
     for (uint32_t t = 0; t < router->moe.tokens; t++) {
         uint64_t who = token_name(router, pair, rank, t);
+        uint64_t chance = phx_chance_who(router->seed, PHX_CHANCE_ROUTING, who);
         draw_row(router, who, channels, x + (uint64_t)t * channels);
         if (router->moe.routing == PHX_ROUTING_BALANCED)
             deal_list(router, pair, rank, t, topk_idx + (uint64_t)t * top_k);
         else
-            draw_list(router, pair, who, topk_idx + (uint64_t)t * top_k);
-        draw_weights(router, who, topk_weights + (uint64_t)t * top_k);
+            draw_list(router, pair, chance, topk_idx + (uint64_t)t * top_k);
+        draw_weights(router, chance, topk_weights + (uint64_t)t * top_k);
     }
 }
