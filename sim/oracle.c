@@ -27,18 +27,27 @@ static struct wire_row wire_row_at(const struct phx_shape *shape,
     return at;
 }
 
-static float amax_of_group(const uint16_t *x)
+static inline float amax_of_group(const uint16_t *restrict x)
 {
-    float amax = 1e-4f;
+    uint32_t largest = 0; // magnitudes have the order of their codes
     for (uint32_t c = 0; c < GROUP; c++) {
-        float size = fabsf(phx__oracle_bf16_value(x[c]));
-        if (!isnan(size) && size > amax)
-            amax = size;
+        uint32_t size = x[c] & 0x7FFFu;
+        size &= 0u - (size <= 0x7F80u); // NaN counts as nothing
+        largest = size > largest ? size : largest;
     }
-    return amax;
+    float amax = phx__oracle_bf16_value((uint16_t)largest);
+    return amax > 1e-4f ? amax : 1e-4f;
 }
 
-static void row_quantise(const struct phx_shape *shape, const uint16_t *x, struct wire_row *row)
+static inline void quantise_group(const uint16_t *restrict x, float inverse,
+                                  uint8_t *restrict payload)
+{
+    for (uint32_t c = 0; c < GROUP; c++)
+        payload[c] = phx__oracle_e4m3_nearest(phx__oracle_bf16_value(x[c]) * inverse);
+}
+
+static inline void quantise_groups(const struct phx_shape *shape, const uint16_t *x,
+                                   struct wire_row *row)
 {
     for (uint32_t g = 0; g < shape->channels / GROUP; g++) {
         float amax = amax_of_group(x + g * GROUP);
@@ -50,11 +59,54 @@ static void row_quantise(const struct phx_shape *shape, const uint16_t *x, struc
         } else {
             memcpy(&row->scales[g], &scale, sizeof(scale));
         }
-        uint8_t *payload = row->payload + (uint64_t)g * GROUP;
-        const uint16_t *from = x + (uint64_t)g * GROUP;
-        for (uint32_t c = 0; c < GROUP; c++)
-            payload[c] = phx__oracle_e4m3_nearest(phx__oracle_bf16_value(from[c]) * inverse);
+        quantise_group(x + (uint64_t)g * GROUP, inverse, row->payload + (uint64_t)g * GROUP);
     }
+}
+
+static inline void dequantise_group(const uint8_t *restrict payload, float scale,
+                                    uint16_t *restrict x)
+{
+    for (uint32_t c = 0; c < GROUP; c++)
+        x[c] = phx__oracle_bf16_nearest(phx__oracle_e4m3_value(payload[c]) * scale);
+}
+
+// Both again for processors with wider vectors.
+static void row_quantise_plain(const struct phx_shape *shape, const uint16_t *x,
+                               struct wire_row *row)
+{
+    quantise_groups(shape, x, row);
+}
+static void dequantise_plain(const uint8_t *payload, float scale, uint16_t *x)
+{
+    dequantise_group(payload, scale, x);
+}
+#if defined(__x86_64__)
+__attribute__((target("avx2"), flatten)) static void
+row_quantise_avx2(const struct phx_shape *shape, const uint16_t *x, struct wire_row *row)
+{
+    quantise_groups(shape, x, row);
+}
+__attribute__((target("avx2"), flatten)) static void dequantise_avx2(const uint8_t *payload,
+                                                                     float scale, uint16_t *x)
+{
+    dequantise_group(payload, scale, x);
+}
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2");
+}
+#else
+#define row_quantise_avx2 row_quantise_plain
+#define dequantise_avx2 dequantise_plain
+static bool has_avx2(void)
+{
+    return false;
+}
+#endif
+
+static void row_quantise(const struct phx_shape *shape, const uint16_t *x, struct wire_row *row)
+{
+    (has_avx2() ? row_quantise_avx2 : row_quantise_plain)(shape, x, row);
 }
 
 static void row_build(const struct phx_shape *shape, const uint16_t *x, bool present,
@@ -82,6 +134,26 @@ void phx_oracle_wire_fill(const struct phx_oracle_input *input, uint32_t source,
     }
 }
 
+void phx_oracle_wire_read(const struct phx_shape *shape, const struct phx_oracle_wire *wire,
+                          uint32_t source, uint32_t token, uint16_t *x)
+{
+    struct wire_row row = wire_row_at(shape, wire, source, token);
+    if (shape->dtype == PHX_BF16) {
+        memcpy(x, row.payload, phx_payload_bytes(shape, shape->channels));
+        return;
+    }
+    for (uint32_t g = 0; g < shape->channels / GROUP; g++) {
+        float scale;
+        memcpy(&scale, &row.scales[g], sizeof(scale));
+        if (shape->scale_format == PHX_SCALE_UE8M0) {
+            int exponent = (int)(row.scales[g / 4] >> (g % 4 * 8) & 0xFF);
+            scale = exponent == 255 ? NAN : ldexpf(1.0f, exponent - 127);
+        }
+        (has_avx2() ? dequantise_avx2 : dequantise_plain)(row.payload + (uint64_t)g * GROUP, scale,
+                                                          x + (uint64_t)g * GROUP);
+    }
+}
+
 // --- checks of what the caller gave -------------------------------------------------------------
 
 static int source_check(const struct phx_oracle_input *in, uint32_t s, struct phx_message *m)
@@ -91,7 +163,11 @@ static int source_check(const struct phx_oracle_input *in, uint32_t s, struct ph
     if (source->tokens > shape->tokens_max)
         return phx_fail(m, PHX_ERR_INVALID, "tokens of rank %u is %u; at most tokens_max, %u", s,
                         source->tokens, shape->tokens_max);
-    for (uint64_t i = 0; i < (uint64_t)source->tokens * shape->top_k; i++) {
+    uint64_t entries = (uint64_t)source->tokens * shape->top_k;
+    uint64_t bad = 0;
+    for (uint64_t i = 0; i < entries; i++) // all at once: hardly ever is one bad
+        bad |= (uint64_t)source->topk_idx[i] + 1 > shape->experts;
+    for (uint64_t i = 0; bad != 0 && i < entries; i++) {
         int64_t expert = source->topk_idx[i];
         if (expert < -1 || expert >= (int64_t)shape->experts)
             return phx_fail(m, PHX_ERR_INVALID,

@@ -77,6 +77,9 @@ struct phx_oracle_wire {
 // Fills in the rows of source `source`.
 void phx_oracle_wire_fill(const struct phx_oracle_input *input, uint32_t source,
                           struct phx_oracle_wire *wire);
+// Row `token` of source `source` in `wire` as its receivers read it: [channels] bf16.
+void phx_oracle_wire_read(const struct phx_shape *shape, const struct phx_oracle_wire *wire,
+                          uint32_t source, uint32_t token, uint16_t *x);
 // As phx_oracle_dispatch(), with the rows of every counted source in `wire`; NULL: made here.
 int phx_oracle_dispatch_wired(const struct phx_oracle_input *input,
                               const struct phx_oracle_wire *wire, uint32_t rank,

@@ -38,13 +38,17 @@ static inline uint16_t phx__oracle_bf16_nearest(float x)
 
 // e4m3 magnitudes are multiples of a step: an eighth of the power of two below, 2^-9 at the least.
 // So a code is a count of steps, and the nearest one is a rounded quotient, exact in f32.
+// Magnitudes are compared as integers, without branches, as above.
 static inline uint8_t phx__oracle_e4m3_nearest(float x)
 {
-    uint32_t sign = signbit(x) ? 0x80 : 0;
-    float size = fabsf(x);
-    size = size < 448.0f ? size : 448.0f;
     uint32_t bits;
-    memcpy(&bits, &size, sizeof(bits));
+    memcpy(&bits, &x, sizeof(bits));
+    uint32_t sign = bits >> 24 & 0x80u;
+    bits &= 0x7FFFFFFFu;
+    uint32_t nan = 0u - (bits > 0x7F800000u);       // all ones for one
+    bits = bits < 0x43E00000u ? bits : 0x43E00000u; // 448
+    float size;
+    memcpy(&size, &bits, sizeof(size));
     uint32_t exponent = bits >> 23;
     exponent = exponent < 121 ? 121 : exponent; // 2^-6, the least normal power
     uint32_t per_step_bits = (257 - exponent) << 23;
@@ -54,8 +58,18 @@ static inline uint8_t phx__oracle_e4m3_nearest(float x)
     int32_t low = (int32_t)steps;
     float rest = steps - (float)low;
     uint32_t up = (rest > 0.5f) | ((rest == 0.5f) & (uint32_t)low);
-    uint32_t code = (exponent - 121) * 8 + (uint32_t)low + (up & 1);
-    return (uint8_t)(x != x ? 0x7F : sign | code);
+    uint32_t code = sign | ((exponent - 121) * 8 + (uint32_t)low + (up & 1));
+    return (uint8_t)((code & ~nan) | (0x7Fu & nan));
+}
+// The float whose exponent and top mantissa bits are the code's, times what their biases differ by.
+static inline float phx__oracle_e4m3_value(uint8_t code)
+{
+    uint32_t bits = (code & 0x7Fu) << 20;
+    float value;
+    memcpy(&value, &bits, sizeof(value));
+    value *= 0x1p120f;
+    value = (code & 0x7F) == 0x7F ? NAN : value;
+    return (code & 0x80) != 0 ? -value : value;
 }
 // The exponent byte of a positive scale, rounded up to a power of two, and what channels are
 // multiplied by.

@@ -3,12 +3,11 @@
 // The reference needs what the other ranks sent, which is drawn again from the seed, and what they
 // counted, which they reported. Expert outputs are not read from the other ranks' memory (a rank
 // that was paused looks at an operation that the others have left behind): they are made again from
-// the inputs, through the portable conversions.
+// the inputs, through the oracle's conversions.
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/leaves.h"
 #include "sim/core.h"
 #include "sim/workload_internal.h"
 
@@ -106,23 +105,15 @@ static const uint16_t *rows_received(const struct phx_stage *stage, struct phx_i
                                      uint32_t source)
 {
     const struct phx_shape *s = &stage->shape;
-    const struct phx_leaves *leaves = &phx_leaves_portable;
     uint64_t first = (uint64_t)source * stage->moe->tokens;
+    uint16_t *received = in->received + first * s->channels;
     if (s->dtype == PHX_BF16)
         return in->x + first * s->channels;
     wire_fill(stage, in);
-    for (uint64_t row = first; !in->is_received[source] && row < first + stage->moe->tokens;
-         row++) {
-        const uint8_t *q = in->wire.payload + row * s->channels;
-        const uint32_t *scales = in->wire.scales + row * phx_scale_words(s, s->channels);
-        uint16_t *x = in->received + row * s->channels;
-        if (s->scale_format == PHX_SCALE_UE8M0)
-            leaves->dequantise_ue8m0(q, (const uint8_t *)scales, s->channels, x);
-        else
-            leaves->dequantise_f32(q, (const float *)(const void *)scales, s->channels, x);
-    }
+    for (uint32_t t = 0; !in->is_received[source] && t < stage->moe->tokens; t++)
+        phx_oracle_wire_read(s, &in->wire, source, t, received + (uint64_t)t * s->channels);
     in->is_received[source] = 1;
-    return in->received + first * s->channels;
+    return received;
 }
 
 // --- stages -------------------------------------------------------------------------------------
