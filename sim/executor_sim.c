@@ -146,20 +146,23 @@ static void executor_charge(struct phx_executor *e, uint32_t worker, struct phx_
 
 static void executor_observe(struct phx_executor *e, uint32_t worker, const uint64_t *word)
 {
-    struct phx_world *world = rank_of(e)->world;
-    for (uint32_t i = 0; i < world->hook_count; i++)
-        if (world->hooks[i].observe != NULL)
-            world->hooks[i].observe(world->hooks[i].context, rank_of(e)->number, worker, word);
+    const struct phx_sim_rank *rank = rank_of(e);
+    const struct phx_world *world = rank->world;
+    for (uint32_t i = 0; i < world->observer_count; i++) {
+        const struct phx_world_hooks *hooks = &world->hooks[world->observers[i]];
+        hooks->observe(hooks->context, rank->number, worker, word);
+    }
 }
 
 static void executor_touch(struct phx_executor *e, uint32_t worker, const void *base,
                            uint64_t size_bytes, int is_write)
 {
-    struct phx_world *world = rank_of(e)->world;
-    for (uint32_t i = 0; i < world->hook_count; i++)
-        if (world->hooks[i].touch != NULL)
-            world->hooks[i].touch(world->hooks[i].context, rank_of(e)->number, worker, base,
-                                  size_bytes, is_write);
+    const struct phx_sim_rank *rank = rank_of(e);
+    const struct phx_world *world = rank->world;
+    for (uint32_t i = 0; i < world->toucher_count; i++) {
+        const struct phx_world_hooks *hooks = &world->hooks[world->touchers[i]];
+        hooks->touch(hooks->context, rank->number, worker, base, size_bytes, is_write);
+    }
 }
 
 static void executor_phase(struct phx_executor *e, uint32_t worker, uint32_t phase, uint64_t number)

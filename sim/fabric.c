@@ -173,7 +173,7 @@ static int send_check(struct phx_fabric *f, const struct phx_carried *m)
         return PHX_ERR_PEER_LOST;
     if (c->state != PHX_CONNECTION_UP)
         return PHX_ERR_PEER_UNREACHABLE;
-    if (phx_queue_at(f, m->queue)->state == PHX_QUEUE_ERROR)
+    if (phx_queue_of(f, m)->state == PHX_QUEUE_ERROR)
         return PHX_ERR_FLUSHED;
     int error = 0;
     if (m->op.size_bytes > 0)
@@ -193,7 +193,7 @@ static int send_check(struct phx_fabric *f, const struct phx_carried *m)
 static void send_one(struct phx_fabric *f, uint32_t index)
 {
     struct phx_carried *m = phx_carried_at(f, index);
-    struct phx_queue *q = phx_queue_at(f, m->queue);
+    struct phx_queue *q = phx_queue_of(f, m);
     int error = send_check(f, m);
     if (error != 0) {
         if (phx_network_plane(f->network, m->source, m->target) == PHX_PLANE_NIC &&
@@ -387,13 +387,39 @@ bool phx_fabric_release_held(struct phx_fabric *f, uint32_t rank)
 
 // --- outcomes -----------------------------------------------------------------------------------
 
+// Where the payload and the word go; `from` is the caller's.
+static int target_place(struct phx_fabric *f, const struct phx_carried *m, struct phx_place *place)
+{
+    const struct phx_sim_mem *key = &f->ranks[m->source].mems[m->op.target.mem.index];
+    const struct phx_fabric_rank *target = &f->ranks[m->target];
+    if (!key->live)
+        return PHX_ERR_STALE; // released by the source while the op was in flight
+    if (key->remote_index >= target->mem_count)
+        return PHX_ERR_PROTECTION;
+    const struct phx_sim_mem *region = &target->mems[key->remote_index];
+    if (region->imported || region->nonce != key->nonce || region->epoch != key->remote_epoch)
+        return PHX_ERR_STALE;
+    if (!region->live || region->peer != m->source)
+        return PHX_ERR_PROTECTION;
+    uint64_t offset = m->op.target.offset_bytes;
+    if (offset > region->size_bytes || m->op.size_bytes > region->size_bytes - offset)
+        return PHX_ERR_PROTECTION;
+    place->payload = region->base + offset;
+    place->word = NULL;
+    if ((m->op.flags & PHX_OP_SIGNAL) != 0) {
+        if (region->size_bytes < 8 || m->op.signal_offset > region->size_bytes - 8)
+            return PHX_ERR_PROTECTION;
+        place->word = (uint64_t *)(void *)(region->base + m->op.signal_offset);
+    }
+    return 0;
+}
+
 static void trace_put(struct phx_fabric *f, const struct phx_carried *m, int status)
 {
     struct phx_trace_message t;
-    uint8_t *payload = NULL;
-    uint64_t *word = NULL;
+    struct phx_place place;
     memset(&t, 0, sizeof t);
-    bool lands = status == 0 && phx_carried_target(f, m, &payload, &word) == 0;
+    bool lands = status == 0 && target_place(f, m, &place) == 0;
     t.source = m->source;
     t.target = m->target;
     t.lane = m->op.lane;
@@ -407,7 +433,7 @@ static void trace_put(struct phx_fabric *f, const struct phx_carried *m, int sta
     bool local = m->source == m->target;
     t.gone_ps = left && !local ? m->flight.gone_ps : t.leave_ps;
     t.end_ps = phx_core_now_ps(f->core);
-    t.word = lands ? word : NULL;
+    t.word = lands ? place.word : NULL;
     t.value = m->op.signal_value;
     t.outcome = status == 0 ? "delivered" : phx_error_name(status);
     phx_trace_put(f->trace, &t);
@@ -436,7 +462,7 @@ void phx_carried_finish(struct phx_fabric *f, uint32_t index, int status, uint32
         phx_sim_event_push(f, m->source, &event);
     }
     if (m->listed)
-        queue_retire(f, phx_queue_at(f, m->queue));
+        queue_retire(f, phx_queue_of(f, m));
     else
         carried_release(f, index);
 }
@@ -453,7 +479,7 @@ void phx_carried_acknowledge(struct phx_fabric *f, uint32_t index, int status, u
             return;
         }
     }
-    struct phx_queue *q = phx_queue_at(f, m->queue);
+    struct phx_queue *q = phx_queue_of(f, m);
     uint64_t at_ps = phx_core_now_ps(f->core) + m->flight.flight_ps;
     if (at_ps <= q->finish_ps)
         at_ps = q->finish_ps + 1;
@@ -465,44 +491,22 @@ void phx_carried_acknowledge(struct phx_fabric *f, uint32_t index, int status, u
 
 // --- landing ------------------------------------------------------------------------------------
 
-const uint8_t *phx_carried_source(struct phx_fabric *f, const struct phx_carried *m)
+int phx_carried_place(struct phx_fabric *f, const struct phx_carried *m, struct phx_place *place)
 {
+    int error = target_place(f, m, place);
+    place->from = NULL;
+    if (error != 0 || m->op.size_bytes == 0)
+        return error;
     if (phx_sim_mem_check(f, m->source, m->source_incarnation, m->op.source.mem, false,
                           m->op.source.offset_bytes, m->op.size_bytes) != 0)
-        return NULL;
-    return f->ranks[m->source].mems[m->op.source.mem.index].base + m->op.source.offset_bytes;
+        return PHX_ERR_PROTECTION;
+    place->from = f->ranks[m->source].mems[m->op.source.mem.index].base + m->op.source.offset_bytes;
+    return 0;
 }
 
 bool phx_carried_fenced(struct phx_fabric *f, const struct phx_carried *m)
 {
     return phx_connection_at(f, m->target, m->source)->fenced >= m->source_incarnation;
-}
-
-int phx_carried_target(struct phx_fabric *f, const struct phx_carried *m, uint8_t **payload,
-                       uint64_t **word)
-{
-    const struct phx_sim_mem *key = &f->ranks[m->source].mems[m->op.target.mem.index];
-    const struct phx_fabric_rank *target = &f->ranks[m->target];
-    if (!key->live)
-        return PHX_ERR_STALE; // released by the source while the op was in flight
-    if (key->remote_index >= target->mem_count)
-        return PHX_ERR_PROTECTION;
-    const struct phx_sim_mem *region = &target->mems[key->remote_index];
-    if (region->imported || region->nonce != key->nonce || region->epoch != key->remote_epoch)
-        return PHX_ERR_STALE;
-    if (!region->live || region->peer != m->source)
-        return PHX_ERR_PROTECTION;
-    uint64_t offset = m->op.target.offset_bytes;
-    if (offset > region->size_bytes || m->op.size_bytes > region->size_bytes - offset)
-        return PHX_ERR_PROTECTION;
-    *payload = region->base + offset;
-    *word = NULL;
-    if ((m->op.flags & PHX_OP_SIGNAL) != 0) {
-        if (region->size_bytes < 8 || m->op.signal_offset > region->size_bytes - 8)
-            return PHX_ERR_PROTECTION;
-        *word = (uint64_t *)(void *)(region->base + m->op.signal_offset);
-    }
-    return 0;
 }
 
 static void flip(struct phx_fabric *f, struct phx_carried *m, uint8_t *to, uint64_t size_bytes)
@@ -517,13 +521,9 @@ static void flip(struct phx_fabric *f, struct phx_carried *m, uint8_t *to, uint6
     to[bit / 8] = (uint8_t)(to[bit / 8] ^ (1u << bit % 8));
 }
 
-void phx_carried_land(struct phx_fabric *f, struct phx_carried *m, uint64_t begin, uint64_t end,
-                      bool signal)
+void phx_carried_land(struct phx_fabric *f, struct phx_carried *m, const struct phx_place *place,
+                      uint64_t begin, uint64_t end, bool signal)
 {
-    uint8_t *payload = NULL;
-    uint64_t *word = NULL;
-    int error = phx_carried_target(f, m, &payload, &word);
-    phx_assert(error == 0);
     PHX_SIM_ACQUIRE(m);
     struct phx_landing l;
     memset(&l, 0, sizeof l);
@@ -536,19 +536,18 @@ void phx_carried_land(struct phx_fabric *f, struct phx_carried *m, uint64_t begi
     l.at_ps = phx_core_now_ps(f->core);
     uint64_t hash = 0;
     if (end > begin) {
-        const uint8_t *from = phx_carried_source(f, m);
-        phx_assert(from != NULL);
-        l.from = from + begin;
-        l.to = payload + begin;
+        phx_assert(place->from != NULL);
+        l.from = place->from + begin;
+        l.to = place->payload + begin;
         l.size_bytes = end - begin;
         hash = phx_memory_land(f->memory, &l);
         flip(f, m, l.to, l.size_bytes);
     }
-    if (signal && word != NULL) {
-        phx_memory_signal(f->memory, &l, word, m->op.signal_value);
+    if (signal && place->word != NULL) {
+        phx_memory_signal(f->memory, &l, place->word, m->op.signal_value);
         hash ^= m->op.signal_value * 0x9E3779B97F4A7C15ull;
         if (f->ranks[m->target].alive)
-            phx_world_word_changed(f->world, m->target, word);
+            phx_world_word_changed(f->world, m->target, place->word);
     }
     phx_core_fold(f->core, hash);
     if (signal)
@@ -560,7 +559,7 @@ void phx_carried_land(struct phx_fabric *f, struct phx_carried *m, uint64_t begi
 static void arrive(struct phx_fabric *f, uint32_t index)
 {
     struct phx_carried *m = phx_carried_at(f, index);
-    struct phx_queue *q = phx_queue_at(f, m->queue);
+    struct phx_queue *q = phx_queue_of(f, m);
     uint64_t end_ps = phx_network_arrive(f->network, phx_core_now_ps(f->core), &m->flight);
     if (end_ps <= q->deliver_ps)
         end_ps = q->deliver_ps + 1;

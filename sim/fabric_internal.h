@@ -190,6 +190,11 @@ static inline struct phx_queue *phx_queue_at(struct phx_fabric *f, uint32_t queu
 {
     return &f->connections[queue / f->lanes].queues[queue % f->lanes];
 }
+// The same for a message's own queue, without the divisions.
+static inline struct phx_queue *phx_queue_of(struct phx_fabric *f, const struct phx_carried *m)
+{
+    return &phx_connection_at(f, m->source, m->target)->queues[m->op.lane];
+}
 
 // --- fabric.c -----------------------------------------------------------------------------------
 
@@ -223,16 +228,19 @@ bool phx_carried_owned(const struct phx_fabric *f, const struct phx_carried *m);
 void phx_carried_finish(struct phx_fabric *f, uint32_t index, int status, uint32_t code);
 // Finishes now when silent, else when the acknowledgement is back.
 void phx_carried_acknowledge(struct phx_fabric *f, uint32_t index, int status, uint32_t code);
-// 0 and where the payload and the word go, or why the target refuses.
-int phx_carried_target(struct phx_fabric *f, const struct phx_carried *m, uint8_t **payload,
-                       uint64_t **word);
-// Where the payload is, or NULL when its memory was released.
-const uint8_t *phx_carried_source(struct phx_fabric *f, const struct phx_carried *m);
+struct phx_place {       // where a message comes from and where it goes
+    const uint8_t *from; // NULL: there is no payload
+    uint8_t *payload;
+    uint64_t *word; // NULL: it stores none
+};
+// 0 and the place, or why the target refuses, or PHX_ERR_PROTECTION when the payload's memory was
+// released.
+int phx_carried_place(struct phx_fabric *f, const struct phx_carried *m, struct phx_place *place);
 // True when the target let no message of this source's incarnation in any more.
 bool phx_carried_fenced(struct phx_fabric *f, const struct phx_carried *m);
 // Copies bytes [begin, end) of the payload; with `signal`, stores the word after them.
-void phx_carried_land(struct phx_fabric *f, struct phx_carried *m, uint64_t begin, uint64_t end,
-                      bool signal);
+void phx_carried_land(struct phx_fabric *f, struct phx_carried *m, const struct phx_place *place,
+                      uint64_t begin, uint64_t end, bool signal);
 
 // --- nic.c, nvlink.c ----------------------------------------------------------------------------
 

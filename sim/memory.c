@@ -430,7 +430,12 @@ static void mark(struct phx_memory *m, const struct phx_landing *l)
     uint64_t first = offset / GRANULE;
     uint64_t last = (offset + l->size_bytes - 1) / GRANULE;
     phx_assert(offset + l->size_bytes <= region->size_bytes);
+    uint64_t fine = 0; // an older entry that may be replaced; neighbours mostly hold the same one
     for (uint64_t i = first; i <= last; i++) {
+        if (region->shadow[i] == fine) {
+            region->shadow[i] = entry;
+            continue;
+        }
         if (reused(r, region->shadow[i], entry, l->at_ps)) {
             char text[160];
             snprintf(text, sizeof text,
@@ -440,6 +445,8 @@ static void mark(struct phx_memory *m, const struct phx_landing *l)
                      (unsigned long long)(i * GRANULE));
             violate(m, "slot-reused-without-evidence", l->target, region->shadow[i], l->at_ps,
                     text);
+        } else {
+            fine = region->shadow[i];
         }
         region->shadow[i] = entry;
     }
@@ -574,10 +581,14 @@ void phx_memory_touch(struct phx_memory *memory, uint32_t rank, const void *base
         violate(memory, "write-to-peer-region", rank, 0, at_ps, text);
         return;
     }
+    uint64_t fine = 0; // an entry that may be read; neighbours mostly hold the same one
     for (uint64_t i = offset / GRANULE; !is_write && i <= (end - 1) / GRANULE; i++) {
         memory->figures.granules++;
+        if (region->shadow[i] == fine && fine != 0)
+            continue;
         if (!readable(memory, rank, region, i, at_ps))
             return;
+        fine = region->shadow[i];
     }
 }
 

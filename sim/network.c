@@ -30,9 +30,18 @@ struct path {
     struct link link;
 };
 
+#define PLANES 4u // values of enum phx_plane, and 0
+
+struct wire { // a time on the wire, kept: messages of one size come in rows, and it takes divisions
+    uint64_t size_bytes;
+    uint64_t ps; // 0: none is kept
+};
+
 struct phx_network {
     struct phx_network_options options;
     struct phx_preset local;
+    uint32_t *node; // [ranks]
+    struct wire wire[PLANES];
     struct port *ports[2]; // NVLink, NIC: [ranks]
     struct path *paths;
     uint32_t path_count;
@@ -66,14 +75,17 @@ int phx_network_create(const struct phx_network_options *options, struct phx_net
     n->local.post_count_max = options->intra.post_count_max;
     n->local.bytes_per_us = 1500000;
     n->local.message_ps = 1000;
+    n->node = calloc(options->ranks, sizeof *n->node);
     n->ports[0] = calloc(options->ranks, sizeof(struct port));
     n->ports[1] = calloc(options->ranks, sizeof(struct port));
     n->side = calloc(options->ranks, 1);
-    if (n->ports[0] == NULL || n->ports[1] == NULL || n->side == NULL) {
+    if (n->node == NULL || n->ports[0] == NULL || n->ports[1] == NULL || n->side == NULL) {
         phx_network_destroy(n);
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for the ports of %u ranks",
                         options->ranks);
     }
+    for (uint32_t r = 0; r < options->ranks; r++)
+        n->node[r] = r / options->ranks_per_node;
     *network = n;
     return 0;
 }
@@ -82,6 +94,7 @@ void phx_network_destroy(struct phx_network *network)
 {
     if (network == NULL)
         return;
+    free(network->node);
     free(network->ports[0]);
     free(network->ports[1]);
     free(network->paths);
@@ -100,8 +113,7 @@ enum phx_plane phx_network_plane(const struct phx_network *network, uint32_t sou
 {
     if (source == target)
         return PHX_PLANE_LOCAL;
-    uint32_t per_node = network->options.ranks_per_node;
-    return source / per_node == target / per_node ? PHX_PLANE_NVLINK : PHX_PLANE_NIC;
+    return network->node[source] == network->node[target] ? PHX_PLANE_NVLINK : PHX_PLANE_NIC;
 }
 
 const struct phx_preset *phx_network_preset(const struct phx_network *network, enum phx_plane plane)
@@ -120,6 +132,7 @@ void phx_network_bend(struct phx_network *network, const struct phx_preset *pres
         network->options.intra = *preset;
     else
         network->options.inter = *preset;
+    network->wire[preset->plane].ps = 0;
 }
 
 static uint64_t packets_of(const struct phx_preset *preset, uint64_t size_bytes)
@@ -131,6 +144,16 @@ uint64_t phx_network_wire_ps(const struct phx_preset *preset, uint64_t size_byte
 {
     uint64_t bytes = size_bytes + packets_of(preset, size_bytes) * preset->packet_overhead_bytes;
     return preset->message_ps + bytes * 1000000 / preset->bytes_per_us;
+}
+
+static uint64_t wire_ps_of(struct phx_network *n, enum phx_plane plane, uint64_t size_bytes)
+{
+    struct wire *wire = &n->wire[plane];
+    if (wire->ps == 0 || wire->size_bytes != size_bytes) {
+        wire->size_bytes = size_bytes;
+        wire->ps = phx_network_wire_ps(phx_network_preset(n, plane), size_bytes);
+    }
+    return wire->ps;
 }
 
 // --- a message's way ----------------------------------------------------------------------------
@@ -204,7 +227,7 @@ void phx_network_depart(struct phx_network *network, uint64_t now_ps, struct phx
 {
     enum phx_plane plane = phx_network_plane(network, flight->source, flight->target);
     const struct phx_preset *preset = phx_network_preset(network, plane);
-    uint64_t wire_ps = phx_network_wire_ps(preset, flight->size_bytes);
+    uint64_t wire_ps = wire_ps_of(network, plane, flight->size_bytes);
     wire_ps = slowed(network, flight->source, flight->target, wire_ps);
     uint64_t leave_ps = now_ps;
     if (plane != PHX_PLANE_LOCAL) {
@@ -228,11 +251,10 @@ uint64_t phx_network_arrive(struct phx_network *network, uint64_t now_ps, struct
     uint64_t last_ps = flight->gone_ps + (flight->arrive_ps - flight->leave_ps);
     if (plane == PHX_PLANE_LOCAL)
         return last_ps;
-    const struct phx_preset *preset = phx_network_preset(network, plane);
     uint64_t *free_ps = &port_of(network, plane, flight->target)->free_ps[1];
     uint64_t begin_ps = *free_ps > now_ps ? *free_ps : now_ps;
     // The port is taken for its own rate only: behind a slower source, others fit in between.
-    *free_ps = begin_ps + phx_network_wire_ps(preset, flight->size_bytes);
+    *free_ps = begin_ps + wire_ps_of(network, plane, flight->size_bytes);
     return *free_ps > last_ps ? *free_ps : last_ps;
 }
 

@@ -95,16 +95,18 @@ void phx_nic_refuse(struct phx_fabric *f, uint32_t index, int status)
 
 // --- packets, only for messages that a fault touched --------------------------------------------
 
-static void land_packets(struct phx_fabric *f, struct phx_carried *m, uint32_t first, uint32_t last)
+static void land_packets(struct phx_fabric *f, struct phx_carried *m, const struct phx_place *place,
+                         uint32_t first, uint32_t last)
 {
     uint32_t packets = phx_network_packets(f->network, &m->flight);
     uint64_t begin = (uint64_t)m->op.size_bytes * first / packets;
     uint64_t end = (uint64_t)m->op.size_bytes * last / packets;
-    phx_carried_land(f, m, begin, end, false);
+    phx_carried_land(f, m, place, begin, end, false);
 }
 
 // Places what this attempt brought. True when the message is whole; *nak: the target saw a gap.
-static bool receive_packets(struct phx_fabric *f, struct phx_carried *m, bool *nak)
+static bool receive_packets(struct phx_fabric *f, struct phx_carried *m,
+                            const struct phx_place *place, bool *nak)
 {
     uint32_t packets = phx_network_packets(f->network, &m->flight);
     bool selective = preset_of(f)->selective && packets <= TRACKED_PACKETS;
@@ -126,7 +128,7 @@ static bool receive_packets(struct phx_fabric *f, struct phx_carried *m, bool *n
             continue; // out of sequence: dropped
         else
             m->received = i + 1;
-        land_packets(f, m, i, i + 1);
+        land_packets(f, m, place, i, i + 1);
     }
     return !gap;
 }
@@ -164,15 +166,11 @@ static bool target_answers(struct phx_fabric *f, const struct phx_carried *m)
     return true;
 }
 
-// 0, or why the target's memory refuses the message, or the source's cannot be read.
-static int refusal(struct phx_fabric *f, const struct phx_carried *m)
+// 0 and the place, or why the target's memory refuses the message, or the source's cannot be read.
+static int refusal(struct phx_fabric *f, const struct phx_carried *m, struct phx_place *place)
 {
-    uint8_t *payload = NULL;
-    uint64_t *word = NULL;
-    int error = phx_carried_target(f, m, &payload, &word);
+    int error = phx_carried_place(f, m, place);
     if (error == 0 && f->ranks[m->target].gpu_dead)
-        error = PHX_ERR_PROTECTION;
-    if (error == 0 && m->op.size_bytes > 0 && phx_carried_source(f, m) == NULL)
         error = PHX_ERR_PROTECTION;
     return error;
 }
@@ -202,7 +200,7 @@ void phx_nic_deliver(struct phx_fabric *f, uint32_t index)
             wait_to_resend(f, index, false);
         return;
     }
-    if (phx_queue_at(f, m->queue)->deaf)
+    if (phx_queue_of(f, m)->deaf)
         return; // to be flushed with the one that was refused
     bool clean = phx_network_clean(f->network, m->source, m->target, m->posted_ps);
     bool duplicate = m->received == UINT32_MAX;
@@ -216,23 +214,24 @@ void phx_nic_deliver(struct phx_fabric *f, uint32_t index)
         acknowledge(f, index);
         return;
     }
-    int error = refusal(f, m);
+    struct phx_place place;
+    int error = refusal(f, m, &place);
     if (error != 0) {
         f->figures.refused++;
-        phx_queue_at(f, m->queue)->deaf = true;
+        phx_queue_of(f, m)->deaf = true;
         if (!flushed)
             phx_carried_acknowledge(f, index, error, WC_REM_ACCESS_ERR);
         return;
     }
     bool pieces = !clean || m->resent;
-    if (pieces && !receive_packets(f, m, &nak)) {
+    if (pieces && !receive_packets(f, m, &place, &nak)) {
         if (!flushed)
             wait_to_resend(f, index, nak);
         return;
     }
     if (!clean && phx_network_duplicated(f->network, &m->flight))
         f->figures.duplicates++; // its second copy has old packet numbers
-    phx_carried_land(f, m, 0, pieces ? 0 : m->op.size_bytes, true);
+    phx_carried_land(f, m, &place, 0, pieces ? 0 : m->op.size_bytes, true);
     if (!flushed)
         acknowledge(f, index);
 }

@@ -37,7 +37,7 @@ void phx_nvlink_healed(void *context)
             f->stalled[kept++] = index;
             continue;
         }
-        struct phx_queue *q = phx_queue_at(f, m->queue);
+        struct phx_queue *q = phx_queue_of(f, m);
         uint64_t at_ps = phx_core_now_ps(f->core) + m->flight.flight_ps;
         if (at_ps <= q->deliver_ps)
             at_ps = q->deliver_ps + 1;
@@ -46,17 +46,6 @@ void phx_nvlink_healed(void *context)
         phx_carried_schedule(f, index, at_ps, PHX_NETWORK_DELIVER);
     }
     f->stalled_count = kept;
-}
-
-// 0, or why the store faults.
-static int fault_of(struct phx_fabric *f, const struct phx_carried *m)
-{
-    uint8_t *payload = NULL;
-    uint64_t *word = NULL;
-    int error = phx_carried_target(f, m, &payload, &word);
-    if (error == 0 && m->op.size_bytes > 0 && phx_carried_source(f, m) == NULL)
-        error = PHX_ERR_PROTECTION;
-    return error;
 }
 
 void phx_nvlink_deliver(struct phx_fabric *f, uint32_t index)
@@ -80,14 +69,15 @@ void phx_nvlink_deliver(struct phx_fabric *f, uint32_t index)
             phx_carried_acknowledge(f, index, 0, 0);
         return;
     }
-    int error = fault_of(f, m);
-    if (error != 0) {
+    struct phx_place place;
+    int error = phx_carried_place(f, m, &place);
+    if (error != 0) { // the store faults
         f->figures.refused++;
         if (!ended)
             phx_carried_acknowledge(f, index, error, 0);
         return;
     }
-    phx_carried_land(f, m, 0, m->op.size_bytes, true);
+    phx_carried_land(f, m, &place, 0, m->op.size_bytes, true);
     if (!ended)
         phx_carried_acknowledge(f, index, 0, 0);
 }

@@ -155,6 +155,10 @@ bool phx_world_hooks_add(struct phx_world *world, const struct phx_world_hooks *
 {
     if (world->hook_count == PHX_HOOKS_MAX)
         return false;
+    if (hooks->observe != NULL)
+        world->observers[world->observer_count++] = (uint8_t)world->hook_count;
+    if (hooks->touch != NULL)
+        world->touchers[world->toucher_count++] = (uint8_t)world->hook_count;
     world->hooks[world->hook_count++] = *hooks;
     return true;
 }

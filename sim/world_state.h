@@ -121,6 +121,9 @@ struct phx_world {
     const char *stop_why;
     struct phx_world_hooks hooks[PHX_HOOKS_MAX];
     uint32_t hook_count;
+    // Positions of those that have the entry, in order: a worker's every load and span asks.
+    uint8_t observers[PHX_HOOKS_MAX], touchers[PHX_HOOKS_MAX];
+    uint32_t observer_count, toucher_count;
     uint32_t violation_count; // all of them
     struct phx_violation violations[PHX_VIOLATIONS_KEPT];
 };
