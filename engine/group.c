@@ -120,19 +120,6 @@ static uint32_t experts_on(const struct phx_group_options *o, uint32_t rank)
     return count;
 }
 
-static int check_sizes(const struct phx_shape *s, struct phx_message *message)
-{
-    // Signal offsets are 32 bits, and the row count of a slot must fit a word's value.
-    if (phx_words_bytes(s) > UINT32_MAX)
-        return phx_fail(message, PHX_ERR_INVALID,
-                        "workers = %u: too many signal words for %u ranks", s->workers, s->ranks);
-    if (phx_combine_rows_per_slot(s) > PHX_WORD_VALUE_MAX)
-        return phx_fail(message, PHX_ERR_INVALID,
-                        "tokens_max * top_k = %llu with rows per expert: must be at most %u",
-                        (unsigned long long)phx_combine_rows_per_slot(s), PHX_WORD_VALUE_MAX);
-    return 0;
-}
-
 int phx__shape_make(const struct phx_group_options *o, struct phx_shape *shape,
                     struct phx_message *message)
 {
@@ -161,7 +148,7 @@ int phx__shape_make(const struct phx_group_options *o, struct phx_shape *shape,
                 shape->experts_local_max = count;
         }
     }
-    return check_sizes(shape, message);
+    return 0;
 }
 
 // --- memory -------------------------------------------------------------------------------------
@@ -189,6 +176,8 @@ static void carve_group(struct carver *c, struct phx_group *g, const struct phx_
     g->keys = carve(c, ranks * sizeof *g->keys, 64);
     g->from = carve(c, ranks * sizeof *g->from, 64);
     g->peer_answered = carve(c, ranks, 64);
+    g->peer_lost = carve(c, ranks, 64);
+    g->flushed = carve(c, ranks, 64);
     g->renewed = carve(c, PHX_RENEWED_MAX * sizeof *g->renewed, 64);
     g->experts_of = carve(c, ranks * sizeof *g->experts_of, 64);
     g->expert_rank = carve(c, s->experts * sizeof *g->expert_rank, 64);
@@ -214,6 +203,24 @@ static void carve_handle(struct carver *c, struct phx_handle *h, const struct ph
     h->view.sent_rows = carve(c, ranks * 4, 64);
     h->answered = carve(c, ranks * 8, 64);
     h->view.routes = carve(c, ranks * phx_route_stride(s), 4096);
+}
+
+// What create asks the allocator for: the struct, then the rest.
+static uint64_t group_bytes(const struct phx_shape *s)
+{
+    struct carver c = {NULL, 0};
+    struct phx_group measured;
+    carve(&c, sizeof measured, 64);
+    carve_group(&c, &measured, s);
+    return c.used;
+}
+static uint64_t handle_bytes(const struct phx_shape *s)
+{
+    struct carver c = {NULL, 0};
+    struct phx_handle measured;
+    carve(&c, sizeof measured, 64);
+    carve_handle(&c, &measured, s);
+    return c.used;
 }
 
 static void *libc_alloc(void *context, uint64_t size_bytes)
@@ -242,18 +249,12 @@ int phx_size_hint(const struct phx_group_options *options, struct phx_size_hint 
     int rc = phx__shape_make(options, &s, message);
     if (rc != 0)
         return rc;
-    struct carver group = {NULL, 0};
-    struct carver handle = {NULL, 0};
-    struct phx_group g;
-    struct phx_handle h;
-    carve_group(&group, &g, &s);
-    carve_handle(&handle, &h, &s);
     uint32_t local = experts_on(options, options->rank);
     uint64_t each = s.layout == PHX_LAYOUT_SLOTS || local < s.top_k ? local : s.top_k;
     hint->region_bytes = phx_region_bytes(&s);
     hint->stage_bytes = phx_stage_bytes(&s);
-    hint->handle_bytes = handle.used + sizeof h;
-    hint->group_bytes = group.used + sizeof g;
+    hint->handle_bytes = handle_bytes(&s);
+    hint->group_bytes = group_bytes(&s);
     hint->recv_rows_max = each * s.ranks * s.tokens_max;
     hint->recv_x_bytes = hint->recv_rows_max * phx_payload_bytes(&s, s.channels);
     hint->recv_scale_bytes = hint->recv_rows_max * 4 * phx_scale_words(&s, s.channels);
@@ -326,12 +327,8 @@ int phx_group_create(const struct phx_group_options *options, const struct phx_t
     struct phx_allocator allocator = options->allocator;
     if (allocator.alloc == NULL)
         allocator = (struct phx_allocator){libc_alloc, libc_free, NULL};
-    struct carver c = {NULL, 0};
-    struct phx_group measured;
-    carve(&c, sizeof measured, 64);
-    carve_group(&c, &measured, &s);
-    uint64_t bytes = c.used;
-    c = (struct carver){allocator.alloc(allocator.context, bytes), 0};
+    uint64_t bytes = group_bytes(&s);
+    struct carver c = {allocator.alloc(allocator.context, bytes), 0};
     if (c.base == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "a group of this shape needs %llu bytes",
                         (unsigned long long)bytes);
@@ -363,6 +360,15 @@ void phx_group_cards(const struct phx_group *group, void *cards)
         phx__card_write(group, r, (uint8_t *)cards + (uint64_t)r * phx_group_card_bytes());
 }
 
+static void release_targets(struct phx_group *group)
+{
+    for (uint32_t r = 0; r < group->rank.shape.ranks; r++) {
+        if (group->targets[r].epoch != 0)
+            phx_mem_release(group->target.transport, group->targets[r]);
+        memset(&group->targets[r], 0, sizeof group->targets[r]);
+    }
+}
+
 int phx_group_connect(struct phx_group *group, const void *cards, struct phx_message *message)
 {
     struct phx_transport *t = group->target.transport;
@@ -380,8 +386,10 @@ int phx_group_connect(struct phx_group *group, const void *cards, struct phx_mes
         int rc = phx_mem_import(t, group->peers[r], &key, &group->targets[r]);
         if (rc == 0)
             rc = phx_peer_connect(t, group->peers[r]);
-        if (rc != 0)
+        if (rc != 0) {
+            release_targets(group);
             return phx_fail(message, rc, "connecting to rank %u: %s", r, phx_error_text(rc));
+        }
     }
     group->unanswered = group->rank.shape.ranks;
     group->connected = true;
@@ -393,9 +401,8 @@ void phx_group_close(struct phx_group *group)
     if (group == NULL)
         return;
     struct phx_transport *t = group->target.transport;
+    release_targets(group);
     for (uint32_t r = 0; r < group->rank.shape.ranks; r++) {
-        if (group->targets[r].epoch != 0)
-            phx_mem_release(t, group->targets[r]);
         if (group->regions[r].epoch != 0)
             phx_mem_release(t, group->regions[r]);
     }
@@ -411,12 +418,8 @@ int phx_handle_create(struct phx_group *group, struct phx_handle **handle,
                       struct phx_message *message)
 {
     const struct phx_allocator *a = &group->options.allocator;
-    struct carver c = {NULL, 0};
-    struct phx_handle measured;
-    carve(&c, sizeof measured, 64);
-    carve_handle(&c, &measured, &group->rank.shape);
-    uint64_t bytes = c.used;
-    c = (struct carver){a->alloc(a->context, bytes), 0};
+    uint64_t bytes = handle_bytes(&group->rank.shape);
+    struct carver c = {a->alloc(a->context, bytes), 0};
     if (c.base == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "a handle of this shape needs %llu bytes",
                         (unsigned long long)bytes);
@@ -471,6 +474,8 @@ static void take_event(struct phx_group *group, const struct phx_event *event)
         group->peer_answered[r] = 1;
         group->unanswered--;
     }
+    if (event->kind == PHX_EVENT_PEER && event->peer_state == PHX_PEER_LOST)
+        group->peer_lost[r] = 1;
     if (event->kind == PHX_EVENT_PEER ? event->peer_state == PHX_PEER_LOST : event->status < 0)
         suspect(group, r);
 }

@@ -61,6 +61,8 @@ struct phx_group {
     struct phx_mem_key *keys; // [ranks] of our regions, each for its writer
     uint8_t **from;           // [ranks]
     uint8_t *peer_answered;   // [ranks] 1: the connection came up, or was lost
+    uint8_t *flushed;         // [ranks] 1: suspected, and nothing that we sent it has a source left
+    uint8_t *peer_lost;       // [ranks] 1: the transport lost this incarnation
     void **renewed;           // [renewed_max] regions made after open, by view.c
     uint32_t renewed_count;
     uint32_t renewed_max;

@@ -17,7 +17,7 @@
 #define PHX_WORKERS_MAX 4096u // per rank
 #define PHX_IN_FLIGHT_MAX 2u  // W: operations of one kind begun and not finished (hook mode)
 #define PHX_SLOTS_MAX (2u * PHX_IN_FLIGHT_MAX)
-#define PHX_SCALE_GROUP 128u // channels that share one fp8 scale
+#define PHX_SCALE_GROUP 128u  // channels that share one fp8 scale
 #define PHX_RENEWED_MAX 4096u // times that ranks may come back into one group
 
 // Signal words: epoch:16 | sequence:24 | value:24. The top values are reserved.
@@ -33,6 +33,9 @@ static_assert(PHX_WORD_VALUE_BITS + PHX_WORD_SEQUENCE_BITS + PHX_WORD_EPOCH_BITS
 static_assert(PHX_WORD_VALUE_WAITING + PHX_RANKS_MAX < PHX_WORD_VALUE_MASKED,
               "WAITING plus any rank stays below MASKED");
 static_assert(PHX_HIDDEN_MAX % PHX_HIDDEN_MULTIPLE == 0, "the largest hidden size is legal");
-static_assert(PHX_TOKENS_MAX <= PHX_WORD_VALUE_MAX, "a row count fits in a signal word");
+static_assert(PHX_TOKENS_MAX * PHX_TOP_K_MAX <= PHX_WORD_VALUE_MAX,
+              "a row count fits in a signal word, rows per expert included");
+static_assert((1u + 2u * PHX_WORKERS_MAX) * 8u * PHX_SLOTS_MAX < 1u << 24,
+              "signal offsets fit in the 32 bits of struct phx_op");
 
 #endif

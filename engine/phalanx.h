@@ -115,7 +115,8 @@ void phx_group_close(struct phx_group *group);
 // Puts to ranks that are not masked which have not reached them.
 uint64_t phx_group_pending(const struct phx_group *group);
 
-// Ends every wait of this rank; its operations return PHX_ERR_ABORTED, now and later. Any thread.
+// Ends every wait of this rank; its operations return PHX_ERR_ABORTED, now and later. Any thread;
+// in the simulator, any fiber of the rank.
 void phx_abort(struct phx_group *group);
 
 // What dispatch hands to combine. A handle serves one dispatch at a time and may be used again.
@@ -138,7 +139,7 @@ static inline int phx_rank_set_has(const struct phx_rank_set *set, uint32_t rank
 struct phx_outcome {
     uint32_t kind; // enum phx_kind
     uint32_t reserved;
-    uint64_t number;              // of this kind in this epoch, from 1
+    uint64_t number;              // of this kind, from 1
     uint64_t epoch;               // the view it ran in
     struct phx_rank_set counted;  // dispatch: sources whose counts came
     struct phx_rank_set present;  // dispatch: sources whose rows came
@@ -182,8 +183,8 @@ struct phx_dispatch_args {
 };
 
 // The whole operation; returns when it is complete. `outcome` may be NULL. PHX_ERR_CAPACITY: the
-// compact output was too small; what fits was written, rows_dropped says how many did not, and
-// combine reports their tokens as lost at their sources.
+// compact output was too small; what fits was written, rows_dropped says how many rows did not, and
+// a source with any row among them counts every token that it sent to this rank as lost.
 int phx_dispatch(struct phx_group *group, const struct phx_dispatch_args *args,
                  struct phx_handle *handle, struct phx_outcome *outcome,
                  struct phx_message *message);

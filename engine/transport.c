@@ -81,6 +81,13 @@ void phx_peer_fence(struct phx_transport *t, struct phx_peer peer)
     t->ops->peer_fence(t, peer);
 }
 
+void phx_peer_flush(struct phx_transport *t, struct phx_peer peer)
+{
+    phx_assert(t != NULL);
+    phx_assert(peer.epoch != 0);
+    t->ops->peer_flush(t, peer);
+}
+
 static void check_op(const struct phx_transport *t, const struct phx_op *op)
 {
     const unsigned known_flags = PHX_OP_SIGNAL | PHX_OP_SILENT;

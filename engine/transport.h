@@ -106,6 +106,10 @@ int phx_peer_connect(struct phx_transport *t, struct phx_peer peer);
 // it are on their way to fail as PHX_ERR_PEER_LOST. Idempotent.
 void phx_peer_fence(struct phx_transport *t, struct phx_peer peer);
 
+// Ops to this peer that have not finished fail as PHX_ERR_FLUSHED. On return none of them reads its
+// source any more; some may have landed. Later ops start on lanes made anew. Idempotent.
+void phx_peer_flush(struct phx_transport *t, struct phx_peer peer);
+
 // Takes a prefix of ops and returns its length; less than count means that a lane's queue is full.
 // There is no other failure: a bad peer or region shows in that op's event.
 uint32_t phx_post(struct phx_transport *t, const struct phx_op *ops, uint32_t count);

@@ -17,6 +17,7 @@ struct phx_transport_ops { // no entry is NULL
     void (*mem_release)(struct phx_transport *t, struct phx_mem mem);
     int (*peer_connect)(struct phx_transport *t, struct phx_peer peer);
     void (*peer_fence)(struct phx_transport *t, struct phx_peer peer);
+    void (*peer_flush)(struct phx_transport *t, struct phx_peer peer);
     uint32_t (*post)(struct phx_transport *t, const struct phx_op *ops, uint32_t count);
     uint32_t (*poll)(struct phx_transport *t, struct phx_event *events, uint32_t capacity);
     uint64_t (*pending)(const struct phx_transport *t, struct phx_peer peer);

@@ -49,8 +49,6 @@ int phx__view_renew(struct phx_group *group, uint32_t rank, struct phx_message *
     }
     phx_peer_fence(t, group->peers[rank]);
     phx_mem_release(t, group->regions[rank]);
-    phx_mem_release(t, group->targets[rank]);
-    memset(&group->targets[rank], 0, sizeof group->targets[rank]);
     group->renewed[group->renewed_count++] = memory;
     group->from[rank] = memory;
     group->regions[rank] = region;
@@ -68,7 +66,11 @@ int phx__view_admit(struct phx_group *group, uint32_t rank, const void *card,
         rc = phx__card_check(group, rank, card, message);
     if (rc != 0)
         return rc;
+    if (group->targets[rank].epoch != 0)
+        phx_mem_release(t, group->targets[rank]);
+    memset(&group->targets[rank], 0, sizeof group->targets[rank]);
     phx__card_read(card, &group->peers[rank], &key);
+    group->peer_lost[rank] = 0;
     rc = phx_mem_import(t, group->peers[rank], &key, &group->targets[rank]);
     if (rc == 0)
         rc = phx_peer_connect(t, group->peers[rank]);
@@ -81,24 +83,58 @@ int phx__view_admit(struct phx_group *group, uint32_t rank, const void *card,
     return 0;
 }
 
-int phx__view_install(struct phx_group *group, uint64_t epoch, const struct phx_rank_set *members,
+void phx__view_now(const struct phx_group *group, struct phx_view *view)
+{
+    memset(view, 0, sizeof *view);
+    view->epoch = group->epoch;
+    view->operations = group->operations;
+    for (uint32_t k = 0; k < 2; k++)
+        view->sequences[k] = group->kinds[k].sent;
+    for (uint32_t r = 0; r < group->rank.shape.ranks; r++)
+        if (__atomic_load_n(&group->rank.suspected[r], __ATOMIC_ACQUIRE) != PHX_CAUSE_VIEW)
+            view->members.words[r / 64] |= UINT64_C(1) << (r % 64);
+}
+
+static int check_numbers(const struct phx_group *group, const struct phx_view *view,
+                         struct phx_message *message)
+{
+    if (group->operations == 0 ||
+        (group->operations == view->operations && group->kinds[0].sent == view->sequences[0] &&
+         group->kinds[1].sent == view->sequences[1]))
+        return 0;
+    return phx_fail(message, PHX_ERR_INVALID,
+                    "view %llu begins after operation %llu, this rank has reached %llu",
+                    (unsigned long long)view->epoch, (unsigned long long)view->operations,
+                    (unsigned long long)group->operations);
+}
+
+int phx__view_install(struct phx_group *group, const struct phx_view *view,
                       struct phx_message *message)
 {
     int rc = check_quiet(group, "installing a view", message);
     if (rc != 0)
         return rc;
-    if (epoch <= group->epoch)
+    if (view->epoch <= group->epoch)
         return phx_fail(message, PHX_ERR_INVALID, "epoch = %llu: must be above %llu",
-                        (unsigned long long)epoch, (unsigned long long)group->epoch);
-    if (!phx_rank_set_has(members, group->rank.rank))
+                        (unsigned long long)view->epoch, (unsigned long long)group->epoch);
+    if (!phx_rank_set_has(&view->members, group->rank.rank))
         return phx_fail(message, PHX_ERR_EVICTED, "view %llu excludes this rank",
-                        (unsigned long long)epoch);
-    group->epoch = epoch;
-    group->rank.epoch = (uint32_t)(epoch & 0xFFFFu);
-    memset(group->kinds, 0, sizeof group->kinds);
-    for (uint32_t r = 0; r < group->rank.shape.ranks; r++)
-        __atomic_store_n(&group->rank.suspected[r],
-                         phx_rank_set_has(members, r) ? PHX_CAUSE_NONE : PHX_CAUSE_VIEW,
-                         __ATOMIC_RELEASE);
+                        (unsigned long long)view->epoch);
+    rc = check_numbers(group, view, message);
+    if (rc != 0)
+        return rc;
+    group->epoch = view->epoch;
+    group->rank.epoch = (uint32_t)(view->epoch & 0xFFFFu);
+    group->operations = view->operations;
+    for (uint32_t k = 0; k < 2; k++)
+        group->kinds[k].sent = group->kinds[k].received = view->sequences[k];
+    for (uint32_t r = 0; r < group->rank.shape.ranks; r++) {
+        uint64_t cause = group->peer_lost[r] ? PHX_CAUSE_TRANSPORT : PHX_CAUSE_NONE;
+        if (!phx_rank_set_has(&view->members, r))
+            cause = PHX_CAUSE_VIEW;
+        __atomic_store_n(&group->rank.suspected[r], cause, __ATOMIC_RELEASE);
+        if (cause == PHX_CAUSE_NONE)
+            group->flushed[r] = 0;
+    }
     return 0;
 }

@@ -248,7 +248,8 @@ PHX_FN void phx_combine_receive(struct phx_worker *w, const struct phx_combine_o
         phx_phase(w, PHX_PHASE_COMBINE_RECEIVE, op->common.sequence);
     for (uint32_t i = w->index; i < rank->shape.ranks; i += w->count)
         phx_combine_take(w, op, (rank->rank + i) % rank->shape.ranks);
-    phx_barrier(w);
+    if (!phx_barrier(w))
+        return;
     for (uint32_t t = w->index; t < op->token_count; t += w->count)
         phx_combine_token(w, op, t);
 }

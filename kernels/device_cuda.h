@@ -23,8 +23,11 @@ PHX_FN uint32_t phx_lane(void)
     return threadIdx.x % PHX_WARP;
 }
 
+// Lane 0's value to all. The shuffle orders no memory; the barrier before it does: what lane 0's
+// acquire covers, the other lanes may read.
 PHX_FN uint64_t phx_from_lane0(uint64_t value)
 {
+    __syncwarp();
     return __shfl_sync(PHX_WARP_ALL, (unsigned long long)value, 0);
 }
 
@@ -46,7 +49,7 @@ PHX_FN uint64_t phx_load(const struct phx_worker *w, const uint64_t *word)
     if (phx_lane() == 0)
         value = cuda::atomic_ref<uint64_t, cuda::thread_scope_system>(*(uint64_t *)word)
                     .load(cuda::memory_order_acquire);
-    return phx_from_lane0(value); // synchronises: the other lanes see what the signal covers
+    return phx_from_lane0(value);
 }
 
 PHX_FN void phx_park(const struct phx_worker *w, const uint64_t *words, uint32_t count,

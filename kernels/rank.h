@@ -69,7 +69,7 @@ struct phx_handle_view {
 // enum phx_fate per wait phase used; NULL: they are found out.
 struct phx_op_common {
     uint64_t operation;       // of the group, both kinds, from 1
-    uint64_t sequence;        // of this kind in this epoch, from 1
+    uint64_t sequence;        // of this kind, from 1
     uint64_t timeout_ns;      // D; UINT64_MAX: wait for ever
     uint64_t barriers_before; // rank-wide barriers that this group ever passed
     int32_t *active_ranks;    // [ranks] 1 = active; cleared, never set. NULL: none

@@ -21,9 +21,6 @@
 
 #include "kernels/device.h"
 
-// A status word stays fresh for the operations that can be in flight between two ranks.
-#define PHX_STATUS_AGE_MAX 4u
-
 // Before the first half that a launch runs; a fused launch keeps counting barriers.
 PHX_FN void phx_worker_begin(struct phx_worker *w, const struct phx_rank *rank, uint32_t index,
                              uint64_t barriers_before)
@@ -35,8 +32,11 @@ PHX_FN void phx_worker_begin(struct phx_worker *w, const struct phx_rank *rank, 
     w->barriers = barriers_before;
 }
 
+// Once per operation: a fused launch's receive half goes on with the deadline of its send half.
 PHX_FN void phx_operation_begin(struct phx_worker *w, const struct phx_op_common *op)
 {
+    if (w->op == op)
+        return;
     w->op = op;
     w->start_ns = phx_now(w);
     w->last_poll_ns = w->start_ns;
@@ -83,16 +83,17 @@ PHX_FN int phx_ended(const struct phx_worker *w)
            phx_local_load(w, &w->rank->state->dead) != 0;
 }
 
-// The user's mask, taken over at the start of each operation: once masked here, a rank stays masked
-// until a view readmits it, because slots at it may only be written with evidence.
+// The user's mask, taken over at the start of each operation, by every worker before it sends: once
+// masked here, a rank stays masked until a view readmits it, because slots at it may only be
+// written with evidence.
 PHX_FN void phx_take_user_mask(const struct phx_worker *w)
 {
     if (w->op->active_ranks == NULL)
         return;
-    for (uint32_t r = w->index; r < w->rank->shape.ranks; r += w->count) {
+    for (uint32_t r = 0; r < w->rank->shape.ranks; r++) {
         if (phx_suspects(w, r))
             phx_mask_clear(w, &w->op->active_ranks[r]);
-        else if (r != w->rank->rank && phx_mask_load(w, &w->op->active_ranks[r]) == 0)
+        else if (phx_mask_load(w, &w->op->active_ranks[r]) == 0)
             phx_suspect(w, r, PHX_CAUSE_USER);
     }
 }
@@ -136,7 +137,12 @@ PHX_FN uint32_t phx_fate_absent(const struct phx_worker *w, uint32_t phase, uint
 
 // --- words --------------------------------------------------------------------------------------
 
-enum phx_seen { PHX_SEEN_NOTHING = 1, PHX_SEEN_ALL, PHX_SEEN_GONE };
+enum phx_seen {
+    PHX_SEEN_NOTHING = 1,
+    PHX_SEEN_ALL,    // every word is there; what they cover may be read
+    PHX_SEEN_GONE,   // the fate is ABSENT
+    PHX_SEEN_DECIDED // another worker saw all, checked it and decided PRESENT
+};
 
 PHX_FN uint32_t phx_word_look(const struct phx_worker *w, uint64_t word)
 {
@@ -178,7 +184,9 @@ PHX_FN int64_t phx_waiting_on(const struct phx_worker *w, uint32_t source)
     uint64_t word = phx_load(w, status);
     uint32_t age = ((uint32_t)w->op->operation - phx_word_sequence(word)) & 0xFFFFFFu;
     uint32_t value = phx_word_value(word);
-    if (phx_word_epoch(word) != (rank->epoch & 0xFFFFu) || age > PHX_STATUS_AGE_MAX)
+    // So far apart can two ranks be whose operations wait for each other.
+    uint32_t age_max = 2 * rank->shape.in_flight - 1;
+    if (phx_word_epoch(word) != (rank->epoch & 0xFFFFu) || age > age_max)
         return -1;
     if (value < PHX_WORD_VALUE_WAITING || value >= PHX_WORD_VALUE_WAITING + rank->shape.ranks)
         return -1;
@@ -200,7 +208,7 @@ PHX_FN void phx_announce(struct phx_worker *w)
     for (uint32_t i = 1; i < rank->shape.ranks; i++) {
         uint32_t peer = (rank->rank + i) % rank->shape.ranks;
         if (peer != whom && !phx_suspects(w, peer))
-            phx_signal(w, peer, phx_status_word_offset(&rank->shape), word, 0, phx_send_until(w));
+            phx_signal(w, peer, phx_status_word_offset(&rank->shape), word, 0, 0); // or not at all
     }
 }
 
@@ -215,18 +223,24 @@ PHX_FN void phx_note_blocked(struct phx_worker *w, uint32_t source)
     phx_announce(w);
 }
 
-// True when the wait for `source` must end. Restarts the deadline after a pause, once.
+// Polls further apart than D/4: this rank was paused (or busy), and restarts its deadline, once.
+PHX_FN void phx_notice_pause(struct phx_worker *w, uint64_t now)
+{
+    uint64_t gap = now - w->last_poll_ns;
+    w->last_poll_ns = now;
+    if (w->op->timeout_ns == UINT64_MAX || gap <= w->op->timeout_ns / 4 || w->restarted)
+        return;
+    w->restarted = 1;
+    w->start_ns = now;
+}
+
+// True when the wait for `source` must end.
 PHX_FN int phx_overdue(struct phx_worker *w, uint32_t source, uint64_t now, int64_t *charged)
 {
     uint64_t timeout = w->op->timeout_ns;
-    uint64_t gap = now - w->last_poll_ns;
-    w->last_poll_ns = now;
+    phx_notice_pause(w, now);
     if (timeout == UINT64_MAX)
         return 0;
-    if (gap > timeout / 4 && !w->restarted) {
-        w->restarted = 1;
-        w->start_ns = now;
-    }
     uint64_t elapsed = now - w->start_ns;
     if (elapsed >= timeout / 4)
         phx_note_blocked(w, source);
@@ -259,7 +273,8 @@ PHX_FN uint64_t phx_poll_until(const struct phx_worker *w, uint64_t now)
 PHX_FN void phx_wait_charge(const struct phx_worker *w, uint32_t source, uint64_t since_ns,
                             int64_t charged)
 {
-    if (w->op->wait_ns == NULL)
+    // Of the workers that wait for one source, the one of part 0 keeps the account.
+    if (w->op->wait_ns == NULL || w->index >= w->rank->shape.ranks)
         return;
     uint32_t rank = charged >= 0 ? (uint32_t)charged : source;
     uint64_t waited = phx_now(w) - since_ns;
@@ -268,9 +283,15 @@ PHX_FN void phx_wait_charge(const struct phx_worker *w, uint32_t source, uint64_
 
 // --- the two places where a worker waits --------------------------------------------------------
 
-// Waits for `count` words of `source`. Returns PHX_SEEN_ALL with *sum set and nothing
-// decided (the caller checks what came with them and decides), or PHX_SEEN_GONE with the fate
-// ABSENT. If another worker decided meanwhile, follows it.
+PHX_FN uint32_t phx_wait_end(uint32_t fate)
+{
+    return fate == PHX_FATE_PRESENT ? PHX_SEEN_DECIDED : PHX_SEEN_GONE;
+}
+
+// Waits for `count` words of `source`. PHX_SEEN_ALL: they are there, *sum is the sum of their
+// values, and nothing is decided (the caller checks what came with them and decides).
+// PHX_SEEN_GONE: the fate is ABSENT. PHX_SEEN_DECIDED: another worker decided PRESENT; that is
+// followed, whatever this one saw.
 PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
                          const uint64_t *words, uint32_t count, uint64_t *sum)
 {
@@ -280,23 +301,20 @@ PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
     while (result == PHX_SEEN_NOTHING) {
         uint32_t fate = phx_fate_of(w, phase, source);
         uint32_t seen = phx_words_look(w, words, count, sum);
-        if (fate == PHX_FATE_ABSENT || (fate == PHX_FATE_OPEN && phx_suspects(w, source)) ||
-            phx_ended(w)) {
-            phx_fate_decide(w, phase, source, PHX_FATE_ABSENT);
-            result = PHX_SEEN_GONE;
+        if (fate != PHX_FATE_OPEN) {
+            result = phx_wait_end(fate);
+        } else if (phx_suspects(w, source) || phx_ended(w)) {
+            result = phx_wait_end(phx_fate_decide(w, phase, source, PHX_FATE_ABSENT));
         } else if (seen == PHX_SEEN_ALL) {
             result = PHX_SEEN_ALL;
         } else if (seen == PHX_SEEN_GONE) {
-            phx_fate_absent(w, phase, source, PHX_CAUSE_GAVE_UP);
-            result = PHX_SEEN_GONE;
+            result = phx_wait_end(phx_fate_absent(w, phase, source, PHX_CAUSE_GAVE_UP));
         } else {
             uint64_t now = phx_now(w);
-            if (phx_overdue(w, source, now, &charged)) {
-                phx_fate_absent(w, phase, source, PHX_CAUSE_TIMEOUT);
-                result = PHX_SEEN_GONE;
-            } else {
+            if (phx_overdue(w, source, now, &charged))
+                result = phx_wait_end(phx_fate_absent(w, phase, source, PHX_CAUSE_TIMEOUT));
+            else
                 phx_park(w, words, count, phx_poll_until(w, now));
-            }
         }
     }
     phx_wait_charge(w, source, since, charged);
@@ -314,16 +332,18 @@ PHX_FN uint32_t phx_wait_or_replay(struct phx_worker *w, uint32_t phase, uint32_
         phx_fate_decide(w, phase, source, PHX_FATE_ABSENT);
         return PHX_SEEN_GONE;
     }
-    while (phx_words_look(w, words, count, sum) != PHX_SEEN_ALL) {
-        if (phx_ended(w))
-            return PHX_SEEN_GONE;
+    for (;;) {
+        uint32_t seen = phx_words_look(w, words, count, sum);
+        if (seen == PHX_SEEN_ALL)
+            return PHX_SEEN_ALL;
+        if (seen == PHX_SEEN_GONE || phx_ended(w)) // not what was recorded: the outcome shows it
+            return phx_wait_end(phx_fate_decide(w, phase, source, PHX_FATE_ABSENT));
         phx_park(w, words, count, UINT64_MAX);
     }
-    return PHX_SEEN_ALL;
 }
 
-// Every worker of this rank has arrived; what any of them stored before is visible to all.
-PHX_FN void phx_barrier(struct phx_worker *w)
+// Counts this worker in. Returns the number that says that all are there.
+PHX_FN uint64_t phx_barrier_arrive(struct phx_worker *w)
 {
     uint64_t *arrived = &w->rank->state->barrier_arrived;
     phx_settle(w); // a worker arrives when its work is done, not before
@@ -331,11 +351,39 @@ PHX_FN void phx_barrier(struct phx_worker *w)
     uint64_t all = w->barriers * w->count;
     if (phx_local_add(w, arrived, 1) + 1 == all)
         phx_wake(w, arrived);
-    while (phx_local_load(w, arrived) < all && !phx_ended(w)) {
+    return all;
+}
+
+// True when all arrived; false when the operation was ended first, and the body must return.
+PHX_FN int phx_barrier_wait(struct phx_worker *w, uint64_t all)
+{
+    uint64_t *arrived = &w->rank->state->barrier_arrived;
+    while (phx_local_load(w, arrived) < all) {
+        if (phx_ended(w))
+            return 0;
+        uint64_t now = phx_now(w);
+        phx_notice_pause(w, now);
         phx_announce(w);
         if (phx_local_load(w, arrived) < all)
-            phx_park(w, arrived, 1, phx_poll_until(w, phx_now(w)));
+            phx_park(w, arrived, 1, phx_poll_until(w, now));
     }
+    return 1;
+}
+
+// Every worker of this rank has arrived; what any of them stored before is visible to all. False:
+// they have not, the operation was ended; the body returns at once.
+PHX_FN int phx_barrier(struct phx_worker *w)
+{
+    return phx_barrier_wait(w, phx_barrier_arrive(w));
+}
+
+// The end of a body that waits for peers. Worker 0, the one that can say WAITING, stays until the
+// others are through; nobody waits for it.
+PHX_FN void phx_barrier_leave(struct phx_worker *w)
+{
+    uint64_t all = phx_barrier_arrive(w);
+    if (w->index == 0)
+        phx_barrier_wait(w, all);
 }
 
 #endif

@@ -574,7 +574,7 @@ static void on_message(void *context, const struct phx_event_record *event)
     struct phx_carried *m = phx_carried_at(f, index);
     phx_assert(m->pending > 0);
     m->pending--;
-    if (m->attempt != event->argument) {
+    if (m->attempt != event->argument || m->dropped) {
         carried_release(f, index); // of an attempt that was given up
         return;
     }

@@ -65,6 +65,7 @@ struct phx_carried {
     uint8_t pending; // events of the core that name it
     bool listed;     // in its queue
     bool resent;
+    bool dropped; // phx_peer_flush(): what is still on the wire of it never lands
 };
 
 enum phx_queue_state {

@@ -300,6 +300,24 @@ static void sim_peer_fence(struct phx_transport *transport, struct phx_peer peer
                             PHX_ERR_PEER_LOST);
 }
 
+// The lanes go on empty, as queue pairs do that were reset and connected again.
+static void sim_peer_flush(struct phx_transport *transport, struct phx_peer peer)
+{
+    struct phx_sim_transport *t = self_of(transport);
+    struct phx_fabric *f = t->fabric;
+    if (peer.rank >= f->rank_count)
+        return;
+    uint32_t index = t->rank * f->rank_count + peer.rank;
+    struct phx_connection *c = &f->connections[index];
+    if (c->queues == NULL || c->incarnation != incarnation_of(f, peer))
+        return;
+    for (uint32_t lane = 0; lane < f->lanes; lane++) {
+        for (uint32_t i = c->queues[lane].head; i != PHX_NO_MESSAGE; i = phx_carried_at(f, i)->next)
+            phx_carried_at(f, i)->dropped = true;
+    }
+    queues_reset(f, index);
+}
+
 // --- posting ------------------------------------------------------------------------------------
 
 static uint32_t sim_post(struct phx_transport *transport, const struct phx_op *ops, uint32_t count)
@@ -355,6 +373,7 @@ static const struct phx_transport_ops sim_ops = {
     .mem_release = sim_mem_release,
     .peer_connect = sim_peer_connect,
     .peer_fence = sim_peer_fence,
+    .peer_flush = sim_peer_flush,
     .post = sim_post,
     .poll = sim_poll,
     .pending = sim_pending,

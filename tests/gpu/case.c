@@ -73,7 +73,7 @@ struct test_case *case_make(uint64_t number, int death)
     c->pairs = 3;
     c->split = draw(number, 30, 3) == 0;
     c->renormalise = draw(number, 31, 3) == 0;
-    c->timeout_us = death ? 3000 : 2000000;
+    c->timeout_us = death ? 10000 : 2000000;
     c->victim = death ? (uint32_t)draw(number, 32, c->shape.ranks) : CASE_NOBODY;
     c->death_pair = (uint32_t)draw(number, 33, c->pairs);
     // A rank puts one route and some rows to each peer, then combine rows: any of them may be the
