@@ -323,6 +323,10 @@ int main(int argc, char **argv)
     struct phx_message message = {""};
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
+    if (!gpu_present()) {
+        printf("skipped: this machine has no GPU that CUDA can use\n");
+        return 77;
+    }
     for (uint64_t i = a.first; i < a.first + a.cases; i++) {
         if (run_case(i, &t, &message) != 0) {
             printf("FAIL: case %llu could not be compared: %s\n", (unsigned long long)i,

@@ -74,6 +74,12 @@ static int result(struct gpu_ranks *g, struct phx_message *message)
     return phx_fail(message, PHX_ERR_DEVICE_LOST, "CUDA: %s", cudaGetErrorString(g->error));
 }
 
+extern "C" int gpu_present(void)
+{
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+}
+
 uint64_t io_rows_max(const struct phx_shape *s)
 {
     return (uint64_t)s->experts_local_max * s->ranks * s->tokens_max;

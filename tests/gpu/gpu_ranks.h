@@ -37,6 +37,8 @@ struct rank_io { // one rank, one dispatch and its combine; host memory, sizes b
 
 struct gpu_ranks;
 
+int gpu_present(void); // 0: this machine has none
+
 uint64_t io_rows_max(const struct phx_shape *s);
 
 int gpu_ranks_open(const struct phx_shape *shape, const struct placement *placement,
