@@ -13,6 +13,7 @@
 #define CAPACITY_FIRST 512u
 #define CAPACITY_MAX (1u << 31)
 #define HUGE_BYTES_MIN (4u << 20)
+#define SHORT_MAX 12u // events in a list that is searched rather than dealt out
 
 // Mapped rather than from malloc(): an array grows while any fiber runs, by moving pages, and
 // ThreadSanitizer, which watches malloc() in every build, has no part in it. NULL: no memory.
@@ -99,42 +100,38 @@ struct phx_queue_place { // of a list
 static void list_append(struct phx_queue *queue, uint32_t index)
 {
     struct phx_queue_item *item = &queue->items[index];
-    uint64_t differs = item->time_ps ^ queue->base_ps;
+    uint64_t differs = item->time_ps ^ queue->anchor_ps;
     uint32_t level = differs == 0 ? 0 : (63u - (uint32_t)__builtin_clzll(differs)) / 8;
     uint32_t slot = (uint32_t)(item->time_ps >> (8 * level)) & (PHX_QUEUE_SLOTS - 1);
     struct phx_queue_list *list = &queue->lists[level][slot];
     item->next = 0;
-    if (list->first == 0) {
-        list->first = index;
-        queue->bits[level][slot / 64] |= UINT64_C(1) << (slot % 64);
-        queue->levels |= 1u << level;
-    } else {
-        queue->items[list->last].next = index;
-    }
+    // Whether the list is empty is hard to predict, so nothing branches on it.
+    uint32_t *link = list->first == 0 ? &list->first : &queue->items[list->last].next;
+    *link = index;
     list->last = index;
+    queue->bits[level][slot / 64] |= UINT64_C(1) << (slot % 64);
+    queue->words[level] = (uint8_t)(queue->words[level] | 1u << (slot / 64));
+    queue->levels |= 1u << level;
 }
 
 // The list was emptied.
 static void list_close(struct phx_queue *queue, uint32_t level, uint32_t slot)
 {
     queue->lists[level][slot] = (struct phx_queue_list){0, 0};
-    uint64_t *bits = queue->bits[level];
-    bits[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
-    if ((bits[0] | bits[1] | bits[2] | bits[3]) == 0)
-        queue->levels &= ~(1u << level);
+    uint64_t bits = queue->bits[level][slot / 64] &= ~(UINT64_C(1) << (slot % 64));
+    uint32_t words = queue->words[level] & ~((uint32_t)(bits == 0) << (slot / 64));
+    queue->words[level] = (uint8_t)words;
+    queue->levels &= ~((uint32_t)(words == 0) << level);
 }
 
-static uint32_t slot_lowest(const uint64_t bits[PHX_QUEUE_SLOTS / 64])
+static uint32_t slot_lowest(const struct phx_queue *queue, uint32_t level)
 {
-    uint32_t i = 0;
-    while (bits[i] == 0) {
-        i++;
-        assert(i < PHX_QUEUE_SLOTS / 64); // a level in use has a list in use
-    }
-    return 64 * i + (uint32_t)__builtin_ctzll(bits[i]);
+    assert(queue->words[level] != 0); // a level in use has a list in use
+    uint32_t i = (uint32_t)__builtin_ctz(queue->words[level]);
+    return 64 * i + (uint32_t)__builtin_ctzll(queue->bits[level][i]);
 }
 
-// Makes the earliest time of this list the base and deals its events out to lower levels.
+// Makes the earliest time of this list the anchor and deals its events out to lower levels.
 static void list_deal(struct phx_queue *queue, uint32_t level, uint32_t slot)
 {
     uint32_t first = queue->lists[level][slot].first;
@@ -143,7 +140,7 @@ static void list_deal(struct phx_queue *queue, uint32_t level, uint32_t slot)
         if (queue->items[i].time_ps < earliest)
             earliest = queue->items[i].time_ps;
     list_close(queue, level, slot);
-    queue->base_ps = earliest;
+    queue->anchor_ps = earliest;
     uint32_t next = 0;
     for (uint32_t i = first; i != 0; i = next) {
         next = queue->items[i].next;
@@ -224,19 +221,69 @@ static void item_pop(struct phx_queue *queue, uint32_t index, struct phx_queue_i
     queue->count--;
 }
 
-// Makes the earliest list one of a single time, and that time the base. Most lists hold one event,
-// which then need not move.
-static struct phx_queue_place earliest_list(struct phx_queue *queue)
+static struct phx_queue_place lowest_list(const struct phx_queue *queue)
 {
     uint32_t level = (uint32_t)__builtin_ctz(queue->levels);
-    uint32_t slot = slot_lowest(queue->bits[level]);
-    const struct phx_queue_list *list = &queue->lists[level][slot];
-    if (level == 0 || list->first == list->last) {
-        queue->base_ps = queue->items[list->first].time_ps;
-        return (struct phx_queue_place){level, slot};
-    }
-    list_deal(queue, level, slot);
+    return (struct phx_queue_place){level, slot_lowest(queue, level)};
+}
+
+// Makes the earliest list one of a single time.
+static struct phx_queue_place earliest_list(struct phx_queue *queue)
+{
+    struct phx_queue_place at = lowest_list(queue);
+    const struct phx_queue_list *list = &queue->lists[at.level][at.slot];
+    if (at.level == 0 || list->first == list->last)
+        queue->anchor_ps = queue->items[list->first].time_ps;
+    else
+        list_deal(queue, at.level, at.slot);
+    queue->base_ps = queue->anchor_ps;
+    if (list->first != 0)
+        return at;
     return (struct phx_queue_place){0, (uint32_t)queue->base_ps & (PHX_QUEUE_SLOTS - 1)};
+}
+
+// The first of the earliest events of a list, and the one before it in the list; 0: it is the
+// list's first. False for a list that is not short.
+static bool earliest_find(const struct phx_queue *queue, uint32_t first, uint32_t *found,
+                          uint32_t *before)
+{
+    const struct phx_queue_item *items = queue->items;
+    uint32_t count = 1;
+    *found = first;
+    *before = 0;
+    for (uint32_t i = first, next = items[i].next; next != 0; i = next, next = items[i].next) {
+        bool is_earlier = items[next].time_ps < items[*found].time_ps;
+        *before = is_earlier ? i : *before;
+        *found = is_earlier ? next : *found;
+        if (++count > SHORT_MAX)
+            return false;
+    }
+    return true;
+}
+
+// Takes the earliest event out of its list.
+static uint32_t earliest_take(struct phx_queue *queue)
+{
+    struct phx_queue_place at = lowest_list(queue);
+    struct phx_queue_list *list = &queue->lists[at.level][at.slot];
+    uint32_t found = list->first;
+    uint32_t before = 0;
+    if (at.level > 0 && !earliest_find(queue, list->first, &found, &before)) {
+        list_deal(queue, at.level, at.slot);
+        at = (struct phx_queue_place){0, (uint32_t)queue->anchor_ps & (PHX_QUEUE_SLOTS - 1)};
+        list = &queue->lists[0][at.slot];
+        found = list->first;
+        before = 0;
+    }
+    queue->base_ps = queue->items[found].time_ps;
+    if (list->first == list->last) {
+        queue->anchor_ps = queue->base_ps;
+        list_close(queue, at.level, at.slot);
+        return found;
+    }
+    *(before == 0 ? &list->first : &queue->items[before].next) = queue->items[found].next;
+    list->last = list->last == found ? before : list->last;
+    return found;
 }
 
 bool phx_queue_pop(struct phx_queue *queue, struct phx_queue_item *item, uint64_t *tie)
@@ -244,20 +291,12 @@ bool phx_queue_pop(struct phx_queue *queue, struct phx_queue_item *item, uint64_
     *tie = 0;
     if (queue->count == 0)
         return false;
-    if (queue->tied_count == 0) {
-        struct phx_queue_place at = earliest_list(queue);
-        if (queue->random_ties) {
-            tied_take_list(queue, at);
-        } else {
-            struct phx_queue_list *list = &queue->lists[at.level][at.slot];
-            uint32_t first = list->first;
-            list->first = queue->items[first].next;
-            if (list->first == 0)
-                list_close(queue, at.level, at.slot);
-            item_pop(queue, first, item);
-            return true;
-        }
+    if (!queue->random_ties) {
+        item_pop(queue, earliest_take(queue), item);
+        return true;
     }
+    if (queue->tied_count == 0)
+        tied_take_list(queue, earliest_list(queue));
     struct phx_queue_tied top = tied_pop(queue);
     *tie = top.tie;
     item_pop(queue, top.item, item);

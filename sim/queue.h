@@ -4,7 +4,8 @@
 // than the latest pop, and pays for an event a constant number of moves between lists where a heap
 // pays the logarithm of what is pending.
 //
-//   level = highest byte in which an event's time differs from the latest pop's time (0: none)
+//   level = highest byte in which an event's time differs from the anchor, a time that no event
+//           still pending lies before (0: none)
 //   slot  = that byte of the event's time
 //
 //   level 7  [.][.][.] ... 256 lists      far away
@@ -12,11 +13,11 @@
 //   level 1  [.][x][.] ... 256 lists      the next 65536 ps
 //   level 0  [x][.][.] ... 256 lists      one time each
 //
-// The earliest event is in the lowest slot of the lowest level in use. An event that is alone there
-// is popped where it is. When the list holds several times, the earliest becomes the new base and
-// the list is dealt out to lower levels; all other lists keep their place. Lists keep the order of
+// The earliest event is in the lowest slot of the lowest level in use. Where that list is short,
+// the event is looked for and taken out. Otherwise the earliest time becomes the new anchor and the
+// list is dealt out to lower levels; all other lists keep their place. Lists keep the order of
 // insertion and dealing them out does too, so events of one time stand in order of sequence. With
-// random ties those of the current time move to a small heap.
+// random ties lists are always dealt out, and events of the current time move to a small heap.
 
 #ifndef PHX_SIM_QUEUE_H
 #define PHX_SIM_QUEUE_H
@@ -49,11 +50,13 @@ struct phx_queue_tied {
 struct phx_queue {
     struct phx_queue_item *items; // [capacity]; item 0 is never used
     uint32_t capacity;
-    uint32_t used;    // items 1..used were handed out at least once
-    uint32_t free;    // first free item
-    uint64_t base_ps; // time of the latest pop
+    uint32_t used;      // items 1..used were handed out at least once
+    uint32_t free;      // first free item
+    uint64_t base_ps;   // time of the latest pop
+    uint64_t anchor_ps; // what levels are counted from
     uint64_t count;
     uint64_t bits[PHX_QUEUE_LEVELS][PHX_QUEUE_SLOTS / 64]; // lists that are not empty
+    uint8_t words[PHX_QUEUE_LEVELS];                       // bit per word of these that is not 0
     uint32_t levels;                                       // bit per level in use
     struct phx_queue_list lists[PHX_QUEUE_LEVELS][PHX_QUEUE_SLOTS];
     // Random ties only: events at base_ps, a binary heap by (tie, key).
