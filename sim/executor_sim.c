@@ -132,6 +132,16 @@ static uint64_t bytes_ps(uint64_t bytes, uint64_t sharers, uint64_t bytes_per_us
     return (uint64_t)((wide)bytes * us_ps * sharers / bytes_per_us);
 }
 
+static uint64_t bytes_kept_ps(struct phx_world *world, uint64_t bytes, uint64_t sharers)
+{
+    struct phx_charge *kept =
+        &world->charges[bytes * UINT64_C(0x9E3779B97F4A7C15) >> 32 & (PHX_CHARGES_KEPT - 1)];
+    if (kept->bytes != bytes || kept->sharers != sharers)
+        *kept = (struct phx_charge){bytes, sharers,
+                                    bytes_ps(bytes, sharers, world->options.compute_bytes_per_us)};
+    return kept->ps;
+}
+
 static void executor_charge(struct phx_executor *e, uint32_t worker, struct phx_cost cost)
 {
     struct phx_strand *strand = caller(e, worker);
@@ -139,8 +149,8 @@ static void executor_charge(struct phx_executor *e, uint32_t worker, struct phx_
     const struct phx_world_options *o = &rank->world->options;
     // The rank's memory is shared by the workers that run.
     uint32_t sharers = rank->workers_running > 1 ? rank->workers_running : 1;
-    uint64_t ps = cost.operations * o->compute_operation_ps +
-                  bytes_ps(cost.bytes, sharers, o->compute_bytes_per_us);
+    uint64_t ps =
+        cost.operations * o->compute_operation_ps + bytes_kept_ps(rank->world, cost.bytes, sharers);
     strand->debt_ps += slowed(rank, ps);
 }
 

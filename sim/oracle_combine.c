@@ -26,15 +26,18 @@ static int firsts_fill(const struct phx_oracle_input *in, const struct phx_oracl
     const struct phx_shape *shape = in->shape;
     int64_t *totals = calloc(shape->experts, sizeof(*totals));
     int64_t *order = calloc((size_t)shape->ranks * shape->experts_local_max, sizeof(*order));
-    bool ok = totals != NULL && order != NULL;
+    uint8_t *counted = calloc(shape->ranks, 1); // by which ranks the source in question is
+    bool ok = totals != NULL && order != NULL && counted != NULL;
     for (uint32_t s = 0; ok && s < shape->ranks; s++) {
         const struct phx_oracle_source *source = &in->sources[s];
+        for (uint32_t d = 0; d < shape->ranks; d++)
+            counted[d] = is_counted(c, d, s);
         for (uint64_t i = 0; i < (uint64_t)source->tokens * shape->top_k; i++) {
             int64_t e = source->topk_idx[i];
-            if (e < 0 || !is_counted(c, in->expert_rank[e], s))
+            if (e < 0)
                 continue;
-            totals[e]++;
-            firsts[e] += s < c->rank ? 1 : 0;
+            totals[e] += counted[in->expert_rank[e]];
+            firsts[e] += s < c->rank ? counted[in->expert_rank[e]] : 0;
         }
     }
     for (uint32_t e = 0; ok && e < shape->experts; e++) // expert + 1, so that 0 is none
@@ -51,6 +54,7 @@ static int firsts_fill(const struct phx_oracle_input *in, const struct phx_oracl
             block += totals[e];
         }
     }
+    free(counted);
     free(order);
     free(totals);
     return ok ? 0 : PHX_ERR_NO_MEMORY;

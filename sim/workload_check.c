@@ -307,12 +307,16 @@ static void rows_fill(struct rows *rows, const struct phx_inputs *in, uint32_t r
     const struct phx_shape *s = &stage->shape;
     uint64_t entries = (uint64_t)stage->moe->tokens * s->top_k;
     for (uint32_t r = 0; r < s->ranks; r++) {
+        uint8_t here[PHX_RANKS_MAX]; // which ranks counted r
+        for (uint32_t d = 0; d < s->ranks; d++)
+            here[d] = counted[(size_t)d * s->ranks + r] != 0;
+        const int64_t *topk_idx = in->sources[r].topk_idx;
         for (uint64_t i = 0; i < entries; i++) {
-            int64_t e = in->sources[r].topk_idx[i];
-            if (e < 0 || !counted[(size_t)stage->expert_rank[e] * s->ranks + r])
+            if (topk_idx[i] < 0)
                 continue;
-            rows->total[e]++;
-            rows->first[e] += r < rank;
+            uint64_t count = here[stage->expert_rank[topk_idx[i]]];
+            rows->total[topk_idx[i]] += count;
+            rows->first[topk_idx[i]] += r < rank ? count : 0;
         }
     }
     const int64_t *mine = in->sources[rank].topk_idx;

@@ -102,6 +102,14 @@ struct phx_sim_rank {
     int exchange_result;
 };
 
+#define PHX_CHARGES_KEPT 16u
+
+struct phx_charge { // a time for bytes, kept: leaves move the same spans, and it takes a division
+    uint64_t bytes;
+    uint64_t sharers; // 0: none is kept
+    uint64_t ps;
+};
+
 struct phx_world {
     struct phx_world_options options; // defaults filled; names of presets copied
     char *preset_names[2];
@@ -124,7 +132,8 @@ struct phx_world {
     // Positions of those that have the entry, in order: a worker's every load and span asks.
     uint8_t observers[PHX_HOOKS_MAX], touchers[PHX_HOOKS_MAX];
     uint32_t observer_count, toucher_count;
-    uint32_t violation_count; // all of them
+    struct phx_charge charges[PHX_CHARGES_KEPT]; // by a hash of the bytes
+    uint32_t violation_count;                    // all of them
     struct phx_violation violations[PHX_VIOLATIONS_KEPT];
 };
 
