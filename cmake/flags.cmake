@@ -14,6 +14,24 @@ target_compile_options(phx_warnings INTERFACE
     $<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wpedantic;-Wconversion;-Wshadow>
     $<$<AND:$<BOOL:${PHX_WERROR}>,$<COMPILE_LANGUAGE:C,CXX>>:-Werror>)
 
+# The simulator is a dozen files that call each other for each event, so its objects carry what gcc
+# needs to optimise them as one (-ffat-lto-objects: beside the code). Only programs where that pays
+# are linked so: phx_link_whole(). Everything else is linked as usual, which takes less time.
+set(PHX_WHOLE_COMPILE "")
+if(CMAKE_C_COMPILER_ID STREQUAL "GNU" AND CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT PHX_SANITIZE)
+    include(CheckIPOSupported)
+    check_ipo_supported(RESULT whole OUTPUT why LANGUAGES C)
+    if(whole)
+        set(PHX_WHOLE_COMPILE -flto -ffat-lto-objects)
+        add_link_options($<IF:$<BOOL:$<TARGET_PROPERTY:PHX_WHOLE>>,-flto=auto,-fno-lto>)
+    else()
+        message(STATUS "no link-time optimisation: ${why}")
+    endif()
+endif()
+function(phx_link_whole target)
+    set_target_properties(${target} PROPERTIES PHX_WHOLE ON)
+endfunction()
+
 # In ThreadSanitizer builds the runtime is linked everywhere, but only what links phx_instrument is
 # instrumented.
 add_library(phx_instrument INTERFACE)
