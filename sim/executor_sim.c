@@ -109,10 +109,15 @@ static void executor_park(struct phx_executor *e, uint32_t worker, const uint64_
         rank->events_arrived = false;
 }
 
+// Unlike the rest it may come from any fiber of the rank, whatever `worker` says: phx_abort() does
+// not know on which it was called.
 static void executor_wake(struct phx_executor *e, uint32_t worker, const uint64_t *word)
 {
-    struct phx_strand *strand = caller(e, worker);
-    phx_world_word_changed(strand->rank->world, strand->rank->number, word);
+    const struct phx_sim_rank *rank = rank_of(e);
+    const struct phx_strand *running = rank->world->running;
+    (void)worker;
+    phx_assert(running != NULL && running->rank == rank);
+    phx_world_word_changed(rank->world, rank->number, word);
 }
 
 // --- work ----------------------------------------------------------------------------------------
