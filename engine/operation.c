@@ -121,11 +121,12 @@ static int check_combine(const struct phx_group *group, const struct phx_combine
         return phx_fail(message, PHX_ERR_INVALID,
                         "token_count = %u: the dispatch of this handle had %u", a->token_count,
                         handle->token_count);
+    const struct pointer rows = {"y", a->y};
     const struct pointer pointers[] = {
-        {"y", a->y}, {"topk_idx", a->topk_idx}, {"topk_weights", a->topk_weights}, {"out", a->out}};
+        {"topk_idx", a->topk_idx}, {"topk_weights", a->topk_weights}, {"out", a->out}};
     int rc = 0;
-    if (group->rank.experts_local > 0)
-        rc = check_pointers(&(struct pointer){"y", a->y}, 1, message);
+    if (group->rank.experts_local > 0) // else it has no rows to give back
+        rc = check_pointers(&rows, 1, message);
     if (rc == 0 && a->token_count > 0)
         rc = check_pointers(pointers, sizeof pointers / sizeof pointers[0], message);
     if (rc == 0)
