@@ -1,10 +1,12 @@
 // tests/sim_group.h: a few simulated ranks that dispatch and combine with a fixed routing, and keep
-// what came of each operation. For tests of waiting, masks and views; bytes are checked elsewhere.
+// what came of each operation. For tests of waiting, masks and views. Every rank sends another
+// value in every pair, and sg_dispatch() and sg_combine() count what does not hold it: rows of
+// another operation that came as this one's. Bytes and sums are checked in full elsewhere.
 
 #ifndef PHX_TESTS_SIM_GROUP_H
 #define PHX_TESTS_SIM_GROUP_H
 
-#include "engine/group.h"
+#include "engine/view.h"
 #include "sim/fault.h"
 #include "sim/open.h"
 
@@ -28,6 +30,9 @@ struct sg_rank {
     uint32_t causes[SG_RANKS];  // at the end
     int64_t wait_ns[SG_RANKS];
     int32_t active[SG_RANKS];
+    uint64_t rows_max;   // compact layout: rows that y holds; 0: SG_ROWS
+    uint32_t wrong_rows; // of a source that was present, without its value of this pair
+    uint32_t wrong_sums; // of tokens, given what the combine said was lost
     int rc;
     struct phx_message message;
     // arrays that operations use
@@ -39,6 +44,7 @@ struct sg_rank {
     int32_t count[SG_EXPERTS / SG_RANKS];
     int32_t src_info[SG_ROWS];
     int64_t range[SG_EXPERTS];
+    int64_t offsets[SG_EXPERTS / SG_RANKS + 1];
 };
 
 struct sg_run {
@@ -48,12 +54,16 @@ struct sg_run {
     int64_t timeout_us;
     uint64_t think_ns[SG_RANKS]; // between dispatch and combine
     uint32_t workers;
+    enum phx_output_layout layout;
+    enum phx_rows_form rows;
+    uint32_t victim; // for programs of one's own
     struct phx_fault faults[4];
     uint32_t fault_count;
     void (*opened)(struct phx_sim_rank *rank, struct sg_rank *self); // after open; NULL: nothing
     phx_rank_main *main;                                             // NULL: sg_main
     // out
     struct sg_rank ranks[SG_RANKS];
+    struct phx_view view; // for programs of one's own
     uint32_t violations;
     struct phx_violation violation; // the first
     int rc;
@@ -61,10 +71,11 @@ struct sg_run {
     struct phx_world *world;
 };
 
-// Zeroed, with 4 ranks on one node, 4 pairs, 1000 us, 2 workers.
+// Zeroed, with 4 ranks on one node, 4 pairs, 1000 us, 2 workers, rows once, slots layout.
 struct sg_run *sg_new(void);
 void sg_free(struct sg_run *run);
-// Runs it; checks that the world ran and that no checker objected.
+// Runs it; checks that the world ran, that no checker objected, that every rank's rc is 0, and that
+// no row and no sum was wrong.
 void sg_go(struct sg_run *run);
 
 // For programs of one's own.
@@ -72,5 +83,9 @@ void sg_main(struct phx_sim_rank *rank, void *run);
 int sg_open(struct sg_run *run, struct phx_sim_rank *rank); // the rank's group and handle
 void sg_options(const struct sg_run *run, struct phx_group_options *options);
 int sg_pair(struct sg_run *run, struct phx_sim_rank *rank, uint32_t pair);
+int sg_dispatch(struct sg_rank *self, uint32_t pair); // the halves of a pair
+int sg_combine(struct sg_rank *self, uint32_t pair);
+uint16_t sg_value(uint32_t rank, uint32_t pair); // bf16, of all that a rank sends in a pair
+struct phx_rank_set sg_members(uint32_t count);  // ranks 0 to count - 1
 
 #endif

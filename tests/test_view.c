@@ -13,13 +13,14 @@
 
 enum { VICTIM = 3, BEFORE = 3, AFTER = 4 };
 
-static struct phx_rank_set members(uint32_t count)
+// Every member that is left has run the same operations, so each makes the same view by itself.
+static int install(struct sg_rank *self, uint64_t epoch, uint32_t member_count)
 {
-    struct phx_rank_set set;
-    memset(&set, 0, sizeof set);
-    for (uint32_t r = 0; r < count; r++)
-        set.words[0] |= UINT64_C(1) << r;
-    return set;
+    struct phx_view view;
+    phx__view_now(self->group, &view);
+    view.epoch = epoch;
+    view.members = sg_members(member_count);
+    return phx__view_install(self->group, &view, &self->message);
 }
 
 // --- a rank comes back --------------------------------------------------------------------------
@@ -43,14 +44,9 @@ static void newcomer(struct phx_sim_rank *rank, void *argument)
 {
     struct sg_run *run = argument;
     struct sg_rank *self = &run->ranks[VICTIM];
-    struct phx_group_options options;
-    struct phx_rank_set all = members(SG_RANKS);
-    sg_options(run, &options);
-    self->rc = phx_sim_open(rank, &options, &self->group, &self->message);
+    self->rc = sg_open(run, rank);
     if (self->rc == 0)
-        self->rc = phx_handle_create(self->group, &self->handle, &self->message);
-    if (self->rc == 0)
-        self->rc = phx__view_install(self->group, 2, &all, &self->message);
+        self->rc = phx__view_install(self->group, &run->view, &self->message);
     for (uint32_t pair = BEFORE; self->rc == 0 && pair < BEFORE + AFTER; pair++)
         self->rc = sg_pair(run, rank, pair);
     phx_group_suspicions(self->group, self->causes);
@@ -60,16 +56,19 @@ static void newcomer(struct phx_sim_rank *rank, void *argument)
 static void survivor(struct phx_sim_rank *rank, struct sg_run *run)
 {
     struct sg_rank *self = &run->ranks[phx_sim_rank_number(rank)];
-    struct phx_rank_set all = members(SG_RANKS);
     phx_sim_sleep_ns(rank, 3000000); // all survivors are through, and what was in flight has landed
-    if (phx_sim_rank_number(rank) == 0)
+    if (phx_sim_rank_number(rank) == 0) {
+        phx__view_now(self->group, &run->view); // what a membership would hand to the newcomer
+        run->view.epoch = 2;
+        run->view.members = sg_members(SG_RANKS);
         self->rc = phx_world_restart(run->world, VICTIM, newcomer, run, &self->message);
+    }
     if (self->rc == 0)
         self->rc = phx__view_renew(self->group, VICTIM, &self->message);
     if (self->rc == 0)
         self->rc = exchange_and_admit(rank, self);
     if (self->rc == 0)
-        self->rc = phx__view_install(self->group, 2, &all, &self->message);
+        self->rc = install(self, 2, SG_RANKS);
     self->active[VICTIM] = 1; // the user's mask is the user's to lift
     for (uint32_t pair = BEFORE; self->rc == 0 && pair < BEFORE + AFTER; pair++)
         self->rc = sg_pair(run, rank, pair);
@@ -118,7 +117,7 @@ static void check_rejoin(uint32_t nodes)
                 CHECK_MSG(self->combined[pair].masked_count == 0, "rank %u, pair %u: rank %u: %s",
                           r, pair, s, phx_cause_text(self->causes[s]));
             CHECK_EQ(self->combined[pair].epoch, 2);
-            CHECK_EQ(self->combined[pair].number, pair - BEFORE + 1);
+            CHECK_EQ(self->combined[pair].number, pair + 1);
             for (int t = 0; t < SG_TOKENS; t++)
                 CHECK(self->loss[pair][t] == 0.0f);
         }
@@ -136,6 +135,48 @@ TEST(view_a_rank_comes_back_over_rdma)
     check_rejoin(4);
 }
 
+// WAITING is understood between a newcomer and the survivors: the numbers of their operations
+// agree. In the second pair after the return rank 1's counts don't reach rank 0, which waits D for
+// them and thinks for a while; ranks 2 and 3 wait for rank 0 meanwhile, past their own D.
+static void late_main(struct phx_sim_rank *rank, void *argument)
+{
+    struct sg_run *run = argument;
+    run->think_ns[0] = 400000;
+    rejoin_main(rank, argument);
+}
+
+static void check_late(uint32_t nodes)
+{
+    struct sg_run *run = sg_new();
+    run->nodes = nodes;
+    run->main = late_main;
+    kill_victim(run);
+    run->fault_count = 2;
+    run->faults[1].kind = PHX_FAULT_LINK_ONE_WAY;
+    run->faults[1].rank = 1;
+    run->faults[1].peer = 0;
+    run->faults[1].when.rank = 1;
+    run->faults[1].when.kind = PHX_DISPATCH;
+    run->faults[1].when.number = BEFORE + 2;
+    sg_go(run);
+    const uint32_t masked[SG_RANKS] = {1, 1, 0, 0};
+    for (uint32_t r = 0; r < SG_RANKS; r++) {
+        CHECK_MSG(run->ranks[r].combined[BEFORE + 2].masked_count == masked[r],
+                  "rank %u: causes %u %u %u %u", r, run->ranks[r].causes[0],
+                  run->ranks[r].causes[1], run->ranks[r].causes[2], run->ranks[r].causes[3]);
+    }
+    CHECK_EQ(run->ranks[0].causes[1], PHX_CAUSE_TIMEOUT);
+    CHECK(run->ranks[1].causes[0] != PHX_CAUSE_NONE);
+    CHECK(run->ranks[VICTIM].done_ns[BEFORE + 1] > run->ranks[VICTIM].done_ns[BEFORE] + 1300000);
+    sg_free(run);
+}
+
+TEST(view_a_newcomer_hears_that_a_survivor_waits)
+{
+    check_late(1);
+    check_late(4);
+}
+
 // --- a zombie -----------------------------------------------------------------------------------
 
 // The victim sleeps for 5 D. The others mask it, fence it and go on in epoch 2. It wakes in the
@@ -146,14 +187,13 @@ static void zombie_main(struct phx_sim_rank *rank, void *argument)
     struct sg_run *run = argument;
     uint32_t me = phx_sim_rank_number(rank);
     struct sg_rank *self = &run->ranks[me];
-    struct phx_rank_set rest = members(VICTIM);
     self->rc = sg_open(run, rank);
     for (uint32_t pair = 0; self->rc == 0 && pair < BEFORE; pair++)
         self->rc = sg_pair(run, rank, pair);
     if (me != VICTIM && self->rc == 0) {
         self->rc = phx__view_renew(self->group, VICTIM, &self->message);
         if (self->rc == 0)
-            self->rc = phx__view_install(self->group, 2, &rest, &self->message);
+            self->rc = install(self, 2, VICTIM);
         phx_sim_sleep_ns(rank, 200000);
         for (uint32_t pair = BEFORE; self->rc == 0 && pair < BEFORE + AFTER; pair++) {
             self->rc = sg_pair(run, rank, pair);
@@ -208,10 +248,9 @@ static void epochs_main(struct phx_sim_rank *rank, void *argument)
 {
     struct sg_run *run = argument;
     struct sg_rank *self = &run->ranks[phx_sim_rank_number(rank)];
-    struct phx_rank_set all = members(SG_RANKS);
     self->rc = sg_open(run, rank);
     for (uint32_t pair = 0; self->rc == 0 && pair < SG_PAIRS; pair++) {
-        self->rc = phx__view_install(self->group, 0xFFFA + pair, &all, &self->message);
+        self->rc = install(self, 0xFFFA + pair, SG_RANKS);
         if (self->rc == 0)
             self->rc = sg_pair(run, rank, pair);
     }
@@ -234,21 +273,71 @@ TEST(view_epochs_wrap_at_16_bits)
     sg_free(run);
 }
 
+// Numbers go on across views, and a rank that has run anything takes no others over.
 TEST(view_install_refuses_what_makes_no_sense)
 {
     struct phx_group group;
     struct phx_message m = {""};
-    struct phx_rank_set none = members(0);
+    uint64_t suspected[2] = {0};
+    uint8_t flags[2][2] = {{0}};
+    struct phx_view view;
     memset(&group, 0, sizeof group);
     group.rank.shape.ranks = 2;
+    group.rank.suspected = suspected;
+    group.flushed = flags[0];
+    group.peer_lost = flags[1];
     group.epoch = 5;
-    struct phx_rank_set all = members(2);
-    CHECK_EQ(phx__view_install(&group, 5, &all, &m), PHX_ERR_INVALID);
+    group.operations = 9;
+    group.kinds[0].sent = group.kinds[0].received = 5;
+    group.kinds[1].sent = group.kinds[1].received = 4;
+    phx__view_now(&group, &view);
+    CHECK_EQ(view.epoch, 5);
+    CHECK_EQ(view.members.words[0], 3);
+    CHECK_EQ(view.operations, 9);
+    CHECK_EQ(view.sequences[0], 5);
+    CHECK_EQ(view.sequences[1], 4);
+    CHECK_EQ(phx__view_install(&group, &view, &m), PHX_ERR_INVALID);
     CHECK_STR_EQ(m.text, "epoch = 5: must be above 5");
-    CHECK_EQ(phx__view_install(&group, 6, &none, &m), PHX_ERR_EVICTED);
+    view.epoch = 6;
+    view.members = sg_members(0);
+    CHECK_EQ(phx__view_install(&group, &view, &m), PHX_ERR_EVICTED);
     CHECK_STR_EQ(m.text, "view 6 excludes this rank");
+    view.members = sg_members(2);
+    view.operations = 10;
+    CHECK_EQ(phx__view_install(&group, &view, &m), PHX_ERR_INVALID);
+    CHECK_STR_EQ(m.text, "view 6 begins after operation 10, this rank has reached 9");
+    view.operations = 9;
+    view.sequences[1] = 3;
+    CHECK_EQ(phx__view_install(&group, &view, &m), PHX_ERR_INVALID);
+    view.sequences[1] = 4;
+    group.kinds[0].sent = 6;
+    CHECK_EQ(phx__view_install(&group, &view, &m), PHX_ERR_STATE);
     CHECK_EQ(phx__view_renew(&group, 0, &m), PHX_ERR_INVALID);
-    group.kinds[0].sent = 1;
-    CHECK_EQ(phx__view_install(&group, 6, &all, &m), PHX_ERR_STATE);
     CHECK_EQ(group.epoch, 5);
+    group.kinds[0].sent = 5;
+    CHECK_EQ(phx__view_install(&group, &view, &m), 0);
+    CHECK_EQ(group.epoch, 6);
+    CHECK_EQ(group.operations, 9);
+}
+
+TEST(view_a_newcomer_takes_the_numbers_over)
+{
+    struct phx_group group;
+    struct phx_message m = {""};
+    uint64_t suspected[2] = {0};
+    uint8_t flags[2][2] = {{0}};
+    struct phx_view view = {7, sg_members(2), 12, {7, 5}};
+    memset(&group, 0, sizeof group);
+    group.rank.shape.ranks = 2;
+    group.rank.suspected = suspected;
+    group.flushed = flags[0];
+    group.peer_lost = flags[1];
+    group.epoch = 1;
+    CHECK_EQ(phx__view_install(&group, &view, &m), 0);
+    CHECK_EQ(group.epoch, 7);
+    CHECK_EQ(group.operations, 12);
+    CHECK_EQ(group.kinds[0].sent, 7);
+    CHECK_EQ(group.kinds[0].received, 7);
+    CHECK_EQ(group.kinds[1].sent, 5);
+    CHECK_EQ(group.kinds[1].received, 5);
 }
