@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/phalanx.h"
+#include "engine/transport_ops.h"
+#include "engine/view.h"
 #include "kernels/rank.h"
 #include "tests/fake_target.h"
 #include "tests/test.h"
@@ -184,6 +185,82 @@ TEST(group_without_memory_says_how_much)
     CHECK(strncmp(m.text, "a group of this shape needs ", 28) == 0);
     CHECK(group == (struct phx_group *)(void *)&o); // untouched
     fake_target_close(fake);
+}
+
+// Counts what is asked for, and hands it out.
+struct counting {
+    uint64_t size_bytes; // of the last request
+    uint32_t count;
+    uint32_t live;
+};
+static void *counting_alloc(void *context, uint64_t size_bytes)
+{
+    struct counting *c = context;
+    void *memory = aligned_alloc(4096, (size_t)((size_bytes + 4095) / 4096 * 4096));
+    CHECK(memory != NULL);
+    c->size_bytes = size_bytes;
+    c->count++;
+    c->live++;
+    return memset(memory, 0, (size_t)size_bytes);
+}
+static void counting_free(void *context, void *memory, uint64_t size_bytes)
+{
+    struct counting *c = context;
+    CHECK(size_bytes > 0);
+    c->live--;
+    free(memory);
+}
+
+static void check_hint(const struct phx_group_options *options)
+{
+    struct counting counting = {0, 0, 0};
+    struct phx_group_options o = *options;
+    struct phx_size_hint hint;
+    struct fake_target *fake = fake_target_open((uint16_t)o.rank);
+    struct phx_group *group;
+    struct phx_handle *handle;
+    struct phx_message m = {""};
+    o.allocator = (struct phx_allocator){counting_alloc, counting_free, &counting};
+    CHECK_MSG(phx_size_hint(&o, &hint, &m) == 0, "%s", m.text);
+    open_one(&o, fake, &group);
+    CHECK_EQ(counting.count, 1);
+    CHECK_MSG(counting.size_bytes == hint.group_bytes,
+              "%u ranks, %u experts, %u tokens, %u workers: asked for %llu, the hint said %llu",
+              o.ranks, o.experts, o.tokens_max, o.workers, (unsigned long long)counting.size_bytes,
+              (unsigned long long)hint.group_bytes);
+    CHECK_EQ(phx_handle_create(group, &handle, &m), 0);
+    CHECK_EQ(counting.count, 2);
+    CHECK_MSG(counting.size_bytes == hint.handle_bytes,
+              "%u ranks, %u experts, %u tokens: asked for %llu, the hint said %llu", o.ranks,
+              o.experts, o.tokens_max, (unsigned long long)counting.size_bytes,
+              (unsigned long long)hint.handle_bytes);
+    phx_handle_free(group, handle);
+    phx_group_close(group);
+    CHECK_EQ(counting.live, 0);
+    fake_target_close(fake);
+}
+
+TEST(group_size_hint_says_what_is_asked_for)
+{
+    struct phx_group_options o = small_options();
+    for (o.ranks = 1; o.ranks <= 64; o.ranks *= 2)
+        for (o.experts = 4; o.experts <= 700; o.experts = o.experts * 3 + 1)
+            for (o.tokens_max = 1; o.tokens_max <= 16; o.tokens_max *= 4)
+                check_hint(&o);
+    o = small_options();
+    for (o.experts = 2; o.experts < 200; o.experts++)
+        check_hint(&o);
+    o = small_options();
+    for (o.workers = 1; o.workers <= 9; o.workers++)
+        check_hint(&o);
+    o = small_options();
+    o.dtype = PHX_FP8_E4M3;
+    check_hint(&o);
+    o.scale_format = PHX_SCALE_UE8M0;
+    o.rows = PHX_ROWS_PER_EXPERT;
+    o.in_flight = 2;
+    o.layout = PHX_LAYOUT_COMPACT;
+    check_hint(&o);
 }
 
 // --- cards --------------------------------------------------------------------------------------
@@ -416,4 +493,207 @@ TEST(group_aborted_says_so)
     phx_abort(c.f.group);
     call_refused(&c, PHX_ERR_ABORTED, "the group was aborted");
     call_close(&c);
+}
+
+// --- a rank without experts ---------------------------------------------------------------------
+
+// One expert, on rank 0 of two. The rank under test is rank 1, or (holds) rank 0.
+static int compact_dispatch(uint16_t rank, bool outputs, struct phx_message *m)
+{
+    struct fixture f;
+    struct phx_handle *handle;
+    struct buffers *b = calloc(1, sizeof *b);
+    struct phx_outcome o;
+    struct phx_group_options options = small_options();
+    CHECK(b != NULL);
+    memset(&f, 0, sizeof f);
+    options.experts = 1;
+    options.top_k = 1;
+    options.layout = PHX_LAYOUT_COMPACT;
+    options.rank = rank;
+    f.target = fake_target_open(rank);
+    f.twin_target = fake_target_open((uint16_t)(1 - rank));
+    open_one(&options, f.target, rank == 0 ? &f.group : &f.twin);
+    options.rank = 1u - rank;
+    open_one(&options, f.twin_target, rank == 0 ? &f.twin : &f.group);
+    struct phx_group *group = rank == 0 ? f.group : f.twin;
+    uint32_t bytes = phx_group_card_bytes();
+    uint8_t own[512];
+    uint8_t twin[512];
+    uint8_t cards[512];
+    CHECK(bytes <= 256);
+    phx_group_cards(f.group, own);
+    phx_group_cards(f.twin, twin);
+    memcpy(cards, own + rank * bytes, bytes);
+    memcpy(cards + bytes, twin + rank * bytes, bytes);
+    CHECK_MSG(phx_group_connect(group, cards, m) == 0, "%s", m->text);
+    CHECK_EQ(phx_group_poll(group), 0);
+    CHECK_EQ(phx_handle_create(group, &handle, NULL), 0);
+    struct phx_dispatch_args a = dispatch_args(b);
+    for (int t = 0; t < 4; t++)
+        b->topk_idx[t] = 0;
+    if (!outputs) {
+        a.recv_x = NULL;
+        a.recv_count = NULL;
+        a.recv_src_info = NULL;
+        a.recv_layout_range = NULL;
+    }
+    int rc = phx_dispatch(group, &a, handle, &o, m);
+    CHECK(rc != 0 || (o.rows_received == 0 && o.masked_count == 1));
+    phx_handle_free(group, handle);
+    close_pair(&f);
+    free(b);
+    return rc;
+}
+
+TEST(group_compact_output_may_be_none_where_no_expert_is)
+{
+    struct phx_message m = {""};
+    CHECK_MSG(compact_dispatch(1, false, &m) == 0, "%s", m.text);
+    CHECK_MSG(compact_dispatch(1, true, &m) == 0, "%s", m.text);
+    CHECK_EQ(compact_dispatch(0, false, &m), PHX_ERR_INVALID);
+    CHECK_STR_EQ(m.text, "recv_x = NULL: must point to memory");
+    CHECK_EQ(compact_dispatch(0, true, &m), PHX_ERR_INVALID);
+    CHECK_STR_EQ(m.text, "recv_rows_max = 0: the compact layout needs the rows that recv_x holds");
+}
+
+// --- a handle of an older view ------------------------------------------------------------------
+
+TEST(group_combine_refuses_a_handle_of_an_older_epoch)
+{
+    struct call c;
+    struct phx_view view;
+    struct phx_combine_args a;
+    call_open(&c);
+    CHECK_EQ(phx_dispatch(c.f.group, &c.args, c.handle, NULL, &c.f.message), 0);
+    phx__view_now(c.f.group, &view);
+    CHECK_EQ(view.operations, 1);
+    view.epoch = 2;
+    CHECK_MSG(phx__view_install(c.f.group, &view, &c.f.message) == 0, "%s", c.f.message.text);
+    CHECK_EQ(phx_group_epoch(c.f.group), 2);
+    memset(&a, 0, sizeof a);
+    a.size = sizeof a;
+    a.token_count = 4;
+    a.y = c.b->recv_x;
+    a.topk_idx = c.b->topk_idx;
+    a.topk_weights = c.b->weights;
+    a.out = c.b->out;
+    a.token_loss = c.b->loss;
+    struct buffers before = *c.b;
+    uint64_t puts = fake_target_puts(c.f.target);
+    CHECK_EQ(phx_combine(c.f.group, &a, c.handle, NULL, &c.f.message), PHX_ERR_STALE);
+    CHECK_STR_EQ(c.f.message.text, "the handle's dispatch ran in epoch 1, the group is in epoch 2");
+    CHECK_MEM_EQ(&before, c.b, sizeof before);
+    CHECK_EQ(fake_target_puts(c.f.target), puts);
+    // Nothing was begun: numbers go on where they were, and the handle serves the next dispatch.
+    struct phx_outcome o;
+    CHECK_EQ(phx_dispatch(c.f.group, &c.args, c.handle, &o, &c.f.message), 0);
+    CHECK_EQ(o.number, 2);
+    CHECK_EQ(o.epoch, 2);
+    CHECK_EQ(phx_combine(c.f.group, &a, c.handle, &o, &c.f.message), 0);
+    CHECK_EQ(o.number, 1);
+    call_close(&c);
+}
+
+// --- abort --------------------------------------------------------------------------------------
+
+// A group of four ranks and two workers over the fake target, whose worker 0 runs first and alone:
+// it aborts the group as it enters the dispatch, so that it finds its first barrier without worker
+// 1, which has not staged its half of the rows.
+enum { ABORT_RANKS = 4, ABORT_WORKERS = 2 };
+
+struct aborting {
+    struct phx_executor_ops ops;
+    struct phx_group *group;
+    struct phx_target target;
+    uint32_t rows;          // row puts
+    uint32_t rows_unstaged; // of them with another content than this operation's
+};
+static struct aborting aborting; // hooks of an executor have no context
+
+static void abort_phase(struct phx_executor *e, uint32_t worker, uint32_t phase, uint64_t number)
+{
+    (void)e;
+    (void)number;
+    if (phase == PHX_PHASE_DISPATCH_SEND && worker == 0)
+        phx_abort(aborting.group);
+}
+
+static void abort_post(void *context, const struct phx_op *op)
+{
+    const struct phx_rank *rank = &((struct phx_group *)context)->rank;
+    uint64_t rows_at = phx_stage_row_offset(&rank->shape, 0, 0);
+    uint16_t first;
+    if (op->size_bytes == 0 || op->source.offset_bytes < rows_at)
+        return; // a signal, or counts
+    memcpy(&first, rank->stage + op->source.offset_bytes, sizeof first);
+    aborting.rows++;
+    aborting.rows_unstaged += first != 0x3F80;
+}
+
+static void open_aborting(struct fake_target **fakes, struct phx_group **groups)
+{
+    uint8_t all[ABORT_RANKS][ABORT_RANKS * 256];
+    uint8_t cards[ABORT_RANKS * 256];
+    struct phx_group_options o = small_options();
+    struct phx_message m = {""};
+    uint32_t bytes = phx_group_card_bytes();
+    CHECK(bytes <= 256);
+    o.ranks = ABORT_RANKS;
+    o.workers = ABORT_WORKERS;
+    for (o.rank = 0; o.rank < ABORT_RANKS; o.rank++) {
+        fakes[o.rank] = fake_target_open((uint16_t)o.rank);
+        open_one(&o, fakes[o.rank], &groups[o.rank]);
+        phx_group_cards(groups[o.rank], all[o.rank]);
+        memcpy(cards + o.rank * bytes, all[o.rank], bytes);
+    }
+    aborting.group = groups[0];
+    aborting.target = fake_target_of(fakes[0]);
+    aborting.ops = *aborting.target.executor->ops;
+    aborting.ops.phase = abort_phase;
+    aborting.target.executor->ops = &aborting.ops;
+    aborting.target.transport->hooks.post = abort_post;
+    aborting.target.transport->hooks.context = groups[0];
+    CHECK_MSG(phx_group_connect(groups[0], cards, &m) == 0, "%s", m.text);
+    CHECK_EQ(phx_group_poll(groups[0]), 0);
+}
+
+TEST(group_abort_sends_no_row_that_is_not_staged)
+{
+    struct fake_target *fakes[ABORT_RANKS];
+    struct phx_group *groups[ABORT_RANKS];
+    struct phx_handle *handle;
+    struct phx_message m = {""};
+    struct buffers *b = calloc(1, sizeof *b);
+    CHECK(b != NULL);
+    memset(&aborting, 0, sizeof aborting);
+    open_aborting(fakes, groups);
+    CHECK_EQ(phx_handle_create(groups[0], &handle, NULL), 0);
+    struct phx_dispatch_args a = dispatch_args(b);
+    int32_t active[ABORT_RANKS] = {1, 1, 1, 1};
+    int64_t range[ABORT_RANKS];
+    a.active_ranks = active;
+    a.recv_layout_range = range;
+    for (int i = 0; i < 4 * 256; i++)
+        b->x[i] = 0x3F80;
+    for (int t = 0; t < 4; t++) { // one expert a rank: every token goes to two of them
+        b->topk_idx[2 * t] = t;
+        b->topk_idx[2 * t + 1] = (t + 1) % 4;
+    }
+    CHECK_EQ(phx_dispatch(groups[0], &a, handle, NULL, &m), PHX_ERR_ABORTED);
+    CHECK_MSG(strncmp(m.text, "dispatch 1: ", 12) == 0, "%s", m.text);
+    CHECK_EQ(aborting.rows_unstaged, 0);
+    CHECK(aborting.rows <= 4); // worker 0 none; worker 1, behind all staging, two each to two ranks
+    // Later calls say it too, and begin nothing.
+    uint64_t puts = fake_target_puts(fakes[0]);
+    CHECK_EQ(phx_dispatch(groups[0], &a, handle, NULL, &m), PHX_ERR_ABORTED);
+    CHECK_STR_EQ(m.text, "the group was aborted");
+    CHECK_EQ(fake_target_puts(fakes[0]), puts);
+    phx_handle_free(groups[0], handle);
+    for (int r = 0; r < ABORT_RANKS; r++) {
+        phx_group_close(groups[r]);
+        CHECK_EQ(fake_target_registered(fakes[r]), 0);
+        fake_target_close(fakes[r]);
+    }
+    free(b);
 }
