@@ -43,8 +43,14 @@ static uint8_t *built(const struct phx_shape *s)
 
 static int accepted(const struct phx_shape *s, uint8_t *m, uint64_t row_count)
 {
-    return phx_route_header_ok(s, phx_route_header(m), row_count) &&
-           phx_route_ok(s, s->experts_local_max, m);
+    uint32_t scratch[16];
+    CHECK(2 * s->experts_local_max <= 16);
+    memset(scratch, 0xA5, sizeof scratch); // the check needs no clean scratch, and steps over it
+    int ok = phx_route_header_ok(s, phx_route_header(m), row_count) &&
+             phx_route_ok(s, s->experts_local_max, m, scratch, 2);
+    for (uint32_t i = 0; i < 16; i++)
+        CHECK(scratch[i] == 0xA5A5A5A5u || (i % 2 == 0 && i < 2 * s->experts_local_max));
+    return ok;
 }
 
 static void seal(const struct phx_shape *s, uint8_t *m) // a forger knows the check sum too
@@ -146,6 +152,32 @@ static void k_out_of_range(const struct phx_shape *s, uint8_t *m)
 {
     phx_route_entries(s, m, 3)[0].k = 4;
 }
+// Tokens 1 and 7 to expert 0, both as its first row: one place for two, and one that nobody fills.
+static void one_place_for_two(const struct phx_shape *s, uint8_t *m)
+{
+    phx_route_entries(s, m, 3)[4].index = 0;
+}
+static void places_out_of_order(const struct phx_shape *s, uint8_t *m)
+{
+    phx_route_entries(s, m, 3)[0].index = 1;
+    phx_route_entries(s, m, 3)[4].index = 0;
+}
+static void expert_twice_in_a_row(const struct phx_shape *s, uint8_t *m)
+{
+    phx_route_entries(s, m, 3)[1].expert = 0; // token 1: expert 0 twice, at the same place
+    phx_route_entries(s, m, 3)[1].index = 0;
+    phx_route_counts(m)[0]++;
+    phx_route_counts(m)[2]--;
+}
+static void k_twice(const struct phx_shape *s, uint8_t *m)
+{
+    phx_route_entries(s, m, 3)[4].k = 0; // token 7: k 0, 0, 2
+}
+static void k_descending(const struct phx_shape *s, uint8_t *m)
+{
+    phx_route_entries(s, m, 3)[3].k = 2; // token 7: k 2, 1, 0
+    phx_route_entries(s, m, 3)[5].k = 0;
+}
 static void counts_too_large(const struct phx_shape *s, uint8_t *m)
 {
     (void)s;
@@ -171,6 +203,11 @@ TEST(route_forged_messages_are_refused)
                                         {"expert out of range", expert_out_of_range},
                                         {"index out of range", index_out_of_range},
                                         {"k out of range", k_out_of_range},
+                                        {"one place for two rows", one_place_for_two},
+                                        {"places out of order", places_out_of_order},
+                                        {"an expert twice in a row", expert_twice_in_a_row},
+                                        {"the same k twice", k_twice},
+                                        {"descending k", k_descending},
                                         {"counts too large", counts_too_large},
                                         {"other expert count", other_expert_count}};
     struct phx_shape s = small_shape();
