@@ -259,17 +259,20 @@ int phx_world_restart(struct phx_world *world, uint32_t rank, phx_rank_main *mai
 #define HUGE_REGION_BYTES_MIN (UINT64_C(4) << 20)
 #define HUGE_WORLD_BYTES_MAX (UINT64_C(1) << 30)
 
-void *phx_sim_alloc(struct phx_sim_rank *rank, uint64_t size_bytes)
+// Small pieces share a region, which spares system calls. In a small world it is filled with pages
+// at once, which spares as many faults.
+#define CHUNK_BYTES (UINT64_C(512) << 10)
+#define CHUNK_PIECE_BYTES_MAX (CHUNK_BYTES / 2)
+#define FILLED_WORLD_BYTES_MAX (UINT64_C(8) << 20)
+
+static void *region_map(struct phx_sim_rank *rank, uint64_t size, int flags)
 {
     struct phx_world *world = rank->world;
-    if (size_bytes > REGION_BYTES_MAX)
-        return NULL;
-    uint64_t size = size_bytes == 0 ? 4096 : (size_bytes + 4095) / 4096 * 4096;
     struct phx_region *region = malloc(sizeof *region);
     if (region == NULL)
         return NULL;
     void *base = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
     if (base == MAP_FAILED) {
         free(region);
         return NULL;
@@ -282,6 +285,27 @@ void *phx_sim_alloc(struct phx_sim_rank *rank, uint64_t size_bytes)
     return base;
 }
 
+void *phx_sim_alloc(struct phx_sim_rank *rank, uint64_t size_bytes)
+{
+    if (size_bytes > REGION_BYTES_MAX)
+        return NULL;
+    uint64_t size = size_bytes == 0 ? 4096 : (size_bytes + 4095) / 4096 * 4096;
+    if (size > CHUNK_PIECE_BYTES_MAX)
+        return region_map(rank, size, 0);
+    if (rank->chunk_left_bytes < size) {
+        bool is_filled = rank->world->memory_bytes + CHUNK_BYTES <= FILLED_WORLD_BYTES_MAX;
+        uint8_t *chunk = region_map(rank, CHUNK_BYTES, is_filled ? MAP_POPULATE : 0);
+        if (chunk == NULL)
+            return NULL;
+        rank->chunk = chunk;
+        rank->chunk_left_bytes = CHUNK_BYTES;
+    }
+    uint8_t *piece = rank->chunk;
+    rank->chunk += size;
+    rank->chunk_left_bytes -= size;
+    return piece;
+}
+
 void phx_rank_memory_free(struct phx_sim_rank *rank)
 {
     while (rank->regions != NULL) {
@@ -290,6 +314,7 @@ void phx_rank_memory_free(struct phx_sim_rank *rank)
         munmap(region->base, region->size_bytes);
         free(region);
     }
+    rank->chunk_left_bytes = 0;
 }
 
 // --- faults --------------------------------------------------------------------------------------

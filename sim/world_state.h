@@ -86,6 +86,8 @@ struct phx_sim_rank {
     struct phx_sim_executor executor;
     struct phx_strand *strands; // [1 + workers]
     struct phx_region *regions;
+    uint8_t *chunk; // the rest of the latest region for small pieces
+    uint64_t chunk_left_bytes;
     phx_rank_main *main;
     void *argument;
     // The executor's run in progress.
