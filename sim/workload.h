@@ -72,6 +72,11 @@ struct phx_workload_options { // how to run it
     enum phx_tie tie;
     enum phx_fiber_mode fibers;
     const char *trace_path; // NULL: no trace
+    // For benchmarks; NULL: none. Told when a run turns from the simulated cluster to what stands
+    // around it (drawing inputs, the stand-in for experts, the comparison with the reference), and
+    // when it turns back.
+    void (*aside)(void *context, bool begins);
+    void *aside_context;
 };
 
 // Most memory that payload: full may take, on all ranks together.

@@ -197,6 +197,14 @@ static void operation_ended(struct program *p, uint32_t kind, uint64_t pair)
         run->last_end_ps[operation] = now_ps;
 }
 
+// What follows is not the cluster's work, until aside(p, false).
+static void aside(const struct program *p, bool begins)
+{
+    const struct phx_workload_options *o = p->run->options;
+    if (o->aside != NULL)
+        o->aside(o->aside_context, begins);
+}
+
 // --- dispatch, experts, combine -----------------------------------------------------------------
 
 static struct phx_dispatch_args dispatch_args(struct program *p, struct batch *b)
@@ -236,7 +244,9 @@ static struct phx_combine_args combine_args(struct program *p, struct batch *b)
 static bool inputs_take(struct program *p, struct batch *b, uint64_t pair)
 {
     const struct phx_shape *s = &p->stage->shape;
+    aside(p, true);
     const struct phx_inputs *in = phx_stage_inputs(p->stage, pair);
+    aside(p, false);
     if (in == NULL) {
         phx_run_violate(p->run, "not-checked", p->rank, 0, 0, "no memory to draw the inputs");
         return false;
@@ -283,6 +293,7 @@ static void experts_run(struct program *p, struct batch *b)
     uint32_t expert = p->rank * held + (p->rank < more ? p->rank : more);
     uint32_t experts = held + (p->rank < more);
     uint64_t rows = 0;
+    aside(p, true);
     for (uint32_t e = 0; e < experts; e++, expert++) {
         uint64_t first = s->layout == PHX_LAYOUT_COMPACT ? (uint64_t)b->received.offsets[e]
                                                          : (uint64_t)e * s->ranks * s->tokens_max;
@@ -292,6 +303,7 @@ static void experts_run(struct program *p, struct batch *b)
             phx_run_expert(expert, s->channels, y, y);
         }
     }
+    aside(p, false);
     phx_sim_sleep_ns(p->sim, EXPERT_LAUNCH_NS + rows * s->hidden / EXPERT_CHANNELS_PER_NS);
 }
 
@@ -305,7 +317,9 @@ static void dispatch_ended(struct program *p, struct batch *b)
         s->experts % s->ranks != 0)
         b->received.offsets[s->experts_local_max] = b->received.offsets[s->experts_local_max - 1];
     struct phx_dispatch_result result = {&b->outcome, b->received};
+    aside(p, true);
     phx_check_dispatch(p->run, p->stage, p->rank, b->pair, &result);
+    aside(p, false);
 }
 
 static void combine_ended(struct program *p, struct batch *b)
@@ -313,7 +327,9 @@ static void combine_ended(struct program *p, struct batch *b)
     operation_ended(p, PHX_COMBINE, b->pair);
     outcome_check(p, PHX_COMBINE, b);
     struct phx_combine_result result = {&b->outcome, b->out, b->token_loss};
+    aside(p, true);
     phx_check_combine(p->run, p->stage, p->rank, b->pair, &result);
+    aside(p, false);
     for (uint32_t t = 0; t < p->stage->moe->tokens; t++)
         p->run->rank[p->rank].lost_tokens += b->token_loss[t] > 0.0f;
     phx_check_done(p->run, p->stage, p->rank, b->pair);
