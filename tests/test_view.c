@@ -138,18 +138,12 @@ TEST(view_a_rank_comes_back_over_rdma)
 // WAITING is understood between a newcomer and the survivors: the numbers of their operations
 // agree. In the second pair after the return rank 1's counts don't reach rank 0, which waits D for
 // them and thinks for a while; ranks 2 and 3 wait for rank 0 meanwhile, past their own D.
-static void late_main(struct phx_sim_rank *rank, void *argument)
-{
-    struct sg_run *run = argument;
-    run->think_ns[0] = 400000;
-    rejoin_main(rank, argument);
-}
-
 static void check_late(uint32_t nodes)
 {
     struct sg_run *run = sg_new();
     run->nodes = nodes;
-    run->main = late_main;
+    run->main = rejoin_main;
+    run->think_ns[0] = 400000;
     kill_victim(run);
     run->fault_count = 2;
     run->faults[1].kind = PHX_FAULT_LINK_ONE_WAY;
