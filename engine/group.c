@@ -322,8 +322,9 @@ int phx_group_create(const struct phx_group_options *options, const struct phx_t
         return phx_fail(message, PHX_ERR_INVALID, "target: needs a transport and an executor");
     const struct phx_transport_info *info = phx_transport_info(target->transport);
     if (info->lane_count < s.workers)
-        return phx_fail(message, PHX_ERR_INVALID, "workers = %u: transport %s has %u lanes",
-                        s.workers, info->name, info->lane_count);
+        return phx_fail(message, PHX_ERR_INVALID,
+                        "workers = %u: must be at most %u, the lanes of transport %s", s.workers,
+                        info->lane_count, info->name);
     struct phx_allocator allocator = options->allocator;
     if (allocator.alloc == NULL)
         allocator = (struct phx_allocator){libc_alloc, libc_free, NULL};

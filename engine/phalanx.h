@@ -7,12 +7,13 @@
 //
 // Tensors are described as [shape] dtype. All are contiguous, borrowed for the call (for hook
 // halves: until the receive half returns), and in memory that the target's workers reach: host
-// memory on C targets. Outputs are written only when a call returns 0.
+// memory on C targets. Outputs are written only when a call returns 0 or PHX_ERR_CAPACITY; what an
+// aborted operation left in them means nothing.
 //
 // Threads: one thread per group, the rank's control thread, makes every call but phx_abort().
 // Errors: 0 or a negative enum phx_error; `message`, where there is one (NULL is allowed), then
 // names the argument, its value and its bound. A call that fails with PHX_ERR_INVALID changed
-// nothing.
+// nothing. The headers are C11 and later, and C++11 and later.
 
 #ifndef PHX_ENGINE_PHALANX_H
 #define PHX_ENGINE_PHALANX_H
@@ -93,7 +94,7 @@ struct phx_size_hint {         // for these options, on this rank
 int phx_size_hint(const struct phx_group_options *options, struct phx_size_hint *hint,
                   struct phx_message *message);
 
-// --- opening -------------------------------------------------------------------------------------
+// --- opening -----------------------------------------------------------------------------------
 // create, exchange cards (an all-to-all of fixed-size blobs, over whatever bootstrap there is),
 // then connect. sim/open.h does the three for a simulated rank.
 
@@ -119,13 +120,14 @@ uint64_t phx_group_pending(const struct phx_group *group);
 // in the simulator, any fiber of the rank.
 void phx_abort(struct phx_group *group);
 
-// What dispatch hands to combine. A handle serves one dispatch at a time and may be used again.
+// What dispatch hands to combine. A handle serves one dispatch at a time; the dispatch may be
+// combined more than once, and the handle then serves another. Free handles before the group
+// closes.
 int phx_handle_create(struct phx_group *group, struct phx_handle **handle,
                       struct phx_message *message);
 void phx_handle_free(struct phx_group *group, struct phx_handle *handle); // NULL is allowed
 
-// --- what became of an operation
-// -------------------------------------------------------------------
+// --- what became of an operation ---------------------------------------------------------
 
 #define PHX_RANK_WORDS (PHX_RANKS_MAX / 64)
 struct phx_rank_set { // bit r % 64 of word r / 64
@@ -150,32 +152,34 @@ struct phx_outcome {
     uint64_t rows_dropped;        // dispatch, compact: rows beyond recv_rows_max
 };
 
-// --- dispatch
-// --------------------------------------------------------------------------------------
+// --- dispatch ----------------------------------------------------------------------------
 
 struct phx_dispatch_args {
     uint32_t size;             // sizeof(struct phx_dispatch_args)
     uint32_t token_count;      // 0 to tokens_max
     const void *x;             // [token_count, channels] bf16
-    const int64_t *topk_idx;   // [token_count, top_k] expert, or -1 for none
+    const int64_t *topk_idx;   // [token_count, top_k] expert, or -1 for none; a token
+                               // lists an expert at most once
     const float *topk_weights; // [token_count, top_k] f32; required with rows once, else ignored
     int32_t *active_ranks; // [ranks] 1 = active; operations clear entries, never set them. A rank
-                           // the caller cleared is masked until a view readmits it. NULL: none
+                           // the caller cleared is masked until a view readmits it (engine/view.h).
+                           // NULL: none
     int64_t timeout_us;    // 0: the group's; PHX_TIMEOUT_NONE: wait for ever
     // Outputs. Rows: slots layout [experts_local, ranks * tokens_max, channels], an expert's rows
     // from the front of its block; compact layout [recv_rows_max, channels], experts one after
     // another. Rows of an expert stand by source rank, then by token. Rows that were counted and
     // never came are zeros. Rows past an expert's count are left as they were.
-    void *recv_x;               // fp8 e4m3 or bf16
-    void *recv_scales;          // fp8: token-contiguous, [experts_local, words, ranks * tokens_max]
-                                // (compact: [words, recv_rows_max]); f32: words = channels / 128;
-                                // ue8m0: four exponent bytes a word, words = channels / 512, up
-    int32_t *recv_count;        // [experts_local]
-    int32_t *recv_src_info;     // [rows] token index at the source
-    int64_t *recv_layout_range; // [experts_local, ranks] begin within the expert << 32 | count
-    int64_t *recv_offsets;      // [experts_local + 1] first row of each expert; compact only, may
-                                // be NULL
-    uint64_t recv_rows_max;     // compact: rows that recv_x holds
+    void *recv_x;                 // fp8 e4m3 or bf16
+    void *recv_scales;            // fp8: u32 or f32 words, token-contiguous:
+                                  // [experts_local, words, ranks * tokens_max]
+                                  // (compact: [words, recv_rows_max]); f32: words = channels / 128;
+                                  // ue8m0: four exponent bytes a word, words = channels / 512, up
+    int32_t *recv_count;          // [experts_local]
+    int32_t *recv_src_info;       // [rows] token index at the source
+    int64_t *recv_layout_range;   // [experts_local, ranks] begin within the expert << 32 | count
+    int64_t *recv_offsets;        // [experts_local + 1] first row of each expert; compact only, may
+                                  // be NULL
+    uint64_t recv_rows_max;       // compact: rows that recv_x holds
     int32_t *cumulative_received; // [experts_local] counts are added. NULL: none
     int64_t *wait_ns;             // [ranks] time waited for each rank is added. NULL: none
     const uint8_t *replay; // NULL. Or [2, ranks] recorded fates (counts, rows; enum phx_fate)
@@ -183,8 +187,9 @@ struct phx_dispatch_args {
 };
 
 // The whole operation; returns when it is complete. `outcome` may be NULL. PHX_ERR_CAPACITY: the
-// compact output was too small; what fits was written, rows_dropped says how many rows did not, and
-// a source with any row among them counts every token that it sent to this rank as lost.
+// compact output was too small; what fits was written, rows_dropped says how many rows did not.
+// Combine must follow all the same; a source with any row among the dropped counts every token that
+// it sent to this rank as lost.
 int phx_dispatch(struct phx_group *group, const struct phx_dispatch_args *args,
                  struct phx_handle *handle, struct phx_outcome *outcome,
                  struct phx_message *message);
@@ -195,8 +200,7 @@ int phx_dispatch_send(struct phx_group *group, const struct phx_dispatch_args *a
 int phx_dispatch_receive(struct phx_group *group, struct phx_handle *handle,
                          struct phx_outcome *outcome, struct phx_message *message);
 
-// --- combine
-// ---------------------------------------------------------------------------------------
+// --- combine -----------------------------------------------------------------------------
 
 struct phx_combine_args {
     uint32_t size;             // sizeof(struct phx_combine_args)
@@ -222,8 +226,7 @@ int phx_combine_send(struct phx_group *group, const struct phx_combine_args *arg
 int phx_combine_receive(struct phx_group *group, struct phx_handle *handle,
                         struct phx_outcome *outcome, struct phx_message *message);
 
-// --- queries
-// ---------------------------------------------------------------------------------------
+// --- queries -----------------------------------------------------------------------------
 
 // What this rank holds against each rank: enum phx_cause (kernels/rank.h), 0 = nothing. [ranks].
 void phx_group_suspicions(const struct phx_group *group, uint32_t *causes);

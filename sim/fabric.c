@@ -512,8 +512,8 @@ bool phx_carried_fenced(struct phx_fabric *f, const struct phx_carried *m)
 static void flip(struct phx_fabric *f, struct phx_carried *m, uint8_t *to, uint64_t size_bytes)
 {
     struct phx_fabric_rank *source = &f->ranks[m->source];
-    if (source->flips == 0 || size_bytes == 0)
-        return;
+    if (source->flips == 0 || size_bytes == 0 || m->source == m->target)
+        return; // what a rank sends itself crosses no wire
     source->flips--;
     f->figures.flips++;
     uint64_t bit =

@@ -156,10 +156,10 @@ TEST(workload_finds_flipped_bits)
     struct phx_workload w = workload_of(&load, &flip);
     uint64_t found = 0;
     // What a flip hits decides who finds it: the route message has a check of its own, rows do not.
-    for (uint32_t puts = 1; puts < 12; puts++) {
+    for (uint32_t puts = 1; puts < 40; puts += 3) {
         struct phx_summary s;
         flip.kind = PHX_FAULT_BIT_FLIP;
-        flip.count = 1;
+        flip.count = 4;
         flip.when.after_puts = puts;
         run(&w, &s);
         for (uint32_t i = 0; i < s.violation_count; i++)
