@@ -155,15 +155,17 @@ TEST(workload_finds_flipped_bits)
     struct phx_fault flip = kill_of(2);
     struct phx_workload w = workload_of(&load, &flip);
     uint64_t found = 0;
-    // What a flip hits decides who finds it: the route message has a check of its own, rows do not.
-    for (uint32_t puts = 1; puts < 40; puts += 3) {
+    // What a flip hits decides who finds it: a route message has a check of its own, and costs its
+    // source the group; a row has none, and only the comparison with the reference finds it.
+    for (uint64_t at_ns = 20000; at_ns < 60000; at_ns += 1000) {
         struct phx_summary s;
         flip.kind = PHX_FAULT_BIT_FLIP;
-        flip.count = 4;
-        flip.when.after_puts = puts;
+        flip.count = 1;
+        flip.when = (struct phx_fault_when){.at_ps = at_ns * 1000};
         run(&w, &s);
         for (uint32_t i = 0; i < s.violation_count; i++)
-            found += strcmp(s.violations[i].rule, "dispatch-result") == 0;
+            found += strcmp(s.violations[i].rule, "dispatch-result") == 0 ||
+                     strcmp(s.violations[i].rule, "combine-result") == 0;
         phx_summary_free(&s);
     }
     CHECK(found > 0);
