@@ -295,7 +295,6 @@ static int register_memory(struct phx_group *g, struct phx_message *message)
 static void group_wire(struct phx_group *g, const struct phx_group_options *options)
 {
     g->epoch = 1;
-    g->renewed_max = PHX_RENEWED_MAX;
     g->rank.rank = options->rank;
     g->rank.epoch = 1;
     g->rank.experts_local = g->experts_of[options->rank];

@@ -63,9 +63,8 @@ struct phx_group {
     uint8_t *peer_answered;   // [ranks] 1: the connection came up, or was lost
     uint8_t *flushed;         // [ranks] 1: suspected, and nothing that we sent it has a source left
     uint8_t *peer_lost;       // [ranks] 1: the transport lost this incarnation
-    void **renewed;           // [renewed_max] regions made after open, by view.c
+    void **renewed;           // [PHX_RENEWED_MAX] regions made after open, by view.c
     uint32_t renewed_count;
-    uint32_t renewed_max;
     uint16_t *expert_rank;  // [experts]
     uint16_t *expert_local; // [experts]
     uint32_t *experts_of;   // [ranks] experts on each

@@ -33,9 +33,9 @@ int phx__view_renew(struct phx_group *group, uint32_t rank, struct phx_message *
         rc = check_quiet(group, "renewing a region", message);
     if (rc != 0)
         return rc;
-    if (group->renewed_count >= group->renewed_max)
+    if (group->renewed_count >= PHX_RENEWED_MAX)
         return phx_fail(message, PHX_ERR_STATE, "rank %u: %u regions were renewed, the most", rank,
-                        group->renewed_max);
+                        PHX_RENEWED_MAX);
     uint64_t bytes = phx_region_bytes(&group->rank.shape);
     uint8_t *memory = a->alloc(a->context, bytes);
     if (memory == NULL)
