@@ -8,10 +8,11 @@
 //            process dies of it.
 //   nic      no packet in or out; the process and NVLink live on.
 //
-// A fault strikes at a virtual time, or when a rank reaches a point of its program: its
-// `after_puts`th put of an operation was issued (0: the operation's first phase begins), or it
-// enters a phase. The same list gives the same run; removing one fault leaves the chance draws of
-// the others alone.
+// A fault strikes at a virtual time, right after an event of the run, or when a rank reaches a
+// point of its program: its `after_puts`th put of an operation was issued (0: the operation's first
+// phase begins), or it enters a phase. With a chance it strikes each time its moment comes, or does
+// not, as drawn by (seed, its place in the list, how often its moment came before). The same list
+// gives the same run; removing the last fault leaves the chance draws of the others alone.
 
 #ifndef PHX_SIM_FAULT_H
 #define PHX_SIM_FAULT_H
@@ -36,7 +37,7 @@ enum phx_fault_kind {
     PHX_FAULT_DELAY,         // delay_ps more flight
     PHX_FAULT_DUPLICATE,     // ppm of messages are delivered twice
     PHX_FAULT_CLOCK_OFFSET,  // offset_ns is added to the rank's clock
-    PHX_FAULT_BIT_FLIP       // one bit of each of the rank's next `count` payloads
+    PHX_FAULT_BIT_FLIP       // one bit of each of the rank's next `count` payloads; is_caught
 };
 const char *
 phx_fault_kind_name(enum phx_fault_kind kind); // "kill", "link down"...; NULL: no such kind
@@ -50,8 +51,12 @@ struct phx_fault_when {  // all zero: at time 0
     uint32_t rank;       // whose progress triggers; PHX_FAULT_ANY: the struck rank's
     uint32_t kind;       // enum phx_kind of the operation
     uint32_t phase;      // enum phx_phase: on entering it; `kind` is then implied
-    uint64_t number;     // of the operation, from 1 per kind
+    uint64_t number;     // of the operation, from 1 per kind; 0: every one, with chance_ppm (else
+                         // the first that comes)
     uint32_t after_puts; // that many puts of that operation were issued by the rank
+    uint32_t chance_ppm; // 0: always. Else it strikes each time with this chance, and can strike
+                         // again once it has healed
+    uint64_t event;      // not 0: right after that many events of the run were dispatched
 };
 
 struct phx_fault {
@@ -68,6 +73,8 @@ struct phx_fault {
     uint32_t count;
     const uint32_t *members; // partition: [member_count], borrowed until the world is destroyed
     uint32_t member_count;
+    bool is_caught; // bit flip: the transport's check sees it, and the payload is sent again (NIC)
+                    // or repeated by the link (NVLink). Else it arrives, behind the check
     struct phx_fault_when when;
 };
 

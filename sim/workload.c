@@ -129,6 +129,11 @@ static void run_close(struct phx_run *run)
     free(run->struck_ps);
 }
 
+uint64_t phx_workload_progress_ps(const struct phx_workload *w)
+{
+    return add(multiply(w->timeout_us, 4 * UINT64_C(1000000)), UINT64_C(10000000000));
+}
+
 // Far above what any run needs, so that reaching it means that progress is lost: every operation
 // may take two deadlines, a pause may hold everyone up, and a second is for everything else.
 static uint64_t time_limit_ps(const struct phx_run *run)

@@ -19,7 +19,12 @@
 #include "sim/summary.h"
 #include "sim/world.h"
 
-enum phx_routing { PHX_ROUTING_UNIFORM = 1, PHX_ROUTING_BALANCED, PHX_ROUTING_ZIPF };
+enum phx_routing {
+    PHX_ROUTING_UNIFORM = 1,
+    PHX_ROUTING_BALANCED,
+    PHX_ROUTING_ZIPF,
+    PHX_ROUTING_TRACE // rows of a table, taken one after the other, over and over
+};
 
 struct phx_moe_load { // one `moe:` of a scenario
     uint32_t steps;
@@ -34,6 +39,8 @@ struct phx_moe_load { // one `moe:` of a scenario
     uint32_t layout;  // enum phx_output_layout
     uint32_t routing; // enum phx_routing
     uint64_t zipf_millionths;
+    const int32_t *trace; // TRACE: [trace_rows, top_k] experts, or -1; borrowed until the run ends
+    uint64_t trace_rows;
     bool hooks; // send and receive halves, the expert of one micro-batch over the other's wait
     bool renormalise;
 };
@@ -52,6 +59,12 @@ struct phx_expectation {
     uint64_t lost_tokens_max;            // PHX_EXPECT_NONE: not checked
     uint32_t alive;                      // enum phx_alive: each survivor's active_ranks at the end
     struct phx_rank_set alive_list;      // PHX_ALIVE_LIST
+    uint64_t progress_within_ps;         // with freeze_ps; 0: phx_workload_progress_ps()
+    bool is_healthy_stay; // two ranks that no fault touches, nor the path between them, never mask
+                          // one another
+    bool may_miss;        // a fault whose moment does not come is no violation
+    bool is_corrupt_checked;     // `corrupt` is what must be reported, no more and no less
+    struct phx_rank_set corrupt; // sources that some rank reported as corrupt
 };
 
 struct phx_workload {
@@ -62,6 +75,12 @@ struct phx_workload {
     uint32_t workers;    // per rank; 0: PHX_WORKLOAD_WORKERS
     uint64_t timeout_us; // D
     bool is_full;        // payload: every channel is stored, not the first 128 alone
+    bool row_check;      // rows carry a check of their own (options.check of a group)
+    // Not 0: faults are over by then. A fault strikes no more, and what was to last longer heals
+    // (what is for ever, such as a kill, stays). From then on what any living rank has pending, or
+    // begins, ends within expect.progress_within_ps, and nobody is newly masked for being late
+    // after the first two operations begun past it.
+    uint64_t freeze_ps;
     const struct phx_fault *faults;
     uint32_t fault_count;
     struct phx_expectation expect;
@@ -84,6 +103,10 @@ struct phx_workload_options { // how to run it
 // What a run would reserve; UINT64_MAX when that is beyond 64 bits. PHX_ERR_INVALID: a load that no
 // group can be opened for; the message says why.
 int phx_workload_bytes(const struct phx_workload *w, uint64_t *bytes, struct phx_message *message);
+
+// What a pending operation may take once faults are frozen, if the scenario does not say: two
+// deadlines of waits, twice (an operation begun late waits for one begun before it), and 10 ms.
+uint64_t phx_workload_progress_ps(const struct phx_workload *w);
 
 // Runs it and fills *summary, which the caller gives back with phx_summary_free(). 0 when it ran,
 // whether it passed or not; a negative enum phx_error when it could not be run.
