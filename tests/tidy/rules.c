@@ -51,7 +51,7 @@ static const struct include_rule include_rules[] = {
      {"time.h", "pthread.h", "threads.h", "unistd.h", "sys/", "signal.h"}},
     {"kernels",
      {"kernels/", "engine/limits.h", "engine/transport.h", "engine/executor.h", "engine/error.h",
-      "engine/handle.h"},
+      "engine/handle.h", "engine/bug.h"},
      {"time.h", "unistd.h", "sys/", "signal.h"}},
     {"sim", {"sim/", "engine/", "kernels/"}, {NULL}},
     {"hw", {"hw/", "engine/", "kernels/"}, {NULL}},
