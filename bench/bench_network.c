@@ -72,7 +72,7 @@ static struct cluster cluster_open(uint32_t nodes, uint32_t per_node, bool check
     struct phx_message message = {""};
     memset(&options, 0, sizeof options);
     options.seed = 1;
-    options.tie = PHX_TIE_FIFO;
+    options.schedule.tie = PHX_TIE_FIFO;
     options.fibers = PHX_PTHREADS; // no program runs here
     options.workers = 1;
     options.cluster = (struct phx_cluster){nodes, per_node, "nvlink4", "roce_400g"};

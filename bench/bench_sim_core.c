@@ -92,7 +92,8 @@ static double events_per_second(struct hold *hold)
 static struct row measure_hold(const char *what, uint64_t pending, enum phx_tie tie,
                                enum phx_fiber_mode mode)
 {
-    struct hold hold = {.core = phx_core_create(1, tie)};
+    const struct phx_schedule schedule = {.tie = tie};
+    struct hold hold = {.core = phx_core_create(1, &schedule)};
     if (hold.core == NULL)
         die("no memory for a core");
     phx_core_handle(hold.core, 1, on_hold, &hold);

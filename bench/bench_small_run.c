@@ -111,7 +111,7 @@ static void runs_measure(const struct phx_scenario *scenario)
         struct split split = {0.0, 0.0};
         const struct phx_workload_options options = {
             .seed = 1,
-            .tie = PHX_TIE_FIFO,
+            .schedule.tie = PHX_TIE_FIFO,
             .fibers = PHX_FIBERS,
             .aside = on_aside,
             .aside_context = &split,

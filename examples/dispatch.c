@@ -57,7 +57,7 @@ int main(void)
 {
     static struct buffers buffers[RANKS];
     struct phx_world_options o = {
-        .seed = 1, .tie = PHX_TIE_FIFO, .fibers = PHX_FIBERS, .workers = 1};
+        .seed = 1, .schedule.tie = PHX_TIE_FIFO, .fibers = PHX_FIBERS, .workers = 1};
     struct phx_message error = {""};
     struct phx_world *world = NULL;
     o.cluster = (struct phx_cluster){1, RANKS, "nvlink4", "roce_400g"};

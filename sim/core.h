@@ -1,8 +1,8 @@
 // sim/core.h: virtual time, the event queue, seeded chance and the trace hash of one simulated run.
 //
-// Rules: integer picoseconds; event key (time, tie, sequence), where tie is 0 (first in, first out)
-// or a seeded hash of the sequence number; no wall clock, address, hash-table order or unseeded
-// chance reaches an event. The hash folds every dispatched event, field by field.
+// Rules: integer picoseconds; event key (time, tie, sequence), where the tie is as enum phx_tie
+// says; no wall clock, address, hash-table order or unseeded chance reaches an event. The hash
+// folds every dispatched event, field by field.
 //
 // Threads: one OS thread at a time; the pthread mode hands a baton.
 
@@ -12,9 +12,28 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/error.h"
+
 struct phx_core;
 
-enum phx_tie { PHX_TIE_FIFO = 1, PHX_TIE_RANDOM };
+// Which of several events of one time comes first. Events of one actor (phx_core_schedule_as())
+// stay in the order in which they were scheduled, whatever the ties.
+enum phx_tie {
+    PHX_TIE_FIFO = 1, // the one that was scheduled first: ties are 0
+    PHX_TIE_RANDOM,   // ties are a seeded hash of the sequence number
+    PHX_TIE_PCT       // probabilistic concurrency testing: each actor has a drawn priority, and at
+                      // pct_depth - 1 drawn event numbers the actor of that event falls below all
+};
+
+#define PHX_PCT_DEPTH_MAX 64u
+#define PHX_QUANTUM_PS_MAX UINT64_C(1000000000000) // one second
+struct phx_schedule {                              // zero fields: FIFO, 3, 10000, exact times
+    enum phx_tie tie;
+    uint32_t pct_depth;  // 1 (priorities never change) to PHX_PCT_DEPTH_MAX
+    uint64_t pct_events; // the numbers are drawn from 1 to this
+    uint64_t
+        quantum_ps; // above 1: times are rounded up to its multiples, so that ties are frequent
+};
 
 struct phx_event_record {
     uint64_t time_ps;
@@ -27,7 +46,8 @@ struct phx_event_record {
 
 typedef void phx_core_handler(void *context, const struct phx_event_record *event);
 
-struct phx_core *phx_core_create(uint64_t seed, enum phx_tie tie); // NULL: no memory
+// NULL: no memory. The schedule is within its bounds (phx_schedule_check()); NULL: all zero.
+struct phx_core *phx_core_create(uint64_t seed, const struct phx_schedule *schedule);
 void phx_core_destroy(struct phx_core *core);
 
 // Event types are small numbers, below 64, each with one handler.
@@ -36,14 +56,28 @@ void phx_core_handle(struct phx_core *core, uint32_t type, phx_core_handler *han
 // time_ps below now counts as now. False: no memory (the run then ends with an error).
 bool phx_core_schedule(struct phx_core *core, uint64_t time_ps, uint32_t type, uint32_t object,
                        uint64_t argument);
+// The same with an actor: what acts in program order, such as a fiber or a queue pair. Of events of
+// one actor and time, none overtakes another. Above, the object is the actor.
+bool phx_core_schedule_as(struct phx_core *core, uint64_t time_ps, uint32_t type, uint32_t object,
+                          uint64_t argument, uint32_t actor);
+// An event of that type right after event `number` (phx_core_events() then says `number`; from 1),
+// or next when that many were dispatched already. It has no number of its own, so that taking it
+// away leaves the numbers of others as they were. False: no memory.
+bool phx_core_at_event(struct phx_core *core, uint64_t number, uint32_t type, uint32_t object,
+                       uint64_t argument);
 // Dispatches the next event; false when there is none.
 bool phx_core_step(struct phx_core *core);
 uint64_t phx_core_now_ps(const struct phx_core *core);
 uint64_t phx_core_pending(const struct phx_core *core);
-uint64_t phx_core_events(const struct phx_core *core); // dispatched so far
+uint64_t phx_core_events(const struct phx_core *core); // dispatched so far, by time
 // Of everything so far, with the seed; 0 in a build without xxHash.
 uint64_t phx_core_hash(const struct phx_core *core);
 bool phx_core_has_hash(void);
+// Actors of different kinds, which must not share an order by having the same number.
+#define PHX_ACTOR_STRANDS 0x80000000u // plus the strand's index
+#define PHX_ACTOR_FAULTS 0x40000000u  // plus the fault's
+// 0, or PHX_ERR_INVALID: the message names the field, its value and its bound.
+int phx_schedule_check(const struct phx_schedule *schedule, struct phx_message *message);
 void phx_core_fold(struct phx_core *core, uint64_t value); // adds something else to the hash
 
 // Counter-based chance: a pure function of its arguments, uniform in 64 bits.

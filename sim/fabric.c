@@ -67,7 +67,7 @@ void phx_carried_schedule(struct phx_fabric *f, uint32_t index, uint64_t at_ps,
 {
     struct phx_carried *m = phx_carried_at(f, index);
     m->pending++;
-    if (!phx_core_schedule(f->core, at_ps, type, index, m->attempt))
+    if (!phx_core_schedule_as(f->core, at_ps, type, index, m->attempt, m->queue))
         phx_world_stop(f->world, PHX_ERR_NO_MEMORY, "no memory for an event of the network");
 }
 

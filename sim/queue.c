@@ -36,7 +36,13 @@ static bool items_grow(struct phx_queue *queue)
         return false;
     uint32_t capacity = queue->capacity == 0 ? CAPACITY_FIRST : queue->capacity * 2;
     // All pending events may have one time; room for that is made here, so that a pop cannot fail.
-    if (queue->random_ties) {
+    if (queue->tie != PHX_TIE_FIFO) {
+        uint32_t *actors =
+            array_grow(queue->actors, queue->actor_capacity, capacity, sizeof actors[0]);
+        if (actors == NULL)
+            return false;
+        queue->actors = actors;
+        queue->actor_capacity = capacity;
         struct phx_queue_tied *tied =
             array_grow(queue->tied, queue->tied_capacity, capacity, sizeof tied[0]);
         if (tied == NULL)
@@ -71,10 +77,10 @@ static void item_give(struct phx_queue *queue, uint32_t index)
     queue->free = index;
 }
 
-bool phx_queue_init(struct phx_queue *queue, bool random_ties, uint64_t seed)
+bool phx_queue_init(struct phx_queue *queue, enum phx_tie tie, uint64_t seed)
 {
     memset(queue, 0, sizeof *queue);
-    queue->random_ties = random_ties;
+    queue->tie = tie;
     queue->seed = seed;
     if (items_grow(queue))
         return true;
@@ -88,6 +94,8 @@ void phx_queue_free(struct phx_queue *queue)
         munmap(queue->items, queue->capacity * sizeof queue->items[0]);
     if (queue->tied != NULL)
         munmap(queue->tied, queue->tied_capacity * sizeof queue->tied[0]);
+    if (queue->actors != NULL)
+        munmap(queue->actors, queue->actor_capacity * sizeof queue->actors[0]);
     memset(queue, 0, sizeof *queue);
 }
 
@@ -148,25 +156,66 @@ static void list_deal(struct phx_queue *queue, uint32_t level, uint32_t slot)
     }
 }
 
-// --- events of the current time, by random tie ---------------------------------------------------
+// --- events of the current time, by tie ----------------------------------------------------------
 
 static bool tied_before(const struct phx_queue_tied *a, const struct phx_queue_tied *b)
 {
     return a->tie != b->tie ? a->tie < b->tie : a->key < b->key;
 }
 
+static uint64_t tie_random(const struct phx_queue *queue, uint64_t key, uint32_t actor)
+{
+    uint64_t tie = phx_chance(queue->seed, PHX_CHANCE_TIE, 0, key >> 6);
+    // Not before an event of the same actor that still pends; among equals the key decides.
+    for (uint32_t i = 0; i < queue->tied_count; i++)
+        if (queue->tied[i].actor == actor && queue->tied[i].tie > tie)
+            tie = queue->tied[i].tie;
+    return tie;
+}
+
+// All of an actor's events have one tie at a time, so that the key orders them.
+static uint64_t tie_pct(const struct phx_queue *queue, uint32_t actor)
+{
+    for (uint32_t i = queue->lowered_count; i > 0; i--)
+        if (queue->lowered[i - 1].actor == actor)
+            return (UINT64_C(1) << 63) + queue->lowered[i - 1].rank;
+    return phx_chance(queue->seed, PHX_CHANCE_TIE, 1 + (uint64_t)actor, 0) >> 1;
+}
+
+static void tied_insert(struct phx_queue *queue, const struct phx_queue_tied *entry)
+{
+    uint32_t at = queue->tied_count++;
+    while (at > 0 && tied_before(entry, &queue->tied[(at - 1) / 2])) {
+        queue->tied[at] = queue->tied[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    queue->tied[at] = *entry;
+}
+
 static void tied_push(struct phx_queue *queue, uint32_t index)
 {
     assert(queue->tied_count < queue->capacity);
     uint64_t key = queue->items[index].key;
-    uint64_t tie = phx_chance(queue->seed, PHX_CHANCE_TIE, 0, key >> 6);
-    struct phx_queue_tied entry = {tie, key, index};
-    uint32_t at = queue->tied_count++;
-    while (at > 0 && tied_before(&entry, &queue->tied[(at - 1) / 2])) {
-        queue->tied[at] = queue->tied[(at - 1) / 2];
-        at = (at - 1) / 2;
+    uint32_t actor = queue->actors[index];
+    uint64_t tie =
+        queue->tie == PHX_TIE_PCT ? tie_pct(queue, actor) : tie_random(queue, key, actor);
+    tied_insert(queue, &(struct phx_queue_tied){tie, key, index, actor});
+}
+
+void phx_queue_lower(struct phx_queue *queue, uint32_t actor, uint32_t rank)
+{
+    assert(queue->tie == PHX_TIE_PCT && rank < PHX_PCT_DEPTH_MAX);
+    assert(queue->lowered_count < PHX_PCT_DEPTH_MAX);
+    queue->lowered[queue->lowered_count++] = (struct phx_queue_lowered){actor, rank};
+    // The heap is made anew: the first i entries of the array are one already.
+    uint32_t count = queue->tied_count;
+    queue->tied_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct phx_queue_tied entry = queue->tied[i];
+        if (entry.actor == actor)
+            entry.tie = tie_pct(queue, actor);
+        tied_insert(queue, &entry);
     }
-    queue->tied[at] = entry;
 }
 
 static struct phx_queue_tied tied_pop(struct phx_queue *queue)
@@ -199,13 +248,15 @@ static void tied_take_list(struct phx_queue *queue, struct phx_queue_place at)
 
 // --- the queue -----------------------------------------------------------------------------------
 
-bool phx_queue_push(struct phx_queue *queue, const struct phx_queue_item *item)
+bool phx_queue_push(struct phx_queue *queue, const struct phx_queue_item *item, uint32_t actor)
 {
     assert(item->time_ps >= queue->base_ps);
     uint32_t index = item_take(queue);
     if (index == 0)
         return false;
     queue->items[index] = *item;
+    if (queue->tie != PHX_TIE_FIFO)
+        queue->actors[index] = actor;
     if (queue->tied_count > 0 && item->time_ps == queue->base_ps)
         tied_push(queue, index);
     else
@@ -286,12 +337,14 @@ static uint32_t earliest_take(struct phx_queue *queue)
     return found;
 }
 
-bool phx_queue_pop(struct phx_queue *queue, struct phx_queue_item *item, uint64_t *tie)
+bool phx_queue_pop(struct phx_queue *queue, struct phx_queue_item *item, uint64_t *tie,
+                   uint32_t *actor)
 {
     *tie = 0;
+    *actor = 0;
     if (queue->count == 0)
         return false;
-    if (!queue->random_ties) {
+    if (queue->tie == PHX_TIE_FIFO) {
         item_pop(queue, earliest_take(queue), item);
         return true;
     }
@@ -299,6 +352,7 @@ bool phx_queue_pop(struct phx_queue *queue, struct phx_queue_item *item, uint64_
         tied_take_list(queue, earliest_list(queue));
     struct phx_queue_tied top = tied_pop(queue);
     *tie = top.tie;
+    *actor = top.actor;
     item_pop(queue, top.item, item);
     return true;
 }

@@ -17,13 +17,16 @@
 // the event is looked for and taken out. Otherwise the earliest time becomes the new anchor and the
 // list is dealt out to lower levels; all other lists keep their place. Lists keep the order of
 // insertion and dealing them out does too, so events of one time stand in order of sequence. With
-// random ties lists are always dealt out, and events of the current time move to a small heap.
+// other ties lists are always dealt out, and events of the current time move to a small heap, where
+// an event's tie is at least that of any earlier event of its actor.
 
 #ifndef PHX_SIM_QUEUE_H
 #define PHX_SIM_QUEUE_H
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "sim/core.h"
 
 #define PHX_QUEUE_LEVELS 8u
 #define PHX_QUEUE_SLOTS 256u
@@ -45,6 +48,12 @@ struct phx_queue_tied {
     uint64_t tie;
     uint64_t key;
     uint32_t item;
+    uint32_t actor;
+};
+
+struct phx_queue_lowered {
+    uint32_t actor;
+    uint32_t rank;
 };
 
 struct phx_queue {
@@ -59,18 +68,26 @@ struct phx_queue {
     uint8_t words[PHX_QUEUE_LEVELS];                       // bit per word of these that is not 0
     uint32_t levels;                                       // bit per level in use
     struct phx_queue_list lists[PHX_QUEUE_LEVELS][PHX_QUEUE_SLOTS];
-    // Random ties only: events at base_ps, a binary heap by (tie, key).
-    bool random_ties;
+    // Not FIFO only: events at base_ps, a binary heap by (tie, key).
+    enum phx_tie tie;
     uint64_t seed;
+    uint32_t *actors; // [actor_capacity], of items
+    uint32_t actor_capacity;
+    struct phx_queue_lowered lowered[PHX_PCT_DEPTH_MAX]; // PCT: actors that fell, in order
+    uint32_t lowered_count;
     struct phx_queue_tied *tied; // [tied_capacity], at least capacity
     uint32_t tied_count, tied_capacity;
 };
 
-bool phx_queue_init(struct phx_queue *queue, bool random_ties, uint64_t seed); // false: no memory
+bool phx_queue_init(struct phx_queue *queue, enum phx_tie tie, uint64_t seed); // false: no memory
 void phx_queue_free(struct phx_queue *queue);
 // item->next is ignored. item->time_ps must not lie before the latest pop. False: no memory.
-bool phx_queue_push(struct phx_queue *queue, const struct phx_queue_item *item);
-// Takes the first out; false when empty.
-bool phx_queue_pop(struct phx_queue *queue, struct phx_queue_item *item, uint64_t *tie);
+bool phx_queue_push(struct phx_queue *queue, const struct phx_queue_item *item, uint32_t actor);
+// Takes the first out; false when empty. *actor is 0 when ties are FIFO.
+bool phx_queue_pop(struct phx_queue *queue, struct phx_queue_item *item, uint64_t *tie,
+                   uint32_t *actor);
+// PCT: from now on this actor comes after all that did not fall, and after those that fell before
+// with a lower rank (below PHX_PCT_DEPTH_MAX).
+void phx_queue_lower(struct phx_queue *queue, uint32_t actor, uint32_t rank);
 
 #endif

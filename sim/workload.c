@@ -153,7 +153,7 @@ static int world_open(struct phx_run *run, struct phx_message *message)
     const struct phx_workload_options *o = run->options;
     struct phx_world_options options = {
         .seed = o->seed,
-        .tie = o->tie,
+        .schedule = o->schedule,
         .fibers = o->fibers,
         .workers = run->workers,
         .cluster = run->workload->cluster,

@@ -88,7 +88,7 @@ struct phx_workload {
 
 struct phx_workload_options { // how to run it
     uint64_t seed;
-    enum phx_tie tie;
+    struct phx_schedule schedule;
     enum phx_fiber_mode fibers;
     const char *trace_path; // NULL: no trace
     // For benchmarks; NULL: none. Told when a run turns from the simulated cluster to what stands

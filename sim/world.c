@@ -21,10 +21,9 @@
 
 static int options_check(const struct phx_world_options *o, struct phx_message *message)
 {
-    if (o->tie != PHX_TIE_FIFO && o->tie != PHX_TIE_RANDOM)
-        return phx_fail(message, PHX_ERR_INVALID,
-                        "tie is %d; it may be PHX_TIE_FIFO (%d) or PHX_TIE_RANDOM (%d)",
-                        (int)o->tie, (int)PHX_TIE_FIFO, (int)PHX_TIE_RANDOM);
+    int error = phx_schedule_check(&o->schedule, message);
+    if (error != 0)
+        return error;
     if (o->workers < 1 || o->workers > PHX_WORKERS_MAX)
         return phx_fail(message, PHX_ERR_INVALID, "workers is %u; it may be 1 to %u", o->workers,
                         PHX_WORKERS_MAX);
@@ -109,7 +108,7 @@ int phx_world_create(const struct phx_world_options *options, struct phx_world *
         w->options.compute_operation_ps = COMPUTE_OPERATION_PS;
     if (w->options.launch_ps == 0)
         w->options.launch_ps = LAUNCH_PS;
-    w->core = phx_core_create(options->seed, options->tie);
+    w->core = phx_core_create(options->seed, &options->schedule);
     if (presets_copy(w) != 0 || w->core == NULL || ranks_make(w) != 0) {
         phx_world_destroy(w);
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for a world of %u ranks",

@@ -38,7 +38,7 @@ struct phx_cluster {
 
 struct phx_world_options {
     uint64_t seed;
-    enum phx_tie tie;
+    struct phx_schedule schedule;
     enum phx_fiber_mode fibers;
     uint32_t workers; // fibers per rank beside the control fiber
     struct phx_cluster cluster;

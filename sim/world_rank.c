@@ -30,7 +30,8 @@ void phx_strand_wake(struct phx_strand *strand, uint64_t time_ps)
     if (strand->deferred || time_ps >= strand->wake_ps)
         return;
     uint64_t argument = (uint64_t)strand->rank->incarnation << 32 | strand->ticket;
-    if (!phx_core_schedule(world->core, time_ps, PHX_EVENT_RESUME, strand->index, argument)) {
+    if (!phx_core_schedule_as(world->core, time_ps, PHX_EVENT_RESUME, strand->index, argument,
+                              PHX_ACTOR_STRANDS + strand->index)) {
         phx_world_stop(world, PHX_ERR_NO_MEMORY, "no memory for an event");
         return;
     }
@@ -43,8 +44,8 @@ static void alarm_set(struct phx_strand *strand)
     // An earlier alarm will find that it is too early and set the next.
     if (strand->until_ps == PHX_TIME_NEVER || strand->alarm_ps <= strand->until_ps)
         return;
-    if (!phx_core_schedule(world->core, strand->until_ps, PHX_EVENT_ALARM, strand->index,
-                           strand->rank->incarnation)) {
+    if (!phx_core_schedule_as(world->core, strand->until_ps, PHX_EVENT_ALARM, strand->index,
+                              strand->rank->incarnation, PHX_ACTOR_STRANDS + strand->index)) {
         phx_world_stop(world, PHX_ERR_NO_MEMORY, "no memory for an event");
         return;
     }
@@ -129,7 +130,7 @@ void phx_world_on_alarm(void *context, const struct phx_event_record *event)
     struct phx_strand *strand = &world->strands[event->object];
     if (event_is_stale(strand, event->argument))
         return;
-    if (strand->alarm_ps == event->time_ps)
+    if (strand->alarm_ps <= event->time_ps) // below: the time was rounded up
         strand->alarm_ps = PHX_TIME_NEVER;
     if (strand->state != PHX_STRAND_PARKED)
         return;

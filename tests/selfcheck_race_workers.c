@@ -26,7 +26,7 @@ TEST(selfcheck_workers_race)
     struct phx_world *world;
     struct phx_world_options options = {
         .seed = 1,
-        .tie = PHX_TIE_FIFO,
+        .schedule.tie = PHX_TIE_FIFO,
         .fibers = PHX_FIBERS,
         .workers = 2,
         .cluster = {.nodes = 1, .ranks_per_node = 1},

@@ -192,7 +192,7 @@ void sg_go(struct sg_run *run)
     const struct phx_violation *list;
     memset(&o, 0, sizeof o);
     o.seed = 1;
-    o.tie = PHX_TIE_RANDOM;
+    o.schedule.tie = PHX_TIE_RANDOM;
     o.fibers = PHX_FIBERS;
     o.workers = run->workers;
     o.cluster = (struct phx_cluster){run->nodes, SG_RANKS / run->nodes, "nvlink4", "roce_400g"};

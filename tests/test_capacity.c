@@ -188,7 +188,7 @@ static void check_few(enum phx_output_layout layout)
     run.layout = layout;
     memset(&o, 0, sizeof o);
     o.seed = 1;
-    o.tie = PHX_TIE_RANDOM;
+    o.schedule.tie = PHX_TIE_RANDOM;
     o.fibers = PHX_FIBERS;
     o.workers = 1;
     o.cluster = (struct phx_cluster){1, SG_RANKS, "nvlink4", "roce_400g"};

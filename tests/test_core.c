@@ -29,14 +29,20 @@ static void keep(void *context, const struct phx_event_record *event)
     CHECK(phx_core_schedule(record->core, event->time_ps + delay, 1, event->object + 1, 0));
 }
 
-static struct record *record_make(uint64_t seed, enum phx_tie tie)
+static struct record *record_schedule(uint64_t seed, const struct phx_schedule *schedule)
 {
     struct record *record = calloc(1, sizeof *record);
     CHECK(record != NULL);
-    record->core = phx_core_create(seed, tie);
+    record->core = phx_core_create(seed, schedule);
     CHECK(record->core != NULL);
     phx_core_handle(record->core, 1, keep, record);
     return record;
+}
+
+static struct record *record_make(uint64_t seed, enum phx_tie tie)
+{
+    const struct phx_schedule schedule = {.tie = tie};
+    return record_schedule(seed, &schedule);
 }
 
 static void record_free(struct record *record)
@@ -122,14 +128,15 @@ static int record_before(const void *left, const void *right)
 }
 
 // Pushes and pops at random; a sorted array says what should have come.
-static void queue_against_array(bool random_ties, uint64_t range_ps)
+static void queue_against_array(enum phx_tie tie_kind, uint64_t range_ps)
 {
+    bool random_ties = tie_kind == PHX_TIE_RANDOM;
     struct phx_queue queue;
     struct phx_queue_item *model = calloc(KEPT, sizeof *model);
     uint32_t count = 0;
     uint64_t now = 0;
     uint64_t key = 0;
-    CHECK(model != NULL && phx_queue_init(&queue, random_ties, 9));
+    CHECK(model != NULL && phx_queue_init(&queue, tie_kind, 9));
     for (uint64_t step = 0; step < 6000; step++) {
         bool push =
             count == 0 || (count < 200 && phx_chance_below(2, 9, PHX_CHANCE_FAULT, 0, step));
@@ -137,14 +144,16 @@ static void queue_against_array(bool random_ties, uint64_t range_ps)
             uint64_t delay = phx_chance_below(range_ps, 9, PHX_CHANCE_FAULT, 1, step);
             struct phx_queue_item item = {
                 .time_ps = now + delay, .key = ++key << 6, .argument = random_ties};
-            CHECK(phx_queue_push(&queue, &item));
+            CHECK(phx_queue_push(&queue, &item, (uint32_t)key)); // everyone an actor
             model[count++] = item;
             continue;
         }
         struct phx_queue_item item;
         uint64_t tie;
+        uint32_t actor;
         qsort(model, count, sizeof *model, record_before);
-        CHECK(phx_queue_pop(&queue, &item, &tie));
+        CHECK(phx_queue_pop(&queue, &item, &tie, &actor));
+        CHECK_EQ(actor, random_ties ? item.key >> 6 : 0);
         CHECK_EQ(item.time_ps, model[0].time_ps);
         CHECK_EQ(item.key, model[0].key);
         CHECK_EQ(tie, random_ties ? phx_chance(9, PHX_CHANCE_TIE, 0, item.key >> 6) : 0);
@@ -159,9 +168,191 @@ static void queue_against_array(bool random_ties, uint64_t range_ps)
 TEST(core_queue_agrees_with_a_sorted_array)
 {
     for (uint64_t range_ps = 1; range_ps < UINT64_C(1) << 40; range_ps *= 37) {
-        queue_against_array(false, range_ps);
-        queue_against_array(true, range_ps);
+        queue_against_array(PHX_TIE_FIFO, range_ps);
+        queue_against_array(PHX_TIE_RANDOM, range_ps);
     }
+}
+
+// --- ties, actors, quanta
+// -------------------------------------------------------------------------
+
+#define ACTORS 20u
+#define PER_ACTOR 40u
+
+// Each actor has events at a few times; each event's argument counts the actor's.
+static struct record *actors_run(uint64_t seed, const struct phx_schedule *schedule)
+{
+    struct record *record = record_schedule(seed, schedule);
+    for (uint32_t i = 0; i < PER_ACTOR; i++)
+        for (uint32_t a = 0; a < ACTORS; a++)
+            CHECK(phx_core_schedule_as(record->core, 1000 + i / 10 * 500 + (a * 7 + i) % 100, 1,
+                                       i * ACTORS + a, i, a));
+    drain(record);
+    CHECK_EQ(record->count, ACTORS * PER_ACTOR);
+    return record;
+}
+
+// How many of the events stand elsewhere in the two.
+static uint32_t differs(const struct record *a, const struct record *b)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < a->count; i++)
+        count += a->kept[i].object != b->kept[i].object;
+    return count;
+}
+
+TEST(core_never_lets_an_actor_overtake_itself)
+{
+    for (enum phx_tie tie = PHX_TIE_FIFO; tie <= PHX_TIE_PCT; tie++) {
+        for (uint64_t seed = 1; seed <= 20; seed++) {
+            const struct phx_schedule schedule = {
+                .tie = tie, .pct_depth = 10, .pct_events = 800, .quantum_ps = 100};
+            struct record *record = actors_run(seed, &schedule);
+            uint64_t next[ACTORS] = {0};
+            for (uint32_t i = 0; i < record->count; i++) {
+                const struct phx_event_record *e = &record->kept[i];
+                // Not rounded times may differ, but within one rounded time the order is that of
+                // scheduling; and blocks of ten do not share a time.
+                CHECK_EQ(e->argument / 10, next[e->object % ACTORS] / 10);
+                CHECK(i == 0 || e->time_ps >= record->kept[i - 1].time_ps);
+                next[e->object % ACTORS]++;
+            }
+            record_free(record);
+        }
+    }
+}
+
+TEST(core_keeps_an_actors_order_at_one_time)
+{
+    for (enum phx_tie tie = PHX_TIE_FIFO; tie <= PHX_TIE_PCT; tie++) {
+        uint32_t switches = 0;
+        for (uint64_t seed = 1; seed <= 10; seed++) {
+            const struct phx_schedule schedule = {.tie = tie, .pct_depth = 8, .pct_events = 500};
+            struct record *record = record_schedule(seed, &schedule);
+            uint64_t next[5] = {0};
+            for (uint32_t i = 0; i < 500; i++)
+                CHECK(phx_core_schedule_as(record->core, 77, 1, i, i / 5, i % 5));
+            drain(record);
+            for (uint32_t i = 0; i < 500; i++) {
+                uint32_t actor = record->kept[i].object % 5;
+                CHECK_EQ(record->kept[i].argument, next[actor]++);
+                switches += i > 0 && record->kept[i - 1].object % 5 != actor;
+            }
+            record_free(record);
+        }
+        // FIFO takes turns; PCT goes on with one actor until it falls or has no more.
+        CHECK_MSG(tie == PHX_TIE_PCT ? switches >= 10 * 4 && switches <= 10 * 11
+                                     : switches > 10 * 15,
+                  "%u switches of actor with ties %d", switches, (int)tie);
+    }
+}
+
+TEST(core_ties_of_a_seed_are_the_same_again_and_differ_between_kinds)
+{
+    struct record *kinds[3];
+    for (enum phx_tie tie = PHX_TIE_FIFO; tie <= PHX_TIE_PCT; tie++) {
+        const struct phx_schedule schedule = {.tie = tie, .pct_events = 600, .quantum_ps = 500};
+        struct record *record = actors_run(3, &schedule);
+        struct record *again = actors_run(3, &schedule);
+        struct record *other = actors_run(4, &schedule);
+        CHECK_EQ(differs(record, again), 0);
+        CHECK_EQ(phx_core_hash(record->core), phx_core_hash(again->core));
+        if (tie == PHX_TIE_FIFO)
+            CHECK_EQ(differs(record, other), 0);
+        else
+            CHECK_MSG(differs(record, other) > 500, "another seed moved only %u",
+                      differs(record, other));
+        kinds[tie - PHX_TIE_FIFO] = record;
+        record_free(again);
+        record_free(other);
+    }
+    CHECK(differs(kinds[0], kinds[1]) > 500 && differs(kinds[0], kinds[2]) > 500 &&
+          differs(kinds[1], kinds[2]) > 500);
+    for (uint32_t i = 0; i < 3; i++)
+        record_free(kinds[i]);
+}
+
+TEST(core_pct_lowers_an_actor_at_a_drawn_event)
+{
+    // Depth 1 draws no event: the order of actors is that of their priorities throughout.
+    for (uint32_t depth = 1; depth <= 2; depth++) {
+        uint32_t fell = 0;
+        for (uint64_t seed = 1; seed <= 10; seed++) {
+            const struct phx_schedule schedule = {
+                .tie = PHX_TIE_PCT, .pct_depth = depth, .pct_events = 90};
+            struct record *record = record_schedule(seed, &schedule);
+            for (uint32_t i = 0; i < 100; i++)
+                CHECK(phx_core_schedule_as(record->core, i, 1, i % 2, i, i % 2));
+            for (uint32_t i = 0; i < 100; i++)
+                CHECK(phx_core_schedule_as(record->core, 500, 1, i % 2, i, i % 2));
+            drain(record);
+            uint32_t first = record->kept[100].object;
+            for (uint32_t i = 100; i < 200; i++)
+                fell += (record->kept[i].object == first) != (i < 150);
+            // Each event after the fall has a priority above all that did not fall.
+            uint64_t top = UINT64_C(1) << 63;
+            for (uint32_t i = 100; i < 200; i++)
+                CHECK(depth == 2 || record->kept[i].tie < top);
+            CHECK_EQ(depth == 2, record->kept[199].tie >= top);
+            record_free(record);
+        }
+        CHECK_EQ(fell, 0); // no change strikes after event 90
+    }
+}
+
+TEST(core_rounds_times_up_to_the_quantum)
+{
+    const struct phx_schedule schedule = {.quantum_ps = 1000};
+    struct record *record = record_schedule(1, &schedule);
+    const uint64_t times[] = {0, 1, 999, 1000, 1001, UINT64_MAX - 10};
+    const uint64_t rounded[] = {0, 1000, 1000, 1000, 2000, UINT64_MAX - 10};
+    for (uint32_t i = 0; i < 6; i++)
+        CHECK(phx_core_schedule(record->core, times[i], 1, i, 0));
+    drain(record);
+    for (uint32_t i = 0; i < 6; i++) {
+        CHECK_EQ(record->kept[i].object, i);
+        CHECK_EQ(record->kept[i].time_ps, rounded[i]);
+    }
+    record_free(record);
+}
+
+TEST(core_dispatches_right_after_an_event)
+{
+    struct record *record = record_make(1, PHX_TIE_FIFO);
+    CHECK(phx_core_at_event(record->core, 7, 1, 107, 0));
+    CHECK(phx_core_at_event(record->core, 3, 1, 103, 0));
+    CHECK(phx_core_at_event(record->core, 7, 1, 207, 0));  // after the other one
+    CHECK(phx_core_at_event(record->core, 30, 1, 130, 0)); // never comes
+    for (uint32_t i = 1; i <= 10; i++)
+        CHECK(phx_core_schedule(record->core, 10 * i, 1, i, 0));
+    drain(record);
+    const uint32_t order[] = {1, 2, 3, 103, 4, 5, 6, 7, 107, 207, 8, 9, 10};
+    CHECK_EQ(record->count, 13);
+    for (uint32_t i = 0; i < 13; i++)
+        CHECK_EQ(record->kept[i].object, order[i]);
+    CHECK_EQ(record->kept[3].time_ps, 30);
+    CHECK_EQ(phx_core_events(record->core), 10);          // they have no numbers of their own
+    CHECK(phx_core_at_event(record->core, 2, 1, 102, 0)); // late: next
+    CHECK(phx_core_step(record->core));
+    CHECK_EQ(record->kept[13].object, 102);
+    CHECK(!phx_core_step(record->core));
+    record_free(record);
+}
+
+TEST(core_names_the_field_of_a_schedule_that_it_refuses)
+{
+    struct phx_message message;
+    const struct phx_schedule tie = {.tie = (enum phx_tie)9};
+    const struct phx_schedule depth = {.pct_depth = PHX_PCT_DEPTH_MAX + 1};
+    const struct phx_schedule quantum = {.quantum_ps = PHX_QUANTUM_PS_MAX + 1};
+    const struct phx_schedule plain = {.tie = (enum phx_tie)0};
+    CHECK_EQ(phx_schedule_check(&plain, &message), 0);
+    CHECK_EQ(phx_schedule_check(&tie, &message), PHX_ERR_INVALID);
+    CHECK_STR_EQ(message.text, "tie is 9; it may be 0 to 3 (PHX_TIE_PCT)");
+    CHECK_EQ(phx_schedule_check(&depth, &message), PHX_ERR_INVALID);
+    CHECK_STR_EQ(message.text, "pct_depth is 65; it may be 0 to 64");
+    CHECK_EQ(phx_schedule_check(&quantum, &message), PHX_ERR_INVALID);
+    CHECK_STR_EQ(message.text, "quantum_ps is 1000000000001; it may be 0 to 1000000000000");
 }
 
 TEST(core_takes_the_past_for_now)

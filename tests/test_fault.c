@@ -124,7 +124,7 @@ static void start(struct test *t, uint64_t seed)
     memset(t, 0, sizeof *t);
     memset(&options, 0, sizeof options);
     options.seed = seed;
-    options.tie = PHX_TIE_FIFO;
+    options.schedule.tie = PHX_TIE_FIFO;
     options.fibers = PHX_PTHREADS; // there in every build
     options.workers = 1;
     options.cluster = (struct phx_cluster){2, 2, "nvlink4", "roce_400g"};

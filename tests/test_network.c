@@ -195,7 +195,7 @@ static struct phx_world *cluster(uint32_t workers)
     struct phx_world_options options;
     memset(&options, 0, sizeof options);
     options.seed = 3;
-    options.tie = PHX_TIE_RANDOM;
+    options.schedule.tie = PHX_TIE_RANDOM;
     options.fibers = PHX_PTHREADS; // there in every build; no program runs here
     options.workers = workers;
     options.cluster = (struct phx_cluster){1, RANKS, "nvlink4", NULL};

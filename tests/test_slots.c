@@ -161,7 +161,7 @@ static void put_go(struct put_run *run)
     }
     memset(&o, 0, sizeof o);
     o.seed = 1;
-    o.tie = PHX_TIE_RANDOM;
+    o.schedule.tie = PHX_TIE_RANDOM;
     o.fibers = PHX_FIBERS;
     o.workers = 1;
     o.cluster = (struct phx_cluster){run->nodes, 2 / run->nodes, "nvlink4", "roce_400g"};

@@ -68,7 +68,7 @@ static uint64_t run(const char *path)
     memset(&x, 0, sizeof x);
     memset(&options, 0, sizeof options);
     options.seed = 2;
-    options.tie = PHX_TIE_RANDOM;
+    options.schedule.tie = PHX_TIE_RANDOM;
     options.fibers = PHX_PTHREADS; // there in every build
     options.workers = 1;
     options.cluster = (struct phx_cluster){2, 1, NULL, "ib_400g"};
@@ -171,7 +171,7 @@ TEST(trace_says_why_a_file_cannot_be_written)
     struct phx_message message;
     struct phx_trace *trace = NULL;
     memset(&options, 0, sizeof options);
-    options.tie = PHX_TIE_FIFO;
+    options.schedule.tie = PHX_TIE_FIFO;
     options.fibers = PHX_PTHREADS;
     options.workers = 1;
     options.cluster = (struct phx_cluster){1, 2, "nvlink4", NULL};

@@ -17,7 +17,7 @@ static struct phx_world *world_make(uint32_t nodes, uint32_t per_node, const cha
     struct phx_world_options options;
     memset(&options, 0, sizeof options);
     options.seed = 42;
-    options.tie = tie;
+    options.schedule.tie = tie;
     options.fibers = PHX_PTHREADS; // there in every build; no program runs here
     options.workers = 3;
     options.cluster.nodes = nodes;

@@ -56,7 +56,7 @@ static void run(const struct phx_workload *w, struct phx_summary *summary)
 {
     // Pthreads: there in every build.
     struct phx_workload_options options = {
-        .seed = 1, .tie = PHX_TIE_FIFO, .fibers = PHX_PTHREADS, .trace_path = NULL};
+        .seed = 1, .schedule.tie = PHX_TIE_FIFO, .fibers = PHX_PTHREADS, .trace_path = NULL};
     struct phx_message message = {""};
     int rc = phx_workload_run(w, &options, summary, &message);
     CHECK_MSG(rc == 0, "%s", message.text);

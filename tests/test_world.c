@@ -32,7 +32,7 @@ static struct phx_world_options options_of(uint32_t ranks, uint32_t workers)
 {
     return (struct phx_world_options){
         .seed = 1,
-        .tie = PHX_TIE_FIFO,
+        .schedule.tie = PHX_TIE_FIFO,
         .fibers = PHX_PTHREADS, // there in every build; the hash tests compare both kinds
         .workers = workers,
         .cluster = {.nodes = 1, .ranks_per_node = ranks},
@@ -83,7 +83,7 @@ TEST(world_refuses_options_out_of_range)
     CHECK_EQ(phx_world_create(&options, &world, &message), PHX_ERR_INVALID);
     CHECK_STR_EQ(message.text, "workers is 0; it may be 1 to 4096");
     options = options_of(1, 1);
-    options.tie = (enum phx_tie)0;
+    options.schedule.tie = (enum phx_tie)9;
     CHECK_EQ(phx_world_create(&options, &world, &message), PHX_ERR_INVALID);
     options = options_of(1, 1);
     options.fibers = (enum phx_fiber_mode)0;
@@ -267,7 +267,7 @@ TEST(world_takes_events_from_every_worker)
     for (int tie = PHX_TIE_FIFO; tie <= PHX_TIE_RANDOM; tie++) {
         struct stage stage;
         struct phx_world_options options = options_of(2, 4);
-        options.tie = (enum phx_tie)tie;
+        options.schedule.tie = (enum phx_tie)tie;
         world_make(&stage, &options);
         phx_core_handle(phx_world_core(stage.world), PHX_EVENTS_TEST, on_nothing, NULL);
         world_pass(&stage, main_floods);
@@ -841,7 +841,7 @@ static uint64_t mixed_hash(enum phx_fiber_mode fibers, enum phx_tie tie, uint64_
     struct phx_message message;
     struct phx_world_options options = options_of(4, 3);
     options.fibers = fibers;
-    options.tie = tie;
+    options.schedule.tie = tie;
     options.seed = seed;
     world_make(&stage, &options);
     fault_at(&stage, 14, 2, KILL);

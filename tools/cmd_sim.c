@@ -84,9 +84,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         return 0;
     case OPTION_TIE:
         if (strcmp(argument, "fifo") == 0)
-            sim->run.tie = PHX_TIE_FIFO;
+            sim->run.schedule.tie = PHX_TIE_FIFO;
         else if (strcmp(argument, "random") == 0)
-            sim->run.tie = PHX_TIE_RANDOM;
+            sim->run.schedule.tie = PHX_TIE_RANDOM;
         else
             argp_error(state, "--tie %s: must be fifo or random", argument);
         return 0;
@@ -140,7 +140,7 @@ static void print_repeat(FILE *out, const struct sim *sim)
     (void)fprintf(out, " --seed %" PRIu64, sim->run.seed);
     if (sim->scenario.ranks != 0)
         (void)fprintf(out, " --ranks %u", sim->scenario.ranks);
-    if (sim->run.tie == PHX_TIE_RANDOM)
+    if (sim->run.schedule.tie == PHX_TIE_RANDOM)
         (void)fprintf(out, " --tie random");
     (void)fputc('\n', out);
 }
@@ -180,7 +180,7 @@ int phx_command_sim(int argc, char **argv)
                "Exit status: 0 passed, 1 the scenario failed, 2 usage or input error, "
                "3 internal error.",
     };
-    struct sim sim = {.run = {.seed = 1, .tie = PHX_TIE_FIFO, .fibers = FIBERS_DEFAULT}};
+    struct sim sim = {.run = {.seed = 1, .schedule.tie = PHX_TIE_FIFO, .fibers = FIBERS_DEFAULT}};
     if (argp_parse(&argp, argc, argv, 0, NULL, &sim) != 0)
         return PHX_EXIT_INTERNAL;
     struct phx_scenario *scenario = NULL;

@@ -150,7 +150,7 @@ static int run_sim(struct sim_side *side, struct phx_message *message)
     struct phx_world *world;
     memset(&o, 0, sizeof o);
     o.seed = side->c->number;
-    o.tie = PHX_TIE_RANDOM;
+    o.schedule.tie = PHX_TIE_RANDOM;
     o.fibers = PHX_FIBERS;
     o.workers = side->c->shape.workers;
     o.cluster = (struct phx_cluster){1, side->c->shape.ranks, "nvlink4", "roce_400g"};
