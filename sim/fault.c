@@ -13,22 +13,29 @@
 
 #include "kernels/layout.h"
 #include "sim/fabric_internal.h"
+#include "sim/fault_internal.h"
 
 enum fault_event {
     FAULT_STRIKE = PHX_EVENTS_FAULT, // object: index in the list
     FAULT_HEAL,
-    FAULT_TOGGLE // of a flapping link, argument: how often it toggled
+    FAULT_TOGGLE, // of a flapping link, argument: how often it toggled
+    FAULT_FREEZE  // no fault strikes any more, and what was to heal heals
 };
 
-#define KINDS 16u
+// Argument of FAULT_STRIKE.
+#define STRIKE_ASKED 0u // its moment has come: chance decides
+#define STRIKE_DRAWN 1u // chance has decided
+
 #define COUNTED 8u // operations of one kind whose puts are counted at a time
 
 struct entry {
     struct phx_fault fault;
-    uint64_t struck_ps; // UINT64_MAX: not yet
-    uint64_t number;    // of the operation that it struck
+    uint64_t struck_ps;   // first; UINT64_MAX: not yet
+    uint64_t number;      // of the operation that it struck then
+    uint64_t occurrences; // how often its moment came, with a chance
     uint32_t kind;
-    bool armed; // waits for its trigger
+    bool armed;   // waits for its trigger
+    bool pending; // a strike is scheduled
     bool in_force;
     bool flap_up; // a flapping link, between two outages
     bool ends;    // a heal or a toggle is scheduled
@@ -41,8 +48,8 @@ struct counter {
 
 struct progress {  // of one rank
     uint32_t kind; // of the operation that it entered last
-    uint64_t number[KINDS];
-    struct counter counters[KINDS][COUNTED];
+    uint64_t number[PHX_FAULT_KINDS];
+    struct counter counters[PHX_FAULT_KINDS][COUNTED];
 };
 
 struct phx_fault_set {
@@ -53,6 +60,7 @@ struct phx_fault_set {
     uint32_t count;
     uint32_t *members;         // of all partitions, copied
     struct progress *progress; // [ranks]
+    bool is_frozen;
 };
 
 static const char *const kind_names[] = {
@@ -80,7 +88,7 @@ const char *phx_fault_kind_name(enum phx_fault_kind kind)
 
 // --- what a port or a path suffers --------------------------------------------------------------
 
-static bool is_link(const struct phx_fault *f)
+bool phx_fault_is_link(const struct phx_fault *f)
 {
     return (f->kind >= PHX_FAULT_LINK_DOWN && f->kind <= PHX_FAULT_LINK_LOSSY) ||
            f->kind == PHX_FAULT_DELAY || f->kind == PHX_FAULT_DUPLICATE;
@@ -100,7 +108,7 @@ static bool strikes_port(const struct phx_fault_set *s, const struct phx_fault *
 {
     if (!unit_covers(s, f, rank))
         return false;
-    if (is_link(f)) {
+    if (phx_fault_is_link(f)) {
         if (f->unit == 0 && f->peer != PHX_FAULT_ANY)
             return false;
         return plane == PHX_PLANE_NIC ? f->unit != PHX_UNIT_GPU : f->unit != PHX_UNIT_NIC;
@@ -158,7 +166,7 @@ static void refresh_path(struct phx_fault_set *s, uint32_t source, uint32_t targ
     for (uint32_t i = 0; i < s->count; i++) {
         const struct entry *e = &s->entries[i];
         const struct phx_fault *f = &e->fault;
-        if (!e->in_force || !is_link(f) || f->unit != 0 || f->peer == PHX_FAULT_ANY)
+        if (!e->in_force || !phx_fault_is_link(f) || f->unit != 0 || f->peer == PHX_FAULT_ANY)
             continue;
         bool there = f->rank == source && f->peer == target;
         bool back = f->rank == target && f->peer == source && f->kind != PHX_FAULT_LINK_ONE_WAY;
@@ -194,7 +202,7 @@ static void refresh(struct phx_fault_set *s, const struct phx_fault *f)
         refresh_partition(s);
         return;
     }
-    if (is_link(f) && f->unit == 0 && f->peer != PHX_FAULT_ANY) {
+    if (phx_fault_is_link(f) && f->unit == 0 && f->peer != PHX_FAULT_ANY) {
         refresh_path(s, f->rank, f->peer);
         refresh_path(s, f->peer, f->rank);
         return;
@@ -209,6 +217,31 @@ static void refresh(struct phx_fault_set *s, const struct phx_fault *f)
 
 // --- striking and healing -----------------------------------------------------------------------
 
+// Whether a fault in force stops the rank, and at which percent of its speed those in force leave
+// it: what one of several ends, the others go on doing.
+static bool is_stopped(const struct phx_fault_set *s, uint32_t rank)
+{
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct phx_fault *f = &s->entries[i].fault;
+        if (s->entries[i].in_force && (f->kind == PHX_FAULT_HANG || f->kind == PHX_FAULT_PAUSE) &&
+            f->unit != PHX_UNIT_NIC && unit_covers(s, f, rank))
+            return true;
+    }
+    return false;
+}
+
+static uint32_t speed_percent(const struct phx_fault_set *s, uint32_t rank)
+{
+    uint32_t percent = 100;
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct phx_fault *f = &s->entries[i].fault;
+        if (s->entries[i].in_force && f->kind == PHX_FAULT_SLOW && f->unit != PHX_UNIT_NIC &&
+            f->percent < percent && unit_covers(s, f, rank))
+            percent = f->percent;
+    }
+    return percent;
+}
+
 static void strike_rank(struct phx_fault_set *s, const struct phx_fault *f, uint32_t rank,
                         bool healing)
 {
@@ -221,13 +254,13 @@ static void strike_rank(struct phx_fault_set *s, const struct phx_fault *f, uint
         break;
     case PHX_FAULT_HANG:
     case PHX_FAULT_PAUSE:
-        if (healing)
-            phx_world_resume(s->world, rank);
-        else
+        if (!healing)
             phx_world_pause(s->world, rank);
+        else if (!is_stopped(s, rank))
+            phx_world_resume(s->world, rank);
         break;
     case PHX_FAULT_SLOW:
-        phx_world_slow(s->world, rank, healing ? 100 : f->percent);
+        phx_world_slow(s->world, rank, speed_percent(s, rank));
         break;
     case PHX_FAULT_CLOCK_OFFSET:
         phx_world_clock_offset(s->world, rank, healing ? 0 : f->offset_ns);
@@ -253,10 +286,10 @@ static void apply(struct phx_fault_set *s, struct entry *e, bool healing)
     const struct phx_fault *f = &e->fault;
     e->in_force = !healing;
     // Links before processes, so that what a dying host had not sent is lost.
-    if (is_link(f) || f->kind == PHX_FAULT_PARTITION || f->unit == PHX_UNIT_NIC ||
+    if (phx_fault_is_link(f) || f->kind == PHX_FAULT_PARTITION || f->unit == PHX_UNIT_NIC ||
         (f->unit == PHX_UNIT_HOST && f->kind == PHX_FAULT_KILL))
         refresh(s, f);
-    if (is_link(f) || f->kind == PHX_FAULT_PARTITION || f->unit == PHX_UNIT_NIC)
+    if (phx_fault_is_link(f) || f->kind == PHX_FAULT_PARTITION || f->unit == PHX_UNIT_NIC)
         return;
     if (f->kind == PHX_FAULT_BIT_FLIP) {
         if (!healing)
@@ -276,7 +309,7 @@ static void apply(struct phx_fault_set *s, struct entry *e, bool healing)
 static void later(struct phx_fault_set *s, uint64_t at_ps, enum fault_event type, uint32_t index,
                   uint64_t argument)
 {
-    if (!phx_core_schedule(s->core, at_ps, type, index, argument))
+    if (!phx_core_schedule_as(s->core, at_ps, type, index, argument, PHX_ACTOR_FAULTS + index))
         phx_world_stop(s->world, PHX_ERR_NO_MEMORY, "no memory for a fault");
 }
 
@@ -287,7 +320,7 @@ static void mark(struct phx_fault_set *s, const struct entry *e, bool healing)
     char text[96];
     if (s->fabric->trace == NULL)
         return;
-    if (f->peer != PHX_FAULT_ANY && is_link(f) && f->unit == 0)
+    if (f->peer != PHX_FAULT_ANY && phx_fault_is_link(f) && f->unit == 0)
         snprintf(text, sizeof text, "rank %u, peer %u", f->rank, f->peer);
     else
         snprintf(text, sizeof text, "rank %u%s%s", f->rank, f->unit != 0 ? ", its " : "",
@@ -297,21 +330,34 @@ static void mark(struct phx_fault_set *s, const struct entry *e, bool healing)
     phx_trace_mark(s->fabric->trace, f->rank, phx_core_now_ps(s->core), name, text);
 }
 
+// True when the fault strikes more than once: each time its moment comes, by chance, unless what it
+// did lasts.
+static bool strikes_again(const struct entry *e)
+{
+    const struct phx_fault *f = &e->fault;
+    bool is_once = f->when.kind == 0 && f->when.phase == 0; // a time or an event comes once
+    bool ends =
+        f->kind == PHX_FAULT_BIT_FLIP || f->kind == PHX_FAULT_LINK_FLAP || f->duration_ps != 0;
+    return f->when.chance_ppm != 0 && !is_once && ends;
+}
+
 static void strike(struct phx_fault_set *s, uint32_t index)
 {
     struct entry *e = &s->entries[index];
     uint64_t now_ps = phx_core_now_ps(s->core);
-    if (e->struck_ps != UINT64_MAX)
-        return;
     const struct progress *p = &s->progress[e->fault.rank];
-    e->armed = false;
-    e->struck_ps = now_ps;
-    e->kind = e->fault.when.kind != 0 ? e->fault.when.kind : p->kind;
-    e->number = e->fault.when.number != 0 ? e->fault.when.number : p->number[e->kind];
+    e->pending = false;
+    e->armed = strikes_again(e);
+    if (e->struck_ps == UINT64_MAX) {
+        e->struck_ps = now_ps;
+        e->kind = e->fault.when.kind != 0 ? e->fault.when.kind : p->kind;
+        e->number = e->fault.when.number != 0 ? e->fault.when.number : p->number[e->kind];
+    }
     mark(s, e, false);
     bool flaps = e->fault.kind == PHX_FAULT_LINK_FLAP;
     bool lasts = e->fault.duration_ps == 0;
     e->ends = flaps || !lasts;
+    e->flap_up = false;
     if (flaps)
         later(s, now_ps + e->fault.period_ps / 2, FAULT_TOGGLE, index, 1);
     else if (!lasts)
@@ -319,24 +365,63 @@ static void strike(struct phx_fault_set *s, uint32_t index)
     apply(s, e, false);
 }
 
+static void heal(struct phx_fault_set *s, struct entry *e)
+{
+    e->ends = false;
+    apply(s, e, true);
+    mark(s, e, true);
+}
+
+static void freeze(struct phx_fault_set *s)
+{
+    s->is_frozen = true;
+    for (uint32_t i = 0; i < s->count; i++) {
+        s->entries[i].armed = false;
+        if (s->entries[i].ends)
+            heal(s, &s->entries[i]);
+    }
+    for (uint32_t r = 0; r < phx_world_rank_count(s->world); r++)
+        s->fabric->ranks[r].flips = 0;
+}
+
+// The entry's moment has come: whether it strikes, this time.
+static bool is_drawn(struct phx_fault_set *s, uint32_t index)
+{
+    struct entry *e = &s->entries[index];
+    uint32_t chance_ppm = e->fault.when.chance_ppm;
+    if (chance_ppm == 0)
+        return true;
+    uint64_t drawn =
+        phx_chance_below(1000000, s->fabric->seed, PHX_CHANCE_FAULT, index, e->occurrences++);
+    bool is_once = e->fault.when.kind == 0 && e->fault.when.phase == 0;
+    e->armed = !is_once;
+    return drawn < chance_ppm && !e->pending && !(e->in_force && e->ends);
+}
+
 static void on_event(void *context, const struct phx_event_record *event)
 {
     struct phx_fault_set *s = context;
     uint32_t index = event->object;
-    struct entry *e = &s->entries[index];
-    if (event->type == FAULT_STRIKE) {
-        strike(s, index);
+    if (event->type == FAULT_FREEZE) {
+        freeze(s);
         return;
     }
+    struct entry *e = &s->entries[index];
+    if (event->type == FAULT_STRIKE) {
+        e->pending = false;
+        if (!s->is_frozen && (event->argument == STRIKE_DRAWN || is_drawn(s, index)))
+            strike(s, index);
+        return;
+    }
+    if (!e->ends)
+        return; // healed already, when faults were frozen
     if (event->type == FAULT_TOGGLE && event->argument < 2ull * e->fault.count - 1) {
         e->flap_up = !e->flap_up;
         refresh(s, &e->fault);
         later(s, event->time_ps + e->fault.period_ps / 2, FAULT_TOGGLE, index, event->argument + 1);
         return;
     }
-    e->ends = false;
-    apply(s, e, true);
-    mark(s, e, true);
+    heal(s, e);
 }
 
 // --- triggers -----------------------------------------------------------------------------------
@@ -371,10 +456,11 @@ static void on_phase(void *context, uint32_t rank, uint32_t worker, uint32_t pha
             (w->number != 0 && w->number != number))
             continue;
         bool hit = w->phase != 0 ? w->phase == phase : (w->kind != 0 && w->kind == kind && begins);
-        if (!hit)
+        if (!hit || !is_drawn(s, i))
             continue;
-        e->armed = false;
-        later(s, phx_world_time_ps(s->world), FAULT_STRIKE, i, 0);
+        e->armed = strikes_again(e);
+        e->pending = true;
+        later(s, phx_world_time_ps(s->world), FAULT_STRIKE, i, STRIKE_DRAWN);
     }
 }
 
@@ -394,83 +480,10 @@ static void on_issue(void *context, uint32_t rank, uint32_t token, uint64_t at_p
         const struct entry *e = &s->entries[i];
         const struct phx_fault_when *w = &e->fault.when;
         if (e->armed && w->after_puts != 0 && w->after_puts == c->puts && w->kind == kind &&
-            (w->number & 0xFFFFFFu) == sequence && trigger_rank(&e->fault) == rank)
+            (w->number == 0 || (w->number & 0xFFFFFFu) == sequence) &&
+            trigger_rank(&e->fault) == rank && is_drawn(s, i))
             strike(s, i);
     }
-}
-
-// --- checking the list --------------------------------------------------------------------------
-
-struct checker {
-    const struct phx_fault *fault;
-    uint32_t entry; // from 1
-    struct phx_message *message;
-};
-
-static int bad(const struct checker *c, const char *field, uint64_t value, const char *bound)
-{
-    const char *name = phx_fault_kind_name((enum phx_fault_kind)c->fault->kind);
-    return phx_fail(c->message, PHX_ERR_INVALID, "fault %u (%s): %s is %llu; it %s", c->entry,
-                    name != NULL ? name : "unknown", field, (unsigned long long)value, bound);
-}
-
-static int check_when(const struct checker *c, uint32_t ranks)
-{
-    const struct phx_fault_when *w = &c->fault->when;
-    if (w->rank != PHX_FAULT_ANY && w->rank >= ranks)
-        return bad(c, "when.rank", w->rank, "must be below the number of ranks");
-    if (w->kind >= KINDS)
-        return bad(c, "when.kind", w->kind, "may be 0 to 15");
-    if (w->phase > PHX_PHASE_COMBINE_DONE)
-        return bad(c, "when.phase", w->phase, "is not a phase");
-    if (w->after_puts != 0 && (w->kind == 0 || w->number == 0))
-        return bad(c, "when.after_puts", w->after_puts, "needs the operation's kind and number");
-    return 0;
-}
-
-static int check_links(const struct checker *c, uint32_t ranks)
-{
-    const struct phx_fault *f = c->fault;
-    if (is_link(f) && f->unit == 0 && f->peer != PHX_FAULT_ANY &&
-        (f->peer >= ranks || f->peer == f->rank))
-        return bad(c, "peer", f->peer, "must be another rank of the cluster");
-    if (is_link(f) && f->unit == PHX_UNIT_PROCESS)
-        return bad(c, "unit", f->unit, "has no link: a process is not a host, gpu or nic");
-    if ((f->kind == PHX_FAULT_LINK_DEGRADED || f->kind == PHX_FAULT_SLOW) &&
-        (f->percent < 1 || f->percent > 100))
-        return bad(c, "percent", f->percent, "may be 1 to 100");
-    if ((f->kind == PHX_FAULT_LINK_LOSSY || f->kind == PHX_FAULT_DUPLICATE) &&
-        (f->ppm < 1 || f->ppm > 1000000))
-        return bad(c, "ppm", f->ppm, "may be 1 to 1000000");
-    if (f->kind == PHX_FAULT_LINK_FLAP && (f->count < 1 || f->period_ps < 2))
-        return bad(c, "count", f->count, "must be at least 1, with a period");
-    if (f->kind == PHX_FAULT_DELAY && f->delay_ps == 0)
-        return bad(c, "delay_ps", 0, "must be above 0");
-    if (f->kind != PHX_FAULT_PARTITION)
-        return 0;
-    if (f->member_count < 1 || f->member_count >= ranks)
-        return bad(c, "member_count", f->member_count, "must leave ranks on both sides");
-    for (uint32_t i = 0; i < f->member_count; i++)
-        if (f->members[i] >= ranks)
-            return bad(c, "members", f->members[i], "must be below the number of ranks");
-    return 0;
-}
-
-static int check(const struct checker *c, uint32_t ranks)
-{
-    const struct phx_fault *f = c->fault;
-    if (f->kind < PHX_FAULT_KILL || f->kind > PHX_FAULT_BIT_FLIP)
-        return bad(c, "kind", f->kind, "is not a fault");
-    if (f->unit > PHX_UNIT_NIC)
-        return bad(c, "unit", f->unit, "is not a unit");
-    if (f->rank >= ranks)
-        return bad(c, "rank", f->rank, "must be below the number of ranks");
-    if (f->kind <= PHX_FAULT_SLOW && f->unit == 0)
-        return bad(c, "unit", f->unit, "must be process, host, gpu or nic");
-    if (f->kind == PHX_FAULT_PAUSE && f->duration_ps == 0)
-        return bad(c, "duration_ps", 0, "must be above 0: what never resumes is a hang");
-    int error = check_when(c, ranks);
-    return error != 0 ? error : check_links(c, ranks);
 }
 
 // --- installing ---------------------------------------------------------------------------------
@@ -514,18 +527,6 @@ static bool set_copy(struct phx_fault_set *s, const struct phx_fault *list, uint
     return true;
 }
 
-static int list_check(const struct phx_world *world, const struct phx_fault *list, uint32_t count,
-                      struct phx_message *message)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        struct checker c = {&list[i], i + 1, message};
-        int error = check(&c, phx_world_rank_count(world));
-        if (error != 0)
-            return error;
-    }
-    return 0;
-}
-
 int phx_fault_install(struct phx_world *world, const struct phx_fault *list, uint32_t count,
                       struct phx_message *message)
 {
@@ -534,7 +535,7 @@ int phx_fault_install(struct phx_world *world, const struct phx_fault *list, uin
         return phx_fail(message, PHX_ERR_STATE, "faults need a cluster with a network");
     if (fabric->faults != NULL)
         return phx_fail(message, PHX_ERR_STATE, "faults are installed once");
-    int error = list_check(world, list, count, message);
+    int error = phx_fault_list_check(list, count, phx_world_rank_count(world), message);
     if (error != 0)
         return error;
     struct phx_fault_set *s = calloc(1, sizeof *s);
@@ -553,18 +554,29 @@ int phx_fault_install(struct phx_world *world, const struct phx_fault *list, uin
         return phx_fail(message, PHX_ERR_STATE, "the world has no room for the faults' hooks");
     }
     fabric->faults = s;
-    for (uint32_t type = FAULT_STRIKE; type <= FAULT_TOGGLE; type++)
+    for (uint32_t type = FAULT_STRIKE; type <= FAULT_FREEZE; type++)
         phx_core_handle(s->core, type, on_event, s);
     bool counts = false;
     for (uint32_t i = 0; i < count; i++) {
         const struct phx_fault_when *w = &list[i].when;
         counts = counts || w->after_puts != 0;
-        if (w->kind == 0 && w->phase == 0)
-            later(s, w->at_ps, FAULT_STRIKE, i, 0);
+        if (w->event != 0) {
+            if (!phx_core_at_event(s->core, w->event, FAULT_STRIKE, i, STRIKE_ASKED))
+                phx_world_stop(world, PHX_ERR_NO_MEMORY, "no memory for a fault");
+        } else if (w->kind == 0 && w->phase == 0) {
+            later(s, w->at_ps, FAULT_STRIKE, i, STRIKE_ASKED);
+        }
     }
     if (counts)
         phx_fabric_on_issue(fabric, on_issue, s);
     return 0;
+}
+
+void phx_fault_freeze(struct phx_world *world, uint64_t at_ps)
+{
+    struct phx_fault_set *s = phx_fabric_of(world)->faults;
+    phx_assert(s != NULL);
+    later(s, at_ps, FAULT_FREEZE, 0, 0);
 }
 
 // --- looking ------------------------------------------------------------------------------------
@@ -594,7 +606,7 @@ bool phx_fault_quiet(const struct phx_world *world)
         return true;
     for (uint32_t i = 0; i < fabric->faults->count; i++) {
         const struct entry *e = &fabric->faults->entries[i];
-        if (e->struck_ps == UINT64_MAX || e->ends)
+        if (e->armed || e->pending || e->ends)
             return false;
     }
     return true;

@@ -82,6 +82,9 @@ struct phx_fault {
 // the entry (from 1), the field, its value and its bound.
 int phx_fault_install(struct phx_world *world, const struct phx_fault *list, uint32_t count,
                       struct phx_message *message);
+// Once, after installing: from at_ps on nothing strikes, and what was to heal later has healed.
+// What is for ever stays.
+void phx_fault_freeze(struct phx_world *world, uint64_t at_ps);
 // When list[index] first struck, virtual; UINT64_MAX: not yet.
 uint64_t phx_fault_struck_ps(const struct phx_world *world, uint32_t index);
 // The operation that list[index] struck: kind and number that the rank was in; 0: none.

@@ -163,6 +163,8 @@ static int world_open(struct phx_run *run, struct phx_message *message)
     if (rc == 0)
         rc = phx_fault_install(run->world, run->workload->faults, run->workload->fault_count,
                                message);
+    if (rc == 0 && run->workload->freeze_ps != 0)
+        phx_fault_freeze(run->world, run->workload->freeze_ps);
     return rc;
 }
 

@@ -56,6 +56,11 @@ struct phx_run_rank { // what a rank's program leaves behind
     int32_t *active;      // [ranks]
     uint64_t *ended_ps;   // [operations] when it ended each; kept for ranks that faults name
     uint64_t *pairs_done; // [loads]
+    // of workload_watch.c
+    uint64_t call_ps;      // when the call under way began
+    uint64_t begun_frozen; // operations begun since faults are frozen
+    uint64_t tolerated[2]; // by parity: operations before this one may still find someone late
+    struct phx_rank_set suspected; // so far, in any group
 };
 
 struct phx_run {
@@ -72,7 +77,10 @@ struct phx_run {
     uint64_t dispatches_checked;
     uint64_t combines_checked;
     uint64_t outcomes_checked;
-    uint64_t open_ps; // when the last group was open
+    uint64_t frozen_checked;     // calls that ended with faults frozen
+    uint64_t suspicions_checked; // calls after which suspicions were looked at
+    struct phx_rank_set corrupt; // sources that some rank holds to be corrupt
+    uint64_t open_ps;            // when the last group was open
 };
 
 // --- workload_rank.c
@@ -90,6 +98,16 @@ void phx_run_violate(struct phx_run *run, const char *rule, uint32_t rank, uint3
 // The stand-in for expert `expert`: flips the sign and bits of the mantissa, by the expert's
 // number, so that a row of the wrong expert shows. [channels] bf16; x and y may be the same.
 void phx_run_expert(uint32_t expert, uint32_t channels, const uint16_t *x, uint16_t *y);
+
+// --- workload_watch.c ---------------------------------------------------------------------------
+
+// A call of operation `operation` (of all loads, from 0) begins; is_first: and the operation with
+// it. Then the call ended.
+void phx_watch_begin(struct phx_run *run, uint32_t rank, uint64_t operation, bool is_first);
+void phx_watch_end(struct phx_run *run, uint32_t rank, const struct phx_group *group,
+                   uint64_t operation, uint32_t kind, uint64_t number);
+// True when the fault strikes this rank, itself or with its host.
+bool phx_watch_strikes(const struct phx_workload *w, const struct phx_fault *f, uint32_t rank);
 
 // --- workload_check.c
 // -----------------------------------------------------------------------------

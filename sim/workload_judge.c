@@ -21,19 +21,12 @@ static bool is_process_fault(const struct phx_fault *f)
            f->kind == PHX_FAULT_SLOW;
 }
 
-static bool strikes(const struct phx_workload *w, const struct phx_fault *f, uint32_t rank)
-{
-    if (f->unit == PHX_UNIT_HOST)
-        return rank / w->cluster.ranks_per_node == f->rank / w->cluster.ranks_per_node;
-    return rank == f->rank;
-}
-
 void phx_judge_names(const struct phx_workload *w, uint32_t rank, bool *is_named, bool *is_struck)
 {
     *is_named = false;
     *is_struck = false;
     for (uint32_t i = 0; i < w->fault_count; i++) {
-        if (!strikes(w, &w->faults[i], rank))
+        if (!phx_watch_strikes(w, &w->faults[i], rank))
             continue;
         *is_named = true;
         if (is_process_fault(&w->faults[i]))
@@ -52,7 +45,7 @@ static void fill_faulted(const struct phx_run *run, const struct phx_summary *s,
         if ((f->kind != PHX_FAULT_KILL && f->kind != PHX_FAULT_HANG) || s->strikes[i].kind == 0)
             continue;
         for (uint32_t r = 0; r < run->ranks; r++)
-            if (strikes(w, f, r))
+            if (phx_watch_strikes(w, f, r))
                 faulted->words[r / 64] |= UINT64_C(1) << (r % 64);
     }
 }
@@ -119,6 +112,8 @@ static void strike_check(struct phx_run *run, const struct phx_strike *strike)
     const struct phx_fault *f = &run->workload->faults[strike->fault];
     uint64_t limit_ps = run->workload->expect.survivors_finish_within_ps;
     if (strike->kind == 0) {
+        if (run->workload->expect.may_miss || f->when.chance_ppm != 0)
+            return;
         phx_run_violate(run, "fault-did-not-strike", f->rank, 0, 0,
                         "fault %u of the list (%s, rank %u) struck nothing: %s", strike->fault + 1,
                         phx_fault_kind_name((enum phx_fault_kind)f->kind), f->rank,
@@ -198,6 +193,20 @@ static void check_lost(struct phx_run *run, uint64_t lost)
                         limit);
 }
 
+// What a rank is accused of without cause is as wrong as what nobody noticed.
+static void check_corrupt(struct phx_run *run)
+{
+    const struct phx_expectation *e = &run->workload->expect;
+    char have[64];
+    char want[64];
+    if (!e->is_corrupt_checked || memcmp(&run->corrupt, &e->corrupt, sizeof e->corrupt) == 0)
+        return;
+    phx_ranks_format(&run->corrupt, run->ranks, have, sizeof have);
+    phx_ranks_format(&e->corrupt, run->ranks, want, sizeof want);
+    phx_run_violate(run, "expect-corrupt", 0, 0, 0,
+                    "ranks %s were reported as corrupt; expected %s", have, want);
+}
+
 // --- the summary --------------------------------------------------------------------------------
 
 struct check_rule { // which violations belong to which line of the summary
@@ -217,6 +226,9 @@ enum check_line {
     CHECK_ALIVE,
     CHECK_LOST,
     CHECK_STRUCK,
+    CHECK_FROZEN,
+    CHECK_HEALTHY,
+    CHECK_CORRUPT,
     CHECK_COUNT
 };
 
@@ -237,6 +249,10 @@ static const struct check_rule CHECKS[CHECK_COUNT] = {
     [CHECK_ALIVE] = {"survivors hold the expected ranks active", {"expect-alive"}},
     [CHECK_LOST] = {"no more tokens are lost than expected", {"expect-lost-tokens"}},
     [CHECK_STRUCK] = {"every fault struck", {"fault-did-not-strike"}},
+    [CHECK_FROZEN] = {"once faults are frozen, operations end in time and nobody is newly late",
+                      {"progress-after-freeze", "masked-after-freeze"}},
+    [CHECK_HEALTHY] = {"ranks that no fault touches keep one another", {"healthy-masked"}},
+    [CHECK_CORRUPT] = {"exactly the expected sources are reported as corrupt", {"expect-corrupt"}},
 };
 
 static uint32_t violations_of(const struct phx_summary *s, const struct check_rule *rule)
@@ -267,6 +283,9 @@ static void fill_checks(const struct phx_run *run, struct phx_summary *s, uint32
         [CHECK_ALIVE] = e->alive != PHX_ALIVE_UNCHECKED || is_clean ? survivors : 0,
         [CHECK_LOST] = e->lost_tokens_max != PHX_EXPECT_NONE || is_clean ? 1 : 0,
         [CHECK_STRUCK] = s->strike_count,
+        [CHECK_FROZEN] = run->frozen_checked,
+        [CHECK_HEALTHY] = e->is_healthy_stay ? run->suspicions_checked : 0,
+        [CHECK_CORRUPT] = e->is_corrupt_checked ? run->suspicions_checked : 0,
     };
     for (uint32_t i = 0; i < CHECK_COUNT; i++)
         s->checks[s->check_count++] =
@@ -335,6 +354,7 @@ int phx_judge(struct phx_run *run, struct phx_summary *summary, struct phx_messa
     fill_faulted(run, summary, &faulted);
     check_ranks(run, &faulted);
     check_lost(run, summary->lost_tokens);
+    check_corrupt(run);
     int rc = copy_violations(run, summary, message);
     if (rc != 0)
         return rc;
