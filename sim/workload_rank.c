@@ -147,8 +147,19 @@ static bool groups_open(struct program *p)
 
 // --- outcomes -----------------------------------------------------------------------------------
 
+static uint64_t operation_of(const struct program *p, uint32_t kind, uint64_t pair)
+{
+    return p->stage->first_operation + 2 * pair + (kind == PHX_COMBINE);
+}
+
+static void call_begins(struct program *p, uint32_t kind, uint64_t pair, bool is_first)
+{
+    phx_watch_begin(p->run, p->rank, operation_of(p, kind, pair), is_first);
+}
+
 static bool operation_failed(struct program *p, uint32_t kind, uint64_t pair, int rc)
 {
+    phx_watch_end(p->run, p->rank, p->group, operation_of(p, kind, pair), kind, pair + 1);
     if (rc == 0)
         return false;
     phx_run_violate(p->run, "operation-error", p->rank, kind, pair + 1, "%s", p->message.text);
@@ -188,7 +199,7 @@ static void operation_ended(struct program *p, uint32_t kind, uint64_t pair)
 {
     struct phx_run *run = p->run;
     struct phx_run_rank *mine = &run->rank[p->rank];
-    uint64_t operation = p->stage->first_operation + 2 * pair + (kind == PHX_COMBINE);
+    uint64_t operation = operation_of(p, kind, pair);
     uint64_t now_ps = phx_world_time_ps(run->world);
     mine->operations++;
     if (mine->ended_ps != NULL)
@@ -341,12 +352,14 @@ static bool pair_run(struct program *p, uint64_t pair)
     if (!inputs_take(p, b, pair))
         return false;
     struct phx_dispatch_args dispatch = dispatch_args(p, b);
+    call_begins(p, PHX_DISPATCH, pair, true);
     if (operation_failed(p, PHX_DISPATCH, pair,
                          phx_dispatch(p->group, &dispatch, b->handle, &b->outcome, &p->message)))
         return false;
     dispatch_ended(p, b);
     experts_run(p, b);
     struct phx_combine_args combine = combine_args(p, b);
+    call_begins(p, PHX_COMBINE, pair, true);
     if (operation_failed(p, PHX_COMBINE, pair,
                          phx_combine(p->group, &combine, b->handle, &b->outcome, &p->message)))
         return false;
@@ -361,24 +374,28 @@ static bool dispatch_begin(struct program *p, struct batch *b, uint64_t pair)
     if (!inputs_take(p, b, pair))
         return false;
     struct phx_dispatch_args args = dispatch_args(p, b);
+    call_begins(p, PHX_DISPATCH, pair, true);
     return !operation_failed(p, PHX_DISPATCH, pair,
                              phx_dispatch_send(p->group, &args, b->handle, &p->message));
 }
 
 static bool dispatch_end_and_combine(struct program *p, struct batch *b)
 {
+    call_begins(p, PHX_DISPATCH, b->pair, false);
     if (operation_failed(p, PHX_DISPATCH, b->pair,
                          phx_dispatch_receive(p->group, b->handle, &b->outcome, &p->message)))
         return false;
     dispatch_ended(p, b);
     experts_run(p, b);
     struct phx_combine_args args = combine_args(p, b);
+    call_begins(p, PHX_COMBINE, b->pair, true);
     return !operation_failed(p, PHX_COMBINE, b->pair,
                              phx_combine_send(p->group, &args, b->handle, &p->message));
 }
 
 static bool combine_end(struct program *p, struct batch *b)
 {
+    call_begins(p, PHX_COMBINE, b->pair, false);
     if (operation_failed(p, PHX_COMBINE, b->pair,
                          phx_combine_receive(p->group, b->handle, &b->outcome, &p->message)))
         return false;
