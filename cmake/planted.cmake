@@ -1,6 +1,6 @@
-# phx_planted(TARGET): the same sources, definitions and libraries once more as TARGET_planted, with
-# the mistakes of engine/bug.h compiled in. Call it when TARGET is complete. For tests: nothing of it
-# is installed. Only in builds whose tests run quickly: not under sanitizers, valgrind or CUDA.
+# phx_planted(TARGET): the same sources, definitions and libraries once more as TARGET_planted,
+# with the mistakes of engine/bug.h compiled in. Call it when TARGET is complete. For tests: nothing
+# of it is installed. Only in builds whose tests run quickly: not under sanitizers, valgrind, CUDA.
 
 set(PHX_PLANTED ON)
 if(PHX_SANITIZE_KIND OR PHX_CUDA)

@@ -186,6 +186,10 @@ static void fill_common(struct phx_group *group, struct phx_op_common *op, uint3
         timeout_us = group->options.timeout_us;
     op->operation = ++group->operations;
     op->sequence = ++counts_of(group, kind)->sent;
+    // Planted: the slots do not take turns after an operation that masked somebody.
+    for (uint32_t r = 0; PHX_BUG(PARITY_KEPT_ON_MASK) && r < group->rank.shape.ranks; r++)
+        if (group->rank.suspected[r] != PHX_CAUSE_NONE && !group->flushed[r] && op->sequence > 1)
+            op->sequence = counts_of(group, kind)->sent - 1;
     op->timeout_ns = timeout_us == PHX_TIMEOUT_NONE ? UINT64_MAX : (uint64_t)timeout_us * 1000u;
     op->active_ranks = active_ranks;
     op->wait_ns = wait_ns;
@@ -257,6 +261,8 @@ static void flush_suspects(struct phx_group *group)
             __atomic_load_n(&group->rank.suspected[r], __ATOMIC_ACQUIRE) == PHX_CAUSE_NONE)
             continue;
         group->flushed[r] = 1;
+        if (PHX_BUG(FLUSH_SKIPPED)) // planted: a put that is still under way reads new rows
+            continue;
         if (phx_pending(t, group->peers[r]) > 0)
             phx_peer_flush(t, group->peers[r]);
     }
@@ -395,6 +401,8 @@ static int receive_half(struct phx_group *group, uint32_t kind, struct phx_handl
     if (rc != 0)
         return rc;
     group->state->rows_dropped = 0;
+    if (PHX_BUG(RECEIVE_TWICE)) // planted: the hook is called by the user and by the next layer
+        (void)run(group, handle, PHX_HALF_RECEIVE);
     return finish(group, handle, run(group, handle, PHX_HALF_RECEIVE), outcome, message);
 }
 

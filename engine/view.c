@@ -33,6 +33,9 @@ int phx__view_renew(struct phx_group *group, uint32_t rank, struct phx_message *
         rc = check_quiet(group, "renewing a region", message);
     if (rc != 0)
         return rc;
+    // Planted: the newcomer gets the memory that its last incarnation may still write.
+    if (PHX_BUG(LATE_STORE_AFTER_EVICTION))
+        return 0;
     if (group->renewed_count >= PHX_RENEWED_MAX)
         return phx_fail(message, PHX_ERR_STATE, "rank %u: %u regions were renewed, the most", rank,
                         PHX_RENEWED_MAX);
@@ -66,12 +69,15 @@ int phx__view_admit(struct phx_group *group, uint32_t rank, const void *card,
         rc = phx__card_check(group, rank, card, message);
     if (rc != 0)
         return rc;
-    if (group->targets[rank].epoch != 0)
-        phx_mem_release(t, group->targets[rank]);
-    memset(&group->targets[rank], 0, sizeof group->targets[rank]);
     phx__card_read(card, &group->peers[rank], &key);
     group->peer_lost[rank] = 0;
-    rc = phx_mem_import(t, group->peers[rank], &key, &group->targets[rank]);
+    // Planted: the key of the last incarnation is kept for the next.
+    if (!PHX_BUG(STALE_KEY_KEPT) || group->targets[rank].epoch == 0) {
+        if (group->targets[rank].epoch != 0)
+            phx_mem_release(t, group->targets[rank]);
+        memset(&group->targets[rank], 0, sizeof group->targets[rank]);
+        rc = phx_mem_import(t, group->peers[rank], &key, &group->targets[rank]);
+    }
     if (rc == 0)
         rc = phx_peer_connect(t, group->peers[rank]);
     if (rc != 0)

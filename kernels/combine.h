@@ -168,7 +168,8 @@ PHX_FN void phx_combine_take(struct phx_worker *w, const struct phx_combine_op *
     if (phx_wait_or_replay(w, PHX_WAIT_COMBINE, 0, peer, words, phx_parts(s), &sum) ==
         PHX_SEEN_ALL) {
         phx_fate_decide(w, PHX_WAIT_COMBINE, peer, PHX_FATE_PRESENT);
-        answered = sum == op->handle.sent_rows[peer];
+        // Planted: whoever signals has answered, for however many rows.
+        answered = sum == op->handle.sent_rows[peer] || PHX_BUG(LOSS_NOT_REPORTED);
     }
     phx_store_u64(w, &op->answered[peer], answered);
 }
@@ -198,7 +199,8 @@ PHX_FN struct phx_combine_weights phx_combine_list(const struct phx_worker *w,
         uint32_t peer = rank->expert_rank[expert];
         float weight = op->topk_weights[at];
         sums.total += weight;
-        if (op->answered[peer] == 0) {
+        // Planted: the mask is asked again, and may have changed since it was decided.
+        if (op->answered[peer] == 0 || (PHX_BUG(MASK_READ_TWICE) && phx_suspects(w, peer))) {
             sums.lost += weight;
             continue;
         }
@@ -235,6 +237,12 @@ PHX_FN void phx_combine_token(struct phx_worker *w, const struct phx_combine_op 
     float scale = 1.0f;
     if (op->renormalise && sums.lost != 0.0f && sums.kept > 0.0f)
         scale = sums.total / sums.kept;
+    if (PHX_BUG(WEIGHTS_AFTER_ROUNDING) && scale != 1.0f) { // planted: rounded, then scaled
+        phx_sum_rows(w, op->out + (uint64_t)token * w->rank->shape.channels, &list, 1.0f);
+        list.row[0] = op->out + (uint64_t)token * w->rank->shape.channels;
+        list.weight[0] = 1.0f;
+        list.count = 1;
+    }
     phx_sum_rows(w, op->out + (uint64_t)token * w->rank->shape.channels, &list, scale);
     if (op->token_loss != NULL)
         phx_store_f32(w, &op->token_loss[token], sums.lost);

@@ -254,6 +254,9 @@ PHX_FN int phx_put_op(const struct phx_worker *w, uint32_t peer, uint64_t target
     op.signal_value = signal_value;
     op.signal_offset = (uint32_t)signal_offset;
     op.token = token;
+    // Planted: a lane that looks stuck is left for the next one, without a fence at the receiver.
+    if (PHX_BUG(LANE_MOVED) && phx_pending(env->transport, op.peer) > 48)
+        op.lane = (uint16_t)((w->index + 1) % w->count);
     return phx_post_op(w, &op, until_ns);
 }
 
@@ -270,6 +273,9 @@ PHX_FN int phx_put_signal(const struct phx_worker *w, uint32_t peer, uint64_t ta
                           uint64_t signal_offset, uint64_t signal_value, uint32_t token,
                           uint64_t until_ns)
 {
+    // Planted: the signal is stored ahead of the payload that it stands for.
+    if (PHX_BUG(SIGNAL_BEFORE_PAYLOAD))
+        phx_put_op(w, peer, 0, NULL, 0, 8, signal_offset, signal_value, PHX_OP_SIGNAL, token, 0);
     return phx_put_op(w, peer, target_offset, source, size_bytes, wire_bytes, signal_offset,
                       signal_value, PHX_OP_SIGNAL, token, until_ns);
 }

@@ -55,7 +55,8 @@ PHX_FN void phx_dispatch_send_route(struct phx_worker *w, const struct phx_dispa
     uint64_t sequence = op->common.sequence;
     uint32_t tag = phx_token_tag(PHX_DISPATCH, sequence);
     uint64_t word_at = phx_counts_word_offset(s, sequence);
-    if (phx_suspects(w, peer)) {
+    // Planted: rows go on to a rank that was given up.
+    if (phx_suspects(w, peer) && !PHX_BUG(SLOT_WITHOUT_EVIDENCE)) {
         phx_signal(w, peer, word_at, phx_word_make(rank->epoch, sequence, PHX_WORD_VALUE_MASKED),
                    tag, phx_send_until(w));
         return;
@@ -99,7 +100,8 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
     uint64_t bytes = phx_dispatch_row_bytes(s, s->channels);
     uint64_t wire = phx_dispatch_row_bytes(s, s->hidden);
     int posted = 1;
-    if (phx_suspects(w, peer)) {
+    // Planted: rows go on to a rank that was given up.
+    if (phx_suspects(w, peer) && !PHX_BUG(SLOT_WITHOUT_EVIDENCE)) {
         phx_signal(w, peer, word_at, phx_word_make(rank->epoch, sequence, PHX_WORD_VALUE_MASKED),
                    tag, until);
         return;
@@ -114,7 +116,8 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
         else
             posted = phx_put_signal(w, peer, to, row, bytes, wire, word_at, word, tag, until);
     }
-    if (mine == 0)
+    // Planted: no rows, no word; with the receiver in the know (below), or not.
+    if (mine == 0 && !PHX_BUG(ZERO_ROWS_SILENT) && !PHX_BUG(WORD_UNWRITTEN))
         posted = phx_signal(w, peer, word_at, word, tag, until);
     if (!posted)
         phx_suspect(w, peer, PHX_CAUSE_TIMEOUT);
@@ -132,7 +135,10 @@ PHX_FN void phx_dispatch_send(struct phx_worker *w, const struct phx_dispatch_op
     for (uint32_t i = w->index; i < w->rank->shape.ranks; i += w->count)
         phx_dispatch_send_route(w, op, (w->rank->rank + i) % w->rank->shape.ranks);
     phx_dispatch_stage_rows(w, op);
-    if (!phx_barrier(w))
+    // Planted: rows are sent that another worker may still be staging.
+    if (PHX_BUG(BARRIER_NOT_WAITED))
+        phx_barrier_arrive(w);
+    else if (!phx_barrier(w))
         return;
     for (struct phx_service v = phx_service_first(w); v.offset < w->rank->shape.ranks;
          v.offset += v.step)
@@ -213,6 +219,9 @@ PHX_FN void phx_dispatch_place_row(struct phx_worker *w, const struct phx_dispat
         rank->from[source] + phx_dispatch_row_offset(s, op->common.sequence, rows[row].token);
     uint64_t payload = phx_payload_bytes(s, s->channels);
     uint32_t words = phx_scale_words(s, s->channels);
+    // Planted: four exponents a word, and a last word that is not full is forgotten.
+    if (PHX_BUG(SCALES_CUT_SHORT) && s->scale_format == PHX_SCALE_UE8M0)
+        words = phx_scale_groups(s->channels) / 4;
     uint32_t end = phx_route_row_end(h, rows, row);
     for (uint32_t i = rows[row].entry_begin; i < end; i++) {
         uint32_t expert = entries[i].expert;
@@ -255,7 +264,9 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
             phx_store_u64(w, &op->handle.present[source], PHX_FATE_ABSENT);
         return;
     }
-    uint32_t seen = phx_wait_or_replay(w, PHX_WAIT_ROWS, 1, source, words, parts, &sum);
+    uint32_t seen = PHX_SEEN_DECIDED;
+    if (!PHX_BUG(WORD_UNWRITTEN) || phx_route_header(message)->row_count > 0)
+        seen = phx_wait_or_replay(w, PHX_WAIT_ROWS, 1, source, words, parts, &sum);
     if (seen == PHX_SEEN_DECIDED)
         fate = PHX_FATE_PRESENT;
     else if (seen == PHX_SEEN_ALL && sum == phx_route_header(message)->row_count)
@@ -265,7 +276,9 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
     if (part == 0)
         phx_store_u64(w, &op->handle.present[source], fate);
     for (uint32_t row = part; row < phx_route_header(message)->row_count; row += parts)
-        phx_dispatch_place_row(w, op, source, row, fate == PHX_FATE_PRESENT);
+        // Planted: rows that never came are taken from where they would stand.
+        phx_dispatch_place_row(w, op, source, row,
+                               fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ));
 }
 
 PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch_op *op)

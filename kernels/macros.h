@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/bug.h"
+
 #if defined(__CUDACC__)
 #define PHX_FN static __device__ __forceinline__
 #define PHX_BOTH static __host__ __device__ __forceinline__

@@ -143,6 +143,9 @@ PHX_FN void phx_routes_build(const struct phx_worker *w, const struct phx_dispat
             // Most entries are another worker's, so that is asked before the longer question.
             if (!phx_route_is_mine(w, peer) || phx_topk_again(list, k))
                 continue;
+            // Planted: the place in the list is counted without the entries that name no expert.
+            for (uint32_t i = 0; PHX_BUG(TOKEN_INDEX_SHIFTED) && i < k; i++)
+                at -= list[i] < 0;
             float weight = op->topk_weights != NULL ? op->topk_weights[at] : 1.0f;
             phx_route_append(s, rank->stage + phx_stage_route_offset(s, op->common.sequence, peer),
                              t, rank->expert_local[expert], k, weight);

@@ -108,6 +108,8 @@ PHX_FN uint64_t *phx_fate_word(const struct phx_worker *w, uint32_t phase, uint3
 PHX_FN uint32_t phx_fate_of(const struct phx_worker *w, uint32_t phase, uint32_t source)
 {
     uint64_t word = phx_local_load(w, phx_fate_word(w, phase, source));
+    if (PHX_BUG(TWO_DECISIONS)) // planted: each worker decides for itself
+        return PHX_FATE_OPEN;
     return word >> 8 == w->op->operation ? (uint32_t)(word & 0xFF) : (uint32_t)PHX_FATE_OPEN;
 }
 
@@ -117,6 +119,8 @@ PHX_FN uint32_t phx_fate_decide(const struct phx_worker *w, uint32_t phase, uint
 {
     uint64_t *word = phx_fate_word(w, phase, source);
     uint64_t seen = phx_local_load(w, word);
+    if (PHX_BUG(TWO_DECISIONS))
+        return fate;
     while (seen >> 8 != w->op->operation) {
         uint64_t before = phx_local_cas(w, word, seen, w->op->operation << 8 | fate);
         if (before == seen)
@@ -149,6 +153,10 @@ PHX_FN uint32_t phx_word_look(const struct phx_worker *w, uint64_t word)
     if (phx_word_epoch(word) != (w->rank->epoch & 0xFFFFu))
         return PHX_SEEN_NOTHING; // older, or of a view that is not installed here yet
     uint32_t behind = ((uint32_t)w->op->sequence - phx_word_sequence(word)) & 0xFFFFFFu;
+    // Planted: a count says that rows are there; of which operation, nobody asks.
+    if (PHX_BUG(COUNTER_FOR_WORD) && behind < 0x800000u && phx_word_value(word) > 0 &&
+        phx_word_value(word) <= PHX_WORD_VALUE_MAX)
+        return PHX_SEEN_ALL;
     if (behind != 0)
         return behind < 0x800000u ? PHX_SEEN_NOTHING : PHX_SEEN_GONE;
     return phx_word_value(word) == PHX_WORD_VALUE_MASKED ? PHX_SEEN_GONE : PHX_SEEN_ALL;
@@ -162,7 +170,9 @@ PHX_FN uint32_t phx_words_look(const struct phx_worker *w, const uint64_t *words
     uint32_t seen = PHX_SEEN_ALL;
     *sum = 0;
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t word = phx_load(w, &words[i]);
+        // Planted: the last word is read as if it were any memory, without acquire.
+        uint64_t word =
+            PHX_BUG(FENCE_MISSING) && i + 1 == count ? words[i] : phx_load(w, &words[i]);
         uint32_t one = phx_word_look(w, word);
         if (one == PHX_SEEN_GONE)
             return PHX_SEEN_GONE;
@@ -197,8 +207,9 @@ PHX_FN int64_t phx_waiting_on(const struct phx_worker *w, uint32_t source)
 PHX_FN void phx_announce(struct phx_worker *w)
 {
     const struct phx_rank *rank = w->rank;
-    if (w->index != 0 || w->announced || w->op->timeout_ns == UINT64_MAX)
-        return;
+    if ((w->index != 0 && !PHX_BUG(STATUS_BY_ANY_WORKER)) || w->announced ||
+        w->op->timeout_ns == UINT64_MAX)
+        return; // planted: whoever is blocked says so, each on its own lane
     uint64_t blocked = phx_local_load(w, &rank->state->blocked_on);
     if (blocked >> 16 != w->op->operation)
         return;
@@ -246,6 +257,11 @@ PHX_FN int phx_overdue(struct phx_worker *w, uint32_t source, uint64_t now, int6
         phx_note_blocked(w, source);
     if (elapsed < timeout)
         return 0;
+    // Planted: nobody listens to WAITING; or its bound is compared in us with elapsed ns.
+    if (PHX_BUG(DEADLINE_CASCADE))
+        return 1;
+    if (PHX_BUG(TIMEOUT_UNITS))
+        elapsed /= 1000;
     if (elapsed < 2 * timeout) {
         int64_t whom = phx_waiting_on(w, source);
         if (whom >= 0 && (uint32_t)whom != w->rank->rank) {
@@ -298,6 +314,8 @@ PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
     uint64_t since = phx_now(w);
     int64_t charged = -1;
     uint32_t result = PHX_SEEN_NOTHING;
+    if (PHX_BUG(DEADLINE_PER_RANK)) // planted: D for each source, one after the other
+        w->start_ns = since;
     while (result == PHX_SEEN_NOTHING) {
         uint32_t fate = phx_fate_of(w, phase, source);
         uint32_t seen = phx_words_look(w, words, count, sum);
