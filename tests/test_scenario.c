@@ -16,7 +16,7 @@
 
 static struct phx_scenario *read_ok(const char *text, uint32_t ranks)
 {
-    struct phx_scenario_options options = {ranks};
+    struct phx_scenario_options options = {.ranks = ranks};
     struct phx_scenario *s = NULL;
     struct phx_diagnosis d = {{0, 0}, {""}};
     int rc = phx_scenario_parse(text, strlen(text), &options, &s, &d);
@@ -28,7 +28,7 @@ static struct phx_scenario *read_ok(const char *text, uint32_t ranks)
 static const char *refusal(const char *text, uint32_t ranks)
 {
     static char answer[512];
-    struct phx_scenario_options options = {ranks};
+    struct phx_scenario_options options = {.ranks = ranks};
     struct phx_scenario *s = NULL;
     struct phx_diagnosis d = {{0, 0}, {""}};
     int rc = phx_scenario_parse(text, strlen(text), &options, &s, &d);
