@@ -29,11 +29,17 @@ enum phx_fiber_mode {
                     // (what there is where Boost.Context is missing)
 };
 
+enum phx_bursts {      // of stores that one lane posts to one peer within 2 us
+    PHX_BURSTS_ON = 1, // they travel together and land together, for three events
+    PHX_BURSTS_OFF     // each travels alone: more interleavings, more events
+};
+
 struct phx_cluster {
     uint32_t nodes;
     uint32_t ranks_per_node;
     const char *intra_node; // preset names, network.h
     const char *inter_node;
+    enum phx_bursts bursts; // 0: PHX_BURSTS_ON
 };
 
 struct phx_world_options {
