@@ -43,8 +43,9 @@ struct arena { // shadows of one rank, one behind the other
 struct word {
     const uint64_t *address; // NULL: free
     uint32_t source;
+    uint32_t source_epoch;
     uint32_t lane;
-    uint32_t ordinal;
+    uint32_t ordinal; // 0: nobody stored it since its region was added
 };
 
 struct source {
@@ -76,6 +77,7 @@ struct phx_memory {
     struct phx_memory_options options;
     struct rank *ranks;
     struct phx_memory_figures figures;
+    bool keeps_lanes; // a word is stored on one lane alone
 };
 
 int phx_memory_create(const struct phx_memory_options *options, struct phx_memory **memory,
@@ -128,6 +130,11 @@ void phx_memory_check(struct phx_memory *memory, bool check)
     for (uint32_t i = 0; i < memory->options.ranks; i++)
         phx_assert(memory->ranks[i].region_count == 0);
     memory->options.check = check;
+}
+
+void phx_memory_keep_lanes(struct phx_memory *memory)
+{
+    memory->keeps_lanes = true;
 }
 
 bool phx_memory_checks(const struct phx_memory *memory)
@@ -292,6 +299,9 @@ int phx_memory_add(struct phx_memory *memory, uint32_t rank, void *base, uint64_
     r->regions[at] =
         (struct region){.base = base, .size_bytes = size_bytes, .shadow = shadow, .writer = writer};
     r->region_count++;
+    for (uint32_t i = 0; i < r->word_capacity; i++) // memory that was another region before
+        if ((uintptr_t)r->words[i].address - (uintptr_t)base < size_bytes)
+            r->words[i].ordinal = 0;
     return 0;
 }
 
@@ -468,6 +478,16 @@ static void admit(struct phx_memory *m, const struct phx_landing *l)
         violate(m, "fenced-write", l->target, entry_make(l->lane, l->ordinal, l->token), l->at_ps,
                 text);
     }
+    if (s->epoch > l->source_epoch && s->fenced < l->source_epoch) {
+        char text[160];
+        snprintf(text, sizeof text,
+                 "a message of rank %u's incarnation %u reached rank %u after one of incarnation "
+                 "%u: two of them write one region",
+                 l->source, l->source_epoch, l->target, s->epoch);
+        violate(m, "stale-write", l->target, entry_make(l->lane, l->ordinal, l->token), l->at_ps,
+                text);
+        return;
+    }
     if (s->epoch != l->source_epoch) {
         // A new process counts its messages from 1 again.
         s->epoch = l->source_epoch;
@@ -492,6 +512,22 @@ uint64_t phx_memory_land(struct phx_memory *memory, const struct phx_landing *la
     return bytes_hash(landing->to, landing->size_bytes);
 }
 
+// A word has one ordered path: on two, an older store may come last.
+static void check_path(const struct phx_memory *m, const struct phx_landing *l,
+                       const struct word *before)
+{
+    if (!m->keeps_lanes || before->ordinal == 0 || before->lane == l->lane ||
+        before->source != l->source || before->source_epoch != l->source_epoch)
+        return;
+    char text[160];
+    snprintf(text, sizeof text,
+             "rank %u stored a word of rank %u on lane %u that came on lane %u before; nothing "
+             "orders the two",
+             l->source, l->target, l->lane, before->lane);
+    violate(m, "word-on-two-lanes", l->target, entry_make(l->lane, l->ordinal, l->token), l->at_ps,
+            text);
+}
+
 void phx_memory_signal(struct phx_memory *memory, const struct phx_landing *landing, uint64_t *word,
                        uint64_t value)
 {
@@ -500,7 +536,9 @@ void phx_memory_signal(struct phx_memory *memory, const struct phx_landing *land
         admit(memory, landing);
         struct word *entry = word_add(&memory->ranks[landing->target], word);
         phx_assert(entry != NULL); // no memory: the checker would report what is not so
+        check_path(memory, landing, entry);
         entry->source = landing->source;
+        entry->source_epoch = landing->source_epoch;
         entry->lane = landing->lane;
         entry->ordinal = landing->ordinal;
     }

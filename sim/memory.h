@@ -12,6 +12,8 @@
 //   slot-reused-without-evidence a payload lands on one of an older operation of its kind that the
 //                                receiver has not completed
 //   fenced-write                 a message of a fenced incarnation was let through
+//   stale-write                  a message of an incarnation landed after one of a later one
+//   word-on-two-lanes            a signal word was stored on another lane than before
 //
 // Limits, by design: a granule knows its last message alone, and only leaves are shown to the
 // checker. A payload's bytes are copied once, at delivery, straight from the source rank's memory:
@@ -47,6 +49,9 @@ void phx_memory_destroy(struct phx_memory *memory); // NULL is allowed
 // Off for large runs; only before the first region is added. A run that was not checked must say
 // so.
 void phx_memory_check(struct phx_memory *memory, bool check);
+// From now on a word that is stored on two lanes is a violation. Groups keep to one; a transport
+// allows any.
+void phx_memory_keep_lanes(struct phx_memory *memory);
 bool phx_memory_checks(const struct phx_memory *memory);
 
 // --- what the transport tells -------------------------------------------------------------------

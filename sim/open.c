@@ -2,6 +2,9 @@
 
 #include "sim/open.h"
 
+#include "sim/fabric.h"
+#include "sim/memory.h"
+
 // Every connection is answered and every op finishes, so waiting by polls ends.
 #define PHX_SIM_OPEN_POLL_NS 1000u
 
@@ -22,6 +25,7 @@ int phx_sim_open(struct phx_sim_rank *rank, const struct phx_group_options *opti
     int rc = phx_group_create(&o, &target, &g, message);
     if (rc != 0)
         return rc;
+    phx_memory_keep_lanes(phx_fabric_memory(phx_fabric_of(phx_sim_rank_world(rank))));
     uint64_t bytes = (uint64_t)o.ranks * phx_group_card_bytes();
     void *cards = phx_sim_alloc(rank, 2 * bytes);
     void *theirs = (uint8_t *)cards + bytes;

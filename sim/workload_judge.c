@@ -242,7 +242,7 @@ static const struct check_rule CHECKS[CHECK_COUNT] = {
     [CHECK_READ] = {"no memory is read before a signal covers it",
                     {"unsignalled-read", "unwritten-read"}},
     [CHECK_WRITE] = {"nobody writes a peer's region, and no fenced rank writes at all",
-                     {"write-to-peer-region", "fenced-write"}},
+                     {"write-to-peer-region", "fenced-write", "stale-write", "word-on-two-lanes"}},
     [CHECK_SLOT] = {"no slot is reused without evidence", {"slot-reused-without-evidence"}},
     [CHECK_PROGRESS] = {"every survivor finishes", {"progress", "unfinished", "open"}},
     [CHECK_FINISH] = {"survivors finish the struck operation in time", {"expect-finish"}},

@@ -307,3 +307,43 @@ TEST(memory_unchecked_only_copies)
     CHECK_EQ(phx_memory_figures(memory).touches, 0);
     phx_memory_destroy(memory);
 }
+
+TEST(memory_a_word_keeps_to_one_lane)
+{
+    struct phx_memory *memory = make_region();
+    signal(memory, 1, 1, 0);
+    signal(memory, 2, 1, 0); // a transport may
+    signal(memory, 1, 2, 0);
+    phx_memory_keep_lanes(memory);
+    signal(memory, 2, 1, 1); // another word
+    signal(memory, 1, 2, 0);
+    CHECK_EQ(found.count, 0);
+    signal(memory, 2, 2, 0);
+    CHECK_EQ(found.count, 1);
+    CHECK_STR_EQ(found.last.rule, "word-on-two-lanes");
+    CHECK_EQ(found.last.rank, 0);
+    struct phx_landing next = landing(0, 1, 0, 0); // the next incarnation begins anew
+    next.source_epoch = 2;
+    phx_memory_signal(memory, &next, word_of(0), 1);
+    CHECK_EQ(found.count, 1);
+    phx_memory_remove(memory, 0, region); // and so does memory that is another region now
+    CHECK_EQ(phx_memory_add(memory, 0, region, SIZE, 1), 0);
+    next.lane = 2;
+    phx_memory_signal(memory, &next, word_of(0), 2);
+    CHECK_EQ(found.count, 1);
+    phx_memory_destroy(memory);
+}
+
+TEST(memory_an_older_incarnation_writes_nothing_after_a_later_one)
+{
+    struct phx_memory *memory = make_region();
+    land(memory, 0, 1, 0, 64);
+    struct phx_landing next = landing(0, 1, 64, 64);
+    next.source_epoch = 2;
+    (void)phx_memory_land(memory, &next);
+    CHECK_EQ(found.count, 0);
+    land(memory, 0, 2, 128, 64); // was under way when its process ended
+    CHECK_EQ(found.count, 1);
+    CHECK_STR_EQ(found.last.rule, "stale-write");
+    phx_memory_destroy(memory);
+}
