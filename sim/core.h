@@ -89,7 +89,8 @@ enum phx_purpose {
     PHX_CHANCE_FAULT,
     PHX_CHANCE_ROUTING,
     PHX_CHANCE_PAYLOAD,
-    PHX_CHANCE_CORRUPT
+    PHX_CHANCE_CORRUPT,
+    PHX_CHANCE_EXPLORE
 };
 uint64_t phx_chance(uint64_t seed, enum phx_purpose purpose, uint64_t who, uint64_t number);
 // The same in two steps, for many numbers of one `who`: at(who(seed, purpose, who), number).

@@ -32,6 +32,7 @@ struct entry {
     struct phx_fault fault;
     uint64_t struck_ps;   // first; UINT64_MAX: not yet
     uint64_t number;      // of the operation that it struck then
+    uint32_t phase;       // that the rank's first worker was in then
     uint64_t occurrences; // how often its moment came, with a chance
     uint32_t kind;
     bool armed;   // waits for its trigger
@@ -352,6 +353,8 @@ static void strike(struct phx_fault_set *s, uint32_t index)
         e->struck_ps = now_ps;
         e->kind = e->fault.when.kind != 0 ? e->fault.when.kind : p->kind;
         e->number = e->fault.when.number != 0 ? e->fault.when.number : p->number[e->kind];
+        uint64_t number;
+        phx_world_worker_phase(s->world, e->fault.rank, 0, &e->phase, &number);
     }
     mark(s, e, false);
     bool flaps = e->fault.kind == PHX_FAULT_LINK_FLAP;
@@ -597,6 +600,14 @@ void phx_fault_struck_in(const struct phx_world *world, uint32_t index, uint32_t
     phx_assert(index < s->count);
     *kind = s->entries[index].kind;
     *number = s->entries[index].number;
+}
+
+uint32_t phx_fault_struck_phase(const struct phx_world *world, uint32_t index)
+{
+    const struct phx_fault_set *s = phx_fabric_of(world)->faults;
+    phx_assert(s != NULL);
+    phx_assert(index < s->count);
+    return s->entries[index].phase;
 }
 
 bool phx_fault_quiet(const struct phx_world *world)

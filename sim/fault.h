@@ -90,6 +90,8 @@ uint64_t phx_fault_struck_ps(const struct phx_world *world, uint32_t index);
 // The operation that list[index] struck: kind and number that the rank was in; 0: none.
 void phx_fault_struck_in(const struct phx_world *world, uint32_t index, uint32_t *kind,
                          uint64_t *number);
+// The phase (enum phx_phase) that the rank's first worker had entered last; 0: none.
+uint32_t phx_fault_struck_phase(const struct phx_world *world, uint32_t index);
 // True once nothing that was armed can strike or heal any more, for checks of progress.
 bool phx_fault_quiet(const struct phx_world *world);
 

@@ -15,6 +15,7 @@ struct phx_strike {     // one fault of the list
     uint32_t kind;      // enum phx_kind of the operation it struck; 0: none was left
     uint64_t number;    // of that operation, from 1
     uint32_t load;      // of the workload, from 0
+    uint32_t phase;     // enum phx_phase that the struck rank had entered last; 0: none yet
     uint64_t within_ps; // from the strike to the end of that operation on the last survivor;
                         // UINT64_MAX: no survivor ended it
 };
