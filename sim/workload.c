@@ -196,8 +196,10 @@ int phx_workload_run(const struct phx_workload *w, const struct phx_workload_opt
     int rc = run_open(&run, message);
     if (rc == 0)
         rc = world_open(&run, message);
-    if (rc == 0 && options->trace_path != NULL)
-        rc = phx_trace_open(run.world, options->trace_path, &trace, message);
+    if (rc == 0 && (options->trace_path != NULL || options->sink != NULL))
+        rc = phx_trace_open(run.world, options->trace_path, options->sink, &trace, message);
+    for (uint32_t r = 0; trace != NULL && r < run.ranks; r++)
+        phx_trace_watch(trace, r, run.rank[r].active);
     if (rc == 0)
         rc = run_world(&run, message);
     if (rc == 0)

@@ -86,11 +86,13 @@ struct phx_workload {
     struct phx_expectation expect;
 };
 
+struct phx_trace_sink;
 struct phx_workload_options { // how to run it
     uint64_t seed;
     struct phx_schedule schedule;
     enum phx_fiber_mode fibers;
-    const char *trace_path; // NULL: no trace
+    const char *trace_path;            // Chrome trace events go there; NULL: no trace
+    const struct phx_trace_sink *sink; // trace.h; told what the trace is told; NULL: nobody
     // For benchmarks; NULL: none. Told when a run turns from the simulated cluster to what stands
     // around it (drawing inputs, the stand-in for experts, the comparison with the reference), and
     // when it turns back.

@@ -71,7 +71,8 @@ static uint64_t run(const char *path)
     options.schedule.tie = PHX_TIE_RANDOM;
     options.fibers = PHX_PTHREADS; // there in every build
     options.workers = 1;
-    options.cluster = (struct phx_cluster){2, 1, NULL, "ib_400g"};
+    options.cluster =
+        (struct phx_cluster){.nodes = 2, .ranks_per_node = 1, .inter_node = "ib_400g"};
     CHECK_MSG(phx_world_create(&options, &world, &message) == 0, "%s", message.text);
     struct phx_fault slow;
     memset(&slow, 0, sizeof slow);
@@ -83,7 +84,7 @@ static uint64_t run(const char *path)
     slow.when.at_ps = 1000000;
     CHECK_MSG(phx_fault_install(world, &slow, 1, &message) == 0, "%s", message.text);
     if (path != NULL)
-        CHECK_MSG(phx_trace_open(world, path, &trace, &message) == 0, "%s", message.text);
+        CHECK_MSG(phx_trace_open(world, path, NULL, &trace, &message) == 0, "%s", message.text);
     CHECK_MSG(phx_world_run(world, ping, &x, &message) == 0, "%s", message.text);
     uint64_t hash = phx_core_hash(phx_world_core(world));
     CHECK_EQ(phx_trace_close(trace, &message), 0);
@@ -174,9 +175,10 @@ TEST(trace_says_why_a_file_cannot_be_written)
     options.schedule.tie = PHX_TIE_FIFO;
     options.fibers = PHX_PTHREADS;
     options.workers = 1;
-    options.cluster = (struct phx_cluster){1, 2, "nvlink4", NULL};
+    options.cluster =
+        (struct phx_cluster){.nodes = 1, .ranks_per_node = 2, .intra_node = "nvlink4"};
     CHECK_EQ(phx_world_create(&options, &world, &message), 0);
-    CHECK_EQ(phx_trace_open(world, "/nowhere/at/all.json", &trace, &message), PHX_ERR_IO);
+    CHECK_EQ(phx_trace_open(world, "/nowhere/at/all.json", NULL, &trace, &message), PHX_ERR_IO);
     CHECK_STR_EQ(message.text, "trace \"/nowhere/at/all.json\" cannot be written: "
                                "No such file or directory");
     phx_world_destroy(world);
