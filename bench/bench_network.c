@@ -75,7 +75,7 @@ static struct cluster cluster_open(uint32_t nodes, uint32_t per_node, bool check
     options.schedule.tie = PHX_TIE_FIFO;
     options.fibers = PHX_PTHREADS; // no program runs here
     options.workers = 1;
-    options.cluster = (struct phx_cluster){nodes, per_node, "nvlink4", "roce_400g"};
+    options.cluster = (struct phx_cluster){nodes, per_node, "nvlink4", "roce_400g", 0};
     if (phx_world_create(&options, &c.world, &message) != 0)
         die(message.text);
     c.core = phx_world_core(c.world);

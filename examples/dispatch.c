@@ -60,7 +60,7 @@ int main(void)
         .seed = 1, .schedule.tie = PHX_TIE_FIFO, .fibers = PHX_FIBERS, .workers = 1};
     struct phx_message error = {""};
     struct phx_world *world = NULL;
-    o.cluster = (struct phx_cluster){1, RANKS, "nvlink4", "roce_400g"};
+    o.cluster = (struct phx_cluster){.nodes = 1, .ranks_per_node = RANKS, .intra_node = "nvlink4"};
     int rc = phx_world_create(&o, &world, &error);
     if (rc == 0)
         rc = phx_world_run(world, program, buffers, &error);

@@ -195,7 +195,7 @@ void sg_go(struct sg_run *run)
     o.schedule.tie = PHX_TIE_RANDOM;
     o.fibers = PHX_FIBERS;
     o.workers = run->workers;
-    o.cluster = (struct phx_cluster){run->nodes, SG_RANKS / run->nodes, "nvlink4", "roce_400g"};
+    o.cluster = (struct phx_cluster){run->nodes, SG_RANKS / run->nodes, "nvlink4", "roce_400g", 0};
     CHECK_MSG(phx_world_create(&o, &run->world, &run->message) == 0, "%s", run->message.text);
     CHECK_MSG(phx_fault_install(run->world, run->faults, run->fault_count, &run->message) == 0,
               "%s", run->message.text);

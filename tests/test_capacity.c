@@ -191,7 +191,7 @@ static void check_few(enum phx_output_layout layout)
     o.schedule.tie = PHX_TIE_RANDOM;
     o.fibers = PHX_FIBERS;
     o.workers = 1;
-    o.cluster = (struct phx_cluster){1, SG_RANKS, "nvlink4", "roce_400g"};
+    o.cluster = (struct phx_cluster){1, SG_RANKS, "nvlink4", "roce_400g", 0};
     CHECK_MSG(phx_world_create(&o, &world, &m) == 0, "%s", m.text);
     CHECK_MSG(phx_world_run(world, few_main, &run, &m) == 0, "%s", m.text);
     phx_world_destroy(world);

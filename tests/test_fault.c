@@ -127,7 +127,7 @@ static void start(struct test *t, uint64_t seed)
     options.schedule.tie = PHX_TIE_FIFO;
     options.fibers = PHX_PTHREADS; // there in every build
     options.workers = 1;
-    options.cluster = (struct phx_cluster){2, 2, "nvlink4", "roce_400g"};
+    options.cluster = (struct phx_cluster){2, 2, "nvlink4", "roce_400g", 0};
     struct phx_message message;
     CHECK_MSG(phx_world_create(&options, &t->world, &message) == 0, "%s", message.text);
 }

@@ -198,7 +198,7 @@ static struct phx_world *cluster(uint32_t workers)
     options.schedule.tie = PHX_TIE_RANDOM;
     options.fibers = PHX_PTHREADS; // there in every build; no program runs here
     options.workers = workers;
-    options.cluster = (struct phx_cluster){1, RANKS, "nvlink4", NULL};
+    options.cluster = (struct phx_cluster){1, RANKS, "nvlink4", NULL, 0};
     struct phx_world *world = NULL;
     struct phx_message message;
     CHECK_MSG(phx_world_create(&options, &world, &message) == 0, "%s", message.text);

@@ -164,7 +164,7 @@ static void put_go(struct put_run *run)
     o.schedule.tie = PHX_TIE_RANDOM;
     o.fibers = PHX_FIBERS;
     o.workers = 1;
-    o.cluster = (struct phx_cluster){run->nodes, 2 / run->nodes, "nvlink4", "roce_400g"};
+    o.cluster = (struct phx_cluster){run->nodes, 2 / run->nodes, "nvlink4", "roce_400g", 0};
     memset(&fault, 0, sizeof fault);
     fault.kind = PHX_FAULT_LINK_DOWN;
     fault.peer = 1;

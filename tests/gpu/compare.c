@@ -153,7 +153,7 @@ static int run_sim(struct sim_side *side, struct phx_message *message)
     o.schedule.tie = PHX_TIE_RANDOM;
     o.fibers = PHX_FIBERS;
     o.workers = side->c->shape.workers;
-    o.cluster = (struct phx_cluster){1, side->c->shape.ranks, "nvlink4", "roce_400g"};
+    o.cluster = (struct phx_cluster){1, side->c->shape.ranks, "nvlink4", "roce_400g", 0};
     int rc = phx_world_create(&o, &world, message);
     if (rc == PHX_ERR_UNSUPPORTED) { // a build without Boost.Context
         o.fibers = PHX_PTHREADS;
