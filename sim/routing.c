@@ -201,6 +201,17 @@ static void deal_list(const struct phx_router *r, uint64_t pair, uint32_t rank, 
         list[k] = (int64_t)((index * r->moe.top_k + k + pair) % r->moe.experts);
 }
 
+// Rows of the table one after the other: a rank goes on where the one before it ended, and a pair
+// where the one before it did.
+static void trace_list(const struct phx_router *r, uint64_t pair, uint32_t rank, uint32_t token,
+                       int64_t *list)
+{
+    uint64_t index = (pair * r->ranks + rank) * r->moe.tokens + token;
+    const int32_t *row = r->moe.trace + index % r->moe.trace_rows * r->moe.top_k;
+    for (uint32_t k = 0; k < r->moe.top_k; k++)
+        list[k] = row[k];
+}
+
 static void draw_weights(const struct phx_router *r, uint64_t chance, float *weights)
 {
     uint32_t raw[PHX_TOP_K_MAX];
@@ -241,6 +252,8 @@ void phx_router_draw(const struct phx_router *router, uint64_t pair, uint32_t ra
         draw_row(router, who, channels, x + (uint64_t)t * channels);
         if (router->moe.routing == PHX_ROUTING_BALANCED)
             deal_list(router, pair, rank, t, topk_idx + (uint64_t)t * top_k);
+        else if (router->moe.routing == PHX_ROUTING_TRACE)
+            trace_list(router, pair, rank, t, topk_idx + (uint64_t)t * top_k);
         else
             draw_list(router, pair, chance, topk_idx + (uint64_t)t * top_k);
         draw_weights(router, chance, topk_weights + (uint64_t)t * top_k);

@@ -1,8 +1,8 @@
 // tools/fields.h: reads maps of a scenario by tables: a key, its type, its bounds, its place.
 //
-// A new key is one row of a table. Everything that can be wrong with a value, with a key that is
-// not in the table or with one that is missing, is said here, once, with the value, its bound and
-// the nearest known word.
+// The same tables write a map again. A new key is one row of a table. Everything that can be wrong
+// with a value, with a key that is not in the table or with one that is missing, is said here,
+// once, with the value, its bound and the nearest known word.
 
 #ifndef PHX_TOOLS_FIELDS_H
 #define PHX_TOOLS_FIELDS_H
@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "tools/yaml_tree.h"
 
@@ -34,6 +35,15 @@ struct phx_reader { // what custom readers share
 
 typedef int phx_field_read(struct phx_reader *r, const struct phx_yaml *node, void *target);
 
+struct phx_writer {
+    FILE *out;
+    const void *context; // for custom writers
+    bool failed;         // no memory
+};
+
+// Writes the value as YAML that fits into {...}.
+typedef void phx_field_write(struct phx_writer *w, const void *target);
+
 struct phx_field { // a table ends with a row without name
     const char *name;
     enum phx_field_type type;
@@ -44,7 +54,8 @@ struct phx_field { // a table ends with a row without name
     uint64_t max;
     uint32_t multiple; // U32: not 0: only multiples of it
     const struct phx_choice *choices;
-    phx_field_read *read;
+    phx_field_read *read;   // CUSTOM
+    phx_field_write *write; // CUSTOM; NULL: whoever writes the map writes it
 };
 
 // Reads `map` (named `what` in messages) into *target. Keys that are absent leave their target as
@@ -52,6 +63,15 @@ struct phx_field { // a table ends with a row without name
 // that a later one can rely on an earlier one, whatever their order in the file.
 int phx_fields_read(struct phx_reader *r, const struct phx_yaml *map, const char *what,
                     const struct phx_field *fields, void *target, uint64_t *present);
+
+// Writes "key: value" of each field that is required or differs from *standard, which are what an
+// absent key leaves, with `between` between two. Returns how many.
+uint32_t phx_fields_write(struct phx_writer *w, const struct phx_field *fields, const void *target,
+                          const void *standard, const char *between);
+// A text as YAML: plain where that is safe, else in double quotes.
+void phx_text_write(FILE *out, const char *text);
+// value / 10^digits, exactly.
+void phx_decimal_write(FILE *out, uint64_t value, uint32_t digits);
 
 // Checks of a node's kind. `what` is its name in messages.
 int phx_node_is(struct phx_reader *r, const struct phx_yaml *node, enum phx_yaml_kind kind,

@@ -15,6 +15,7 @@
 #define WORKERS_MAX 64u // fibers per rank; a simulated rank gains nothing from more
 
 static const struct phx_choice PAYLOADS[] = {{"thin", 0}, {"full", 1}, {NULL, 0}};
+static const struct phx_choice CHECKS[] = {{"routes", 0}, {"rows", 1}, {NULL, 0}};
 
 // The names of a plane's presets are the network's; the list here is made of them.
 static int read_preset(struct phx_reader *r, const struct phx_yaml *node, const char *key,
@@ -60,34 +61,45 @@ static int scale_cluster(struct phx_reader *r, const struct phx_yaml *node, uint
     return 0;
 }
 
+static void write_preset(struct phx_writer *w, const void *target)
+{
+    (void)fputs(*(const char *const *)target, w->out);
+}
+
+static const struct phx_field CLUSTER_FIELDS[] = {
+    {.name = "nodes",
+     .type = PHX_FIELD_U32,
+     .is_required = true,
+     .offset = offsetof(struct phx_cluster, nodes),
+     .min = 1,
+     .max = PHX_RANKS_MAX},
+    {.name = "ranks_per_node",
+     .type = PHX_FIELD_U32,
+     .is_required = true,
+     .offset = offsetof(struct phx_cluster, ranks_per_node),
+     .min = 1,
+     .max = PHX_RANKS_MAX},
+    {.name = "intra_node",
+     .type = PHX_FIELD_CUSTOM,
+     .offset = offsetof(struct phx_cluster, intra_node),
+     .read = read_intra_node,
+     .write = write_preset},
+    {.name = "inter_node",
+     .type = PHX_FIELD_CUSTOM,
+     .offset = offsetof(struct phx_cluster, inter_node),
+     .read = read_inter_node,
+     .write = write_preset},
+    {.name = NULL},
+};
+
+static const struct phx_cluster CLUSTER_STANDARD = {.intra_node = "nvlink4",
+                                                    .inter_node = "roce_400g"};
+
 static int read_cluster(struct phx_reader *r, const struct phx_yaml *node, void *target)
 {
-    static const struct phx_field fields[] = {
-        {.name = "nodes",
-         .type = PHX_FIELD_U32,
-         .is_required = true,
-         .offset = offsetof(struct phx_cluster, nodes),
-         .min = 1,
-         .max = PHX_RANKS_MAX},
-        {.name = "ranks_per_node",
-         .type = PHX_FIELD_U32,
-         .is_required = true,
-         .offset = offsetof(struct phx_cluster, ranks_per_node),
-         .min = 1,
-         .max = PHX_RANKS_MAX},
-        {.name = "intra_node",
-         .type = PHX_FIELD_CUSTOM,
-         .offset = offsetof(struct phx_cluster, intra_node),
-         .read = read_intra_node},
-        {.name = "inter_node",
-         .type = PHX_FIELD_CUSTOM,
-         .offset = offsetof(struct phx_cluster, inter_node),
-         .read = read_inter_node},
-        {.name = NULL},
-    };
     struct phx_cluster *cluster = target;
     struct phx_scenario_context *context = r->context;
-    int rc = phx_fields_read(r, node, "cluster", fields, cluster, NULL);
+    int rc = phx_fields_read(r, node, "cluster", CLUSTER_FIELDS, cluster, NULL);
     if (rc == 0 && context->options->ranks != 0)
         rc = scale_cluster(r, node, context->options->ranks, cluster);
     if (rc != 0)
@@ -102,13 +114,41 @@ static int read_cluster(struct phx_reader *r, const struct phx_yaml *node, void 
     return 0;
 }
 
-static int read_payload(struct phx_reader *r, const struct phx_yaml *node, void *target)
+static void write_cluster(struct phx_writer *w, const void *target)
+{
+    (void)fputs("{", w->out);
+    (void)phx_fields_write(w, CLUSTER_FIELDS, target, &CLUSTER_STANDARD, ", ");
+    (void)fputs("}", w->out);
+}
+
+static int read_bool_of(struct phx_reader *r, const struct phx_yaml *node, const char *key,
+                        const struct phx_choice *choices, bool *target)
 {
     const struct phx_choice *chosen;
-    int rc = phx_node_choice(r, node, "payload", PAYLOADS, &chosen);
+    int rc = phx_node_choice(r, node, key, choices, &chosen);
     if (rc == 0)
-        *(bool *)target = chosen->value != 0;
+        *target = chosen->value != 0;
     return rc;
+}
+
+static int read_payload(struct phx_reader *r, const struct phx_yaml *node, void *target)
+{
+    return read_bool_of(r, node, "payload", PAYLOADS, target);
+}
+
+static void write_payload(struct phx_writer *w, const void *target)
+{
+    (void)fputs(PAYLOADS[*(const bool *)target ? 1 : 0].name, w->out);
+}
+
+static int read_check(struct phx_reader *r, const struct phx_yaml *node, void *target)
+{
+    return read_bool_of(r, node, "check", CHECKS, target);
+}
+
+static void write_check(struct phx_writer *w, const void *target)
+{
+    (void)fputs(CHECKS[*(const bool *)target ? 1 : 0].name, w->out);
 }
 
 int phx_scenario_read_rank(struct phx_reader *r, const struct phx_yaml *node, void *target)
@@ -137,6 +177,11 @@ int phx_scenario_read_rank(struct phx_reader *r, const struct phx_yaml *node, vo
     return 0;
 }
 
+void phx_scenario_write_rank(struct phx_writer *w, const void *target)
+{
+    (void)fprintf(w->out, "%u", *(const uint32_t *)target);
+}
+
 #define IN_WORKLOAD(member)                                                                        \
     (offsetof(struct phx_scenario, workload) + offsetof(struct phx_workload, member))
 
@@ -150,7 +195,8 @@ static const struct phx_field TOP_FIELDS[] = {
      .type = PHX_FIELD_CUSTOM,
      .is_required = true,
      .offset = IN_WORKLOAD(cluster),
-     .read = read_cluster},
+     .read = read_cluster,
+     .write = write_cluster},
     {.name = "workload",
      .type = PHX_FIELD_CUSTOM,
      .is_required = true,
@@ -163,7 +209,13 @@ static const struct phx_field TOP_FIELDS[] = {
     {.name = "payload",
      .type = PHX_FIELD_CUSTOM,
      .offset = IN_WORKLOAD(is_full),
-     .read = read_payload},
+     .read = read_payload,
+     .write = write_payload},
+    {.name = "check",
+     .type = PHX_FIELD_CUSTOM,
+     .offset = IN_WORKLOAD(row_check),
+     .read = read_check,
+     .write = write_check},
     {.name = "workers",
      .type = PHX_FIELD_U32,
      .offset = IN_WORKLOAD(workers),
@@ -171,6 +223,7 @@ static const struct phx_field TOP_FIELDS[] = {
      .max = WORKERS_MAX},
     {.name = "faults", .type = PHX_FIELD_CUSTOM, .read = phx_scenario_read_faults},
     {.name = "expect", .type = PHX_FIELD_CUSTOM, .read = phx_scenario_read_expect},
+    {.name = "run", .type = PHX_FIELD_CUSTOM, .read = phx_scenario_read_run},
     {.name = NULL},
 };
 
@@ -178,13 +231,33 @@ static void set_defaults(struct phx_scenario *s)
 {
     struct phx_workload *w = &s->workload;
     (void)snprintf(s->name, sizeof s->name, "a scenario without a name");
-    w->cluster.intra_node = "nvlink4";
-    w->cluster.inter_node = "roce_400g";
+    w->cluster = CLUSTER_STANDARD;
     w->loads = s->loads;
     w->faults = s->faults;
     w->timeout_us = 1000000;
     w->expect.survivors_finish_within_ps = PHX_EXPECT_NONE;
     w->expect.lost_tokens_max = PHX_EXPECT_NONE;
+}
+
+struct phx_scenario *phx_scenario_standard(void)
+{
+    struct phx_scenario *s = calloc(1, sizeof *s);
+    if (s != NULL)
+        set_defaults(s);
+    return s;
+}
+
+void phx_scenario_write_top(struct phx_writer *w, const struct phx_scenario *s,
+                            const struct phx_scenario *standard)
+{
+    (void)phx_fields_write(w, TOP_FIELDS, s, standard, "\n");
+    (void)fputs("\n", w->out);
+}
+
+const struct phx_field *phx_scenario_top_table(uint32_t index, const char **what)
+{
+    *what = index == 0 ? "scenario" : "cluster";
+    return index == 0 ? TOP_FIELDS : index == 1 ? CLUSTER_FIELDS : NULL;
 }
 
 // What only the whole file shows: a shape that no group has, and more memory than is reasonable.
@@ -215,12 +288,11 @@ int phx_scenario_parse(const char *text, size_t size_bytes,
     int rc = phx_yaml_parse(text, size_bytes, &root, d);
     if (rc != 0)
         return rc;
-    struct phx_scenario *s = calloc(1, sizeof *s);
+    struct phx_scenario *s = phx_scenario_standard();
     if (s == NULL) {
         phx_yaml_free(root);
         return phx_diagnose(d, PHX_ERR_NO_MEMORY, (struct phx_place){0, 0}, "out of memory");
     }
-    set_defaults(s);
     struct phx_scenario_context context = {.scenario = s, .options = options};
     struct phx_reader reader = {.diagnosis = d, .context = &context};
     rc = phx_fields_read(&reader, root, "scenario", TOP_FIELDS, s, NULL);
@@ -270,13 +342,27 @@ int phx_scenario_load(const char *path, const struct phx_scenario_options *optio
     size_t size_bytes = 0;
     int rc = read_file(file, &text, &size_bytes, d);
     (void)fclose(file);
-    if (rc == 0)
-        rc = phx_scenario_parse(text, size_bytes, options, scenario, d);
+    char *directory = strdup(path); // what stands before the last slash
+    if (rc == 0 && directory == NULL)
+        rc = phx_diagnose(d, PHX_ERR_NO_MEMORY, (struct phx_place){0, 0}, "out of memory");
+    if (rc == 0) {
+        struct phx_scenario_options here = *options;
+        char *slash = strrchr(directory, '/');
+        if (slash != NULL)
+            *slash = '\0';
+        here.directory = slash == NULL ? "." : slash == directory ? "/" : directory;
+        rc = phx_scenario_parse(text, size_bytes, &here, scenario, d);
+    }
+    free(directory);
     free(text);
     return rc;
 }
 
 void phx_scenario_free(struct phx_scenario *scenario)
 {
+    if (scenario == NULL)
+        return;
+    for (uint32_t i = 0; i < PHX_SCENARIO_LOADS_MAX; i++)
+        free(scenario->traces[i]);
     free(scenario);
 }

@@ -24,17 +24,20 @@ static const struct phx_choice PORTS[] = {
     {"host", PHX_UNIT_HOST}, {"gpu", PHX_UNIT_GPU}, {"nic", PHX_UNIT_NIC}, {NULL, 0}};
 
 static int read_members(struct phx_reader *r, const struct phx_yaml *node, void *target);
+static void write_members(struct phx_writer *w, const void *target);
 static int read_offset(struct phx_reader *r, const struct phx_yaml *node, void *target);
+static void write_offset(struct phx_writer *w, const void *target);
 
 #define AT(member) .offset = offsetof(struct phx_fault, member)
 #define RANK                                                                                       \
     {                                                                                              \
         .name = "rank", .type = PHX_FIELD_CUSTOM, .is_required = true, AT(rank),                   \
-        .read = phx_scenario_read_rank                                                             \
+        .read = phx_scenario_read_rank, .write = phx_scenario_write_rank                           \
     }
 #define PEER                                                                                       \
     {                                                                                              \
-        .name = "peer", .type = PHX_FIELD_CUSTOM, AT(peer), .read = phx_scenario_read_rank         \
+        .name = "peer", .type = PHX_FIELD_CUSTOM, AT(peer), .read = phx_scenario_read_rank,        \
+        .write = phx_scenario_write_rank                                                           \
     }
 #define UNIT(list)                                                                                 \
     {                                                                                              \
@@ -68,10 +71,13 @@ static const struct phx_field LINK_DEGRADED[] = {
     RANK, PEER, UNIT(PORTS), NUMBER("percent", percent, 1, PERCENT_SLOW_MAX), FOR_US, END};
 static const struct phx_field LINK_LOSSY[] = {
     RANK, PEER, UNIT(PORTS), NUMBER("loss_ppm", ppm, 1, PPM_MAX), FOR_US, END};
-static const struct phx_field PARTITION[] = {
-    {.name = "ranks", .type = PHX_FIELD_CUSTOM, .is_required = true, .read = read_members},
-    FOR_US,
-    END};
+static const struct phx_field PARTITION[] = {{.name = "ranks",
+                                              .type = PHX_FIELD_CUSTOM,
+                                              .is_required = true,
+                                              .read = read_members,
+                                              .write = write_members},
+                                             FOR_US,
+                                             END};
 static const struct phx_field DELAY[] = {RANK,   PEER, UNIT(PORTS), US("delay_us", delay_ps, true),
                                          FOR_US, END};
 static const struct phx_field DUPLICATE[] = {
@@ -81,9 +87,14 @@ static const struct phx_field CLOCK_OFFSET[] = {RANK,
                                                  .type = PHX_FIELD_CUSTOM,
                                                  .is_required = true,
                                                  AT(offset_ns),
-                                                 .read = read_offset},
+                                                 .read = read_offset,
+                                                 .write = write_offset},
                                                 END};
-static const struct phx_field BIT_FLIP[] = {RANK, NUMBER("count", count, 1, COUNT_MAX), END};
+static const struct phx_field BIT_FLIP[] = {
+    RANK,
+    NUMBER("count", count, 1, COUNT_MAX),
+    {.name = "caught", .type = PHX_FIELD_BOOL, AT(is_caught)},
+    END};
 
 static const struct kind {
     const char *name;
@@ -123,6 +134,23 @@ static int read_offset(struct phx_reader *r, const struct phx_yaml *node, void *
                             must);
     *(int64_t *)target = is_negative ? -(int64_t)ns : (int64_t)ns;
     return 0;
+}
+
+static void write_offset(struct phx_writer *w, const void *target)
+{
+    int64_t ns = *(const int64_t *)target;
+    if (ns < 0)
+        (void)fputc('-', w->out);
+    phx_decimal_write(w->out, (uint64_t)(ns < 0 ? -ns : ns), 3);
+}
+
+static void write_members(struct phx_writer *w, const void *target)
+{
+    const struct phx_fault *fault = target;
+    (void)fputc('[', w->out);
+    for (uint32_t i = 0; i < fault->member_count; i++)
+        (void)fprintf(w->out, "%s%u", i == 0 ? "" : ", ", fault->members[i]);
+    (void)fputc(']', w->out);
 }
 
 static int read_members(struct phx_reader *r, const struct phx_yaml *node, void *target)
@@ -170,6 +198,14 @@ struct when { // as written
     uint32_t after_puts;
     uint32_t phase;
     uint32_t rank;
+    uint64_t event;
+};
+static const struct when WHEN_STANDARD = {.rank = PHX_FAULT_ANY};
+
+static const uint32_t PHASE_OF[3][4] = {
+    [PHX_DISPATCH] = {0, PHX_PHASE_DISPATCH_SEND, PHX_PHASE_DISPATCH_RECEIVE,
+                      PHX_PHASE_DISPATCH_DONE},
+    [PHX_COMBINE] = {0, PHX_PHASE_COMBINE_SEND, PHX_PHASE_COMBINE_RECEIVE, PHX_PHASE_COMBINE_DONE},
 };
 
 static const struct phx_choice OPERATIONS[] = {
@@ -178,16 +214,15 @@ static const struct phx_choice PHASES[] = {
     {"send", PHASE_SEND}, {"receive", PHASE_RECEIVE}, {"done", PHASE_DONE}, {NULL, 0}};
 
 #define PUTS_MAX (1u << 24)
+#define EVENT_MAX (UINT64_C(1) << 48)
 
 static const struct phx_field WHEN_FIELDS[] = {
     {.name = "operation",
      .type = PHX_FIELD_CHOICE,
-     .is_required = true,
      .offset = offsetof(struct when, operation),
      .choices = OPERATIONS},
     {.name = "number",
      .type = PHX_FIELD_U32,
-     .is_required = true,
      .offset = offsetof(struct when, number),
      .min = 1,
      .max = UINT32_MAX},
@@ -202,7 +237,13 @@ static const struct phx_field WHEN_FIELDS[] = {
     {.name = "rank",
      .type = PHX_FIELD_CUSTOM,
      .offset = offsetof(struct when, rank),
-     .read = phx_scenario_read_rank},
+     .read = phx_scenario_read_rank,
+     .write = phx_scenario_write_rank},
+    {.name = "event",
+     .type = PHX_FIELD_DECIMAL,
+     .offset = offsetof(struct when, event),
+     .min = 1,
+     .max = EVENT_MAX},
     {.name = NULL},
 };
 
@@ -218,24 +259,33 @@ static uint64_t operations_max(const struct phx_workload *w)
     return most;
 }
 
-static int read_when(struct phx_reader *r, const struct phx_yaml *node, void *target)
+// `event` stands alone; `operation` takes `after_puts` or `phase`.
+static int check_when(struct phx_reader *r, const struct phx_yaml *node)
 {
-    static const uint32_t phases[3][4] = {
-        [PHX_DISPATCH] = {0, PHX_PHASE_DISPATCH_SEND, PHX_PHASE_DISPATCH_RECEIVE,
-                          PHX_PHASE_DISPATCH_DONE},
-        [PHX_COMBINE] = {0, PHX_PHASE_COMBINE_SEND, PHX_PHASE_COMBINE_RECEIVE,
-                         PHX_PHASE_COMBINE_DONE},
-    };
-    const struct phx_scenario_context *context = r->context;
-    struct phx_fault_when *when = target;
-    struct when w = {.rank = PHX_FAULT_ANY};
-    int rc = phx_fields_read(r, node, "when", WHEN_FIELDS, &w, NULL);
-    if (rc != 0)
-        return rc;
+    const struct phx_yaml *event = phx_yaml_get(node, "event");
     const struct phx_yaml *phase = phx_yaml_get(node, "phase");
+    if (event != NULL && phx_yaml_count(node) > 1)
+        return phx_diagnose(r->diagnosis, PHX_ERR_INVALID, event->key_place,
+                            "'event' is a moment of its own; 'when' takes no other key beside it");
+    if (event == NULL && phx_yaml_get(node, "operation") == NULL)
+        return phx_diagnose(r->diagnosis, PHX_ERR_INVALID, node->place,
+                            "'when' lacks the key 'operation'");
     if (phase != NULL && phx_yaml_get(node, "after_puts") != NULL)
         return phx_diagnose(r->diagnosis, PHX_ERR_INVALID, phase->key_place,
                             "'when' has both 'after_puts' and 'phase'; it takes one of them");
+    return 0;
+}
+
+static int read_when(struct phx_reader *r, const struct phx_yaml *node, void *target)
+{
+    const struct phx_scenario_context *context = r->context;
+    struct phx_fault_when *when = target;
+    struct when w = WHEN_STANDARD;
+    int rc = phx_fields_read(r, node, "when", WHEN_FIELDS, &w, NULL);
+    if (rc == 0)
+        rc = check_when(r, node);
+    if (rc != 0)
+        return rc;
     uint64_t operations = operations_max(&context->scenario->workload);
     if (w.number > operations)
         return phx_diagnose(r->diagnosis, PHX_ERR_INVALID, phx_yaml_get(node, "number")->place,
@@ -244,11 +294,39 @@ static int read_when(struct phx_reader *r, const struct phx_yaml *node, void *ta
     *when = (struct phx_fault_when){
         .rank = w.rank,
         .kind = w.operation,
-        .phase = phases[w.operation][w.phase],
+        .phase = w.operation != 0 ? PHASE_OF[w.operation][w.phase] : 0,
         .number = w.number,
         .after_puts = w.after_puts,
+        .event = w.event,
     };
     return 0;
+}
+
+static void write_when(struct phx_writer *w, const struct phx_fault_when *when)
+{
+    struct when written = {
+        .operation = when->kind,
+        .number = (uint32_t)when->number,
+        .after_puts = when->after_puts,
+        .rank = when->rank,
+        .event = when->event,
+    };
+    for (uint32_t kind = PHX_DISPATCH; when->phase != 0 && kind <= PHX_COMBINE; kind++) {
+        for (uint32_t phase = PHASE_SEND; phase <= PHASE_DONE; phase++) {
+            if (PHASE_OF[kind][phase] == when->phase) {
+                written.operation = kind;
+                written.phase = phase;
+            }
+        }
+    }
+    if (when->kind == 0 && when->phase == 0 && when->event == 0) {
+        (void)fputs("at_us: ", w->out);
+        phx_decimal_write(w->out, when->at_ps, US_DIGITS);
+        return;
+    }
+    (void)fputs("when: {", w->out);
+    (void)phx_fields_write(w, WHEN_FIELDS, &written, &WHEN_STANDARD, ", ");
+    (void)fputs("}", w->out);
 }
 
 // --- one fault ----------------------------------------------------------------------------------
@@ -256,6 +334,7 @@ static int read_when(struct phx_reader *r, const struct phx_yaml *node, void *ta
 struct entry {
     struct phx_fault fault;
     uint32_t kinds; // keys of KINDS that were read
+    uint32_t chance_ppm;
 };
 
 static int read_kind(struct phx_reader *r, const struct phx_yaml *node, void *target)
@@ -294,9 +373,10 @@ static int read_restart(struct phx_reader *r, const struct phx_yaml *node, void 
                         "could not join the group again");
 }
 
-static int read_fault(struct phx_reader *r, const struct phx_yaml *node, struct phx_fault *fault)
+#define FAULT_FIELDS (KIND_COUNT + 5)
+
+static void fields_fill(struct phx_field fields[FAULT_FIELDS])
 {
-    struct phx_field fields[KIND_COUNT + 4];
     uint32_t count = 0;
     for (uint32_t i = 0; i < KIND_COUNT; i++)
         fields[count++] =
@@ -312,9 +392,19 @@ static int read_fault(struct phx_reader *r, const struct phx_yaml *node, struct 
                                          .type = PHX_FIELD_CUSTOM,
                                          .offset = offsetof(struct entry, fault.when),
                                          .read = read_when};
+    fields[count++] = (struct phx_field){.name = "chance_ppm",
+                                         .type = PHX_FIELD_U32,
+                                         .offset = offsetof(struct entry, chance_ppm),
+                                         .min = 1,
+                                         .max = PPM_MAX};
     fields[count] = (struct phx_field){.name = NULL};
+}
 
+static int read_fault(struct phx_reader *r, const struct phx_yaml *node, struct phx_fault *fault)
+{
+    struct phx_field fields[FAULT_FIELDS];
     struct entry entry = {.kinds = 0};
+    fields_fill(fields);
     int rc = phx_fields_read(r, node, "fault", fields, &entry, NULL);
     if (rc != 0)
         return rc;
@@ -330,8 +420,51 @@ static int read_fault(struct phx_reader *r, const struct phx_yaml *node, struct 
     if (at != NULL && when != NULL)
         return phx_diagnose(r->diagnosis, PHX_ERR_INVALID, at->key_place,
                             "a fault has both 'at_us' and 'when'; it takes one of them");
+    if (when != NULL && entry.fault.when.event == 0 && entry.fault.when.number == 0 &&
+        entry.chance_ppm == 0)
+        return phx_diagnose(r->diagnosis, PHX_ERR_INVALID, when->place,
+                            "'when' lacks the key 'number'; without it a fault may strike in each "
+                            "operation, and needs a 'chance_ppm' for it");
+    entry.fault.when.chance_ppm = entry.chance_ppm;
     *fault = entry.fault;
     return 0;
+}
+
+static void write_fault(struct phx_writer *w, const struct phx_fault *fault)
+{
+    const struct kind *kind = KINDS;
+    while (kind->kind != fault->kind && kind < KINDS + KIND_COUNT - 1)
+        kind++;
+    struct phx_fault standard = {.unit = kind->unit, .peer = PHX_FAULT_ANY};
+    (void)fprintf(w->out, "  - {%s: {", kind->name);
+    (void)phx_fields_write(w, kind->fields, fault, &standard, ", ");
+    (void)fputs("}, ", w->out);
+    write_when(w, &fault->when);
+    if (fault->when.chance_ppm != 0)
+        (void)fprintf(w->out, ", chance_ppm: %u", fault->when.chance_ppm);
+    (void)fputs("}\n", w->out);
+}
+
+void phx_scenario_write_faults(struct phx_writer *w, const struct phx_workload *workload)
+{
+    for (uint32_t i = 0; i < workload->fault_count; i++)
+        write_fault(w, &workload->faults[i]);
+}
+
+const struct phx_field *phx_scenario_fault_table(uint32_t index, const char **what)
+{
+    static struct phx_field fields[FAULT_FIELDS];
+    if (index < KIND_COUNT) {
+        *what = KINDS[index].name;
+        return KINDS[index].fields;
+    }
+    if (index > KIND_COUNT + 1)
+        return NULL;
+    *what = index == KIND_COUNT ? "fault" : "when";
+    if (index > KIND_COUNT)
+        return WHEN_FIELDS;
+    fields_fill(fields);
+    return fields;
 }
 
 int phx_scenario_read_faults(struct phx_reader *r, const struct phx_yaml *node, void *target)
