@@ -79,6 +79,7 @@ static void strike_fill(const struct phx_run *run, uint32_t index, struct phx_st
     strike->at_ps = run->struck_ps[index];
     if (strike->at_ps == UINT64_MAX)
         return;
+    strike->phase = phx_fault_struck_phase(run->world, index);
     uint64_t operation = operation_at(run, f->rank, strike->at_ps);
     if (operation == run->operations)
         return; // everything had ended
