@@ -15,6 +15,9 @@ enum phx_exit {
 // argv[0] is the command's name as usage shows it, such as "phx sim". Each returns enum phx_exit.
 int phx_command_sim(int argc, char **argv);
 int phx_command_info(int argc, char **argv);
+int phx_command_explore(int argc, char **argv);
+int phx_command_replay(int argc, char **argv);
+int phx_command_shrink(int argc, char **argv);
 
 // A whole number as people type it: decimal, or hexadecimal after 0x. 0, or -1 with *value
 // untouched.
