@@ -43,7 +43,7 @@ static uint32_t carried_take(struct phx_fabric *f)
     return index;
 }
 
-static void carried_release(struct phx_fabric *f, uint32_t index)
+void phx_carried_release(struct phx_fabric *f, uint32_t index)
 {
     struct phx_carried *m = phx_carried_at(f, index);
     if (m->state != PHX_MESSAGE_FINISHED || m->pending > 0 || m->listed)
@@ -103,7 +103,7 @@ static void queue_retire(struct phx_fabric *f, struct phx_queue *q)
             q->tail = PHX_NO_MESSAGE;
         q->count--;
         m->listed = false;
-        carried_release(f, index);
+        phx_carried_release(f, index);
     }
 }
 
@@ -114,7 +114,7 @@ void phx_queue_arm(struct phx_fabric *f, uint32_t queue)
         return;
     q->armed = true;
     if (!phx_core_schedule(f->core, phx_carried_at(f, q->unposted)->posted_ps, PHX_NETWORK_ISSUE,
-                           queue, 0))
+                           queue, q->ticket))
         phx_world_stop(f->world, PHX_ERR_NO_MEMORY, "no memory for an event of the network");
 }
 
@@ -163,8 +163,7 @@ bool phx_queue_post(struct phx_fabric *f, uint32_t source, const struct phx_op *
     return true;
 }
 
-// 0, or why the op fails before anything leaves.
-static int send_check(struct phx_fabric *f, const struct phx_carried *m)
+int phx_send_check(struct phx_fabric *f, const struct phx_carried *m)
 {
     const struct phx_connection *c = phx_connection_at(f, m->source, m->target);
     if (m->op.peer.epoch != (c->incarnation & 0xFFFFu) && c->state != PHX_CONNECTION_NONE)
@@ -190,25 +189,21 @@ static int send_check(struct phx_fabric *f, const struct phx_carried *m)
     return key->remote_incarnation != c->incarnation ? PHX_ERR_STALE : 0;
 }
 
-static void send_one(struct phx_fabric *f, uint32_t index)
+void phx_carried_flight(struct phx_carried *m)
 {
-    struct phx_carried *m = phx_carried_at(f, index);
-    struct phx_queue *q = phx_queue_of(f, m);
-    int error = send_check(f, m);
-    if (error != 0) {
-        if (phx_network_plane(f->network, m->source, m->target) == PHX_PLANE_NIC &&
-            (error == PHX_ERR_PROTECTION || error == PHX_ERR_STALE))
-            phx_nic_refuse(f, index, error);
-        else
-            phx_carried_finish(f, index, error, 0);
-        return;
-    }
-    m->state = PHX_MESSAGE_SENT;
     m->flight.source = m->source;
     m->flight.target = m->target;
     m->flight.size_bytes = m->op.wire_bytes;
     m->flight.who = m->queue;
     m->flight.number = (uint64_t)m->ordinal << 8 | (m->attempt & 0xFFu);
+}
+
+void phx_carried_depart(struct phx_fabric *f, uint32_t index)
+{
+    struct phx_carried *m = phx_carried_at(f, index);
+    struct phx_queue *q = phx_queue_of(f, m);
+    m->state = PHX_MESSAGE_SENT;
+    phx_carried_flight(m);
     phx_network_depart(f->network, phx_core_now_ps(f->core), &m->flight);
     if (m->flight.arrive_ps <= q->arrive_ps)
         m->flight.arrive_ps = q->arrive_ps + 1;
@@ -217,6 +212,21 @@ static void send_one(struct phx_fabric *f, uint32_t index)
         f->figures.resent++;
     else
         f->figures.bytes += m->op.wire_bytes;
+}
+
+static void send_one(struct phx_fabric *f, uint32_t index)
+{
+    struct phx_carried *m = phx_carried_at(f, index);
+    int error = phx_send_check(f, m);
+    if (error != 0) {
+        if (phx_network_plane(f->network, m->source, m->target) == PHX_PLANE_NIC &&
+            (error == PHX_ERR_PROTECTION || error == PHX_ERR_STALE))
+            phx_nic_refuse(f, index, error);
+        else
+            phx_carried_finish(f, index, error, 0);
+        return;
+    }
+    phx_carried_depart(f, index);
     phx_carried_schedule(f, index, m->flight.arrive_ps, PHX_NETWORK_ARRIVE);
 }
 
@@ -256,6 +266,7 @@ void phx_queue_flush(struct phx_fabric *f, uint32_t queue, uint32_t first, int s
 {
     struct phx_queue *q = phx_queue_at(f, queue);
     const uint32_t flushed_code = 5; // as IBV_WC_WR_FLUSH_ERR, for logs
+    phx_burst_cut(f, queue);
     uint32_t i = q->head;
     while (i != PHX_NO_MESSAGE) {
         struct phx_carried *m = phx_carried_at(f, i);
@@ -279,6 +290,7 @@ bool phx_carried_owned(const struct phx_fabric *f, const struct phx_carried *m)
 void phx_queue_orphan(struct phx_fabric *f, uint32_t queue)
 {
     struct phx_queue *q = phx_queue_at(f, queue);
+    phx_burst_cut(f, queue);
     for (uint32_t i = q->head; i != PHX_NO_MESSAGE; i = phx_carried_at(f, i)->next) {
         struct phx_carried *m = phx_carried_at(f, i);
         if (m->state == PHX_MESSAGE_POSTED)
@@ -292,10 +304,12 @@ void phx_queue_orphan(struct phx_fabric *f, uint32_t queue)
     queue_retire(f, q);
 }
 
-static void issue(struct phx_fabric *f, uint32_t queue)
+static void issue(struct phx_fabric *f, uint32_t queue, uint64_t ticket)
 {
     struct phx_queue *q = phx_queue_at(f, queue);
     uint64_t now_ps = phx_core_now_ps(f->core);
+    if (ticket != q->ticket)
+        return;
     q->armed = false;
     if (q->unposted != PHX_NO_MESSAGE &&
         phx_world_rank_paused(f->world, phx_carried_at(f, q->unposted)->source))
@@ -309,6 +323,8 @@ static void issue(struct phx_fabric *f, uint32_t queue)
             phx_queue_orphan(f, queue);
             break;
         }
+        if (phx_burst_issue(f, queue))
+            continue;
         uint32_t rank = m->source;
         uint32_t token = m->op.token;
         bool counts = m->op.code == PHX_OP_PUT;
@@ -318,7 +334,7 @@ static void issue(struct phx_fabric *f, uint32_t queue)
         phx_queue_send(f, queue);
         queue_retire(f, q);
         // After it left: a rank that a fault kills at its 40th put has issued 40.
-        if (counts && f->issued != NULL)
+        if (counts && f->ranks[rank].counted)
             f->issued(f->issued_context, rank, token, now_ps);
         if (phx_world_rank_paused(f->world, rank))
             return;
@@ -464,7 +480,7 @@ void phx_carried_finish(struct phx_fabric *f, uint32_t index, int status, uint32
     if (m->listed)
         queue_retire(f, phx_queue_of(f, m));
     else
-        carried_release(f, index);
+        phx_carried_release(f, index);
 }
 
 void phx_carried_acknowledge(struct phx_fabric *f, uint32_t index, int status, uint32_t code)
@@ -560,7 +576,12 @@ static void arrive(struct phx_fabric *f, uint32_t index)
 {
     struct phx_carried *m = phx_carried_at(f, index);
     struct phx_queue *q = phx_queue_of(f, m);
-    uint64_t end_ps = phx_network_arrive(f->network, phx_core_now_ps(f->core), &m->flight);
+    uint64_t end_ps;
+    if (m->burst.count == 0)
+        end_ps = phx_network_arrive(f->network, phx_core_now_ps(f->core), &m->flight);
+    else
+        end_ps = phx_network_arrive_burst(
+            f->network, &m->flight, &phx_carried_at(f, m->burst.last)->flight, m->burst.wire_ps);
     if (end_ps <= q->deliver_ps)
         end_ps = q->deliver_ps + 1;
     q->deliver_ps = end_ps;
@@ -575,7 +596,9 @@ static void on_message(void *context, const struct phx_event_record *event)
     phx_assert(m->pending > 0);
     m->pending--;
     if (m->attempt != event->argument || m->dropped) {
-        carried_release(f, index); // of an attempt that was given up
+        if (m->attempt == event->argument)
+            phx_burst_drop(f, index);
+        phx_carried_release(f, index); // of an attempt that was given up
         return;
     }
     if (event->type == PHX_NETWORK_ARRIVE) {
@@ -594,14 +617,14 @@ static void on_message(void *context, const struct phx_event_record *event)
             phx_carried_finish(f, index, m->status, m->backend_code);
         return;
     }
-    carried_release(f, index);
+    phx_carried_release(f, index);
 }
 
 static void on_queue(void *context, const struct phx_event_record *event)
 {
     struct phx_fabric *f = context;
     if (event->type == PHX_NETWORK_ISSUE)
-        issue(f, event->object);
+        issue(f, event->object, event->argument);
     else if (phx_queue_at(f, event->object)->timer == event->argument)
         phx_nic_retry(f, event->object);
 }

@@ -55,9 +55,11 @@ void phx_fabric_nic_dead(struct phx_fabric *fabric, uint32_t rank);
 // One bit in each of the rank's next `count` payloads, undetected by the link's own checks.
 void phx_fabric_flip(struct phx_fabric *fabric, uint32_t rank, uint32_t count);
 
-// Called as each put is issued, in the order of issue; faults count them.
+// Called as each put of a rank that is counted is issued, in the order of issue; faults count them.
+// Puts of such a rank travel in no burst, so that a fault can strike between any two.
 typedef void phx_fabric_issued_fn(void *context, uint32_t rank, uint32_t token, uint64_t at_ps);
 void phx_fabric_on_issue(struct phx_fabric *fabric, phx_fabric_issued_fn *issued, void *context);
+void phx_fabric_count_issues(struct phx_fabric *fabric, uint32_t rank, bool counts);
 
 struct phx_trace;
 void phx_fabric_trace(struct phx_fabric *fabric, struct phx_trace *trace); // NULL: none

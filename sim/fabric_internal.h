@@ -3,6 +3,7 @@
 //   fabric.c         messages, their queues, and the events that move them
 //   nic.c            what a message meets on a NIC: retries, errors, partial writes
 //   nvlink.c         what it meets on NVLink and in the rank's own memory
+//   burst.c          stores that travel together
 //   transport_sim.c  struct phx_transport: registration, connections, events, the world's hooks
 //
 // A queue is one (source, target, lane): a queue pair on a NIC, a path of stores on NVLink. Its
@@ -46,10 +47,17 @@ enum phx_message_state {
     PHX_MESSAGE_FINISHED
 };
 
+struct phx_burst { // kept with its first message; a message alone has count 0
+    uint64_t wire_ps;
+    uint32_t last;
+    uint32_t count; // consecutive ones of the queue
+};
+
 struct phx_carried {
     struct phx_op op;
     struct phx_flight flight;
     uint64_t posted_ps;
+    struct phx_burst burst;
     uint64_t got; // packets at the target, by bit; only of a message that was sent again
     uint32_t queue;
     uint32_t next;    // in the queue, or in the list of free ones
@@ -62,7 +70,7 @@ struct phx_carried {
     uint16_t source;
     uint16_t target;
     uint8_t state;   // enum phx_message_state
-    uint8_t pending; // events of the core that name it
+    uint8_t pending; // events of the core, and bursts of others, that name it
     bool listed;     // in its queue
     bool resent;
     bool dropped; // phx_peer_flush(): what is still on the wire of it never lands
@@ -86,8 +94,11 @@ struct phx_queue {
     uint32_t probe; // PROBING: the message
     uint8_t state;  // enum phx_queue_state
     uint8_t retries;
-    bool armed; // an issue event is scheduled
-    bool deaf;  // the target refused a message and drops all that follow
+    bool armed;        // an issue event is scheduled
+    bool deaf;         // the target refused a message and drops all that follow
+    uint32_t ticket;   // of the issue event that counts
+    uint32_t burst;    // the latest: its first message, while burst_ps is to come
+    uint64_t burst_ps; // when its last was posted
     // A later message never overtakes an earlier one, jitter or not.
     uint64_t arrive_ps;
     uint64_t deliver_ps;
@@ -146,6 +157,7 @@ struct phx_fabric_rank {
     uint32_t flips; // payloads still to be damaged
     bool alive;
     bool gpu_dead;
+    bool counted; // its puts, by f->issued: each is issued by itself
 };
 
 struct phx_fabric {
@@ -168,6 +180,7 @@ struct phx_fabric {
     uint32_t rank_count;
     uint32_t lanes;
     uint32_t post_count_max;
+    bool bursts;
     uint64_t seed;
     uint64_t traced;              // messages shown to the trace
     struct phx_fault_set *faults; // fault.c; NULL: none
@@ -223,6 +236,13 @@ void phx_queue_flush(struct phx_fabric *f, uint32_t queue, uint32_t first, int s
 void phx_queue_orphan(struct phx_fabric *f, uint32_t queue);
 void phx_carried_schedule(struct phx_fabric *f, uint32_t index, uint64_t at_ps,
                           enum phx_network_event type);
+// 0, or why the op fails before anything leaves.
+int phx_send_check(struct phx_fabric *f, const struct phx_carried *m);
+void phx_carried_flight(struct phx_carried *m); // the part of its flight that is not figured out
+// It leaves, now; the caller schedules its arrival.
+void phx_carried_depart(struct phx_fabric *f, uint32_t index);
+// Frees it when it is finished and nothing names it any more.
+void phx_carried_release(struct phx_fabric *f, uint32_t index);
 // True while the process that posted it lives.
 bool phx_carried_owned(const struct phx_fabric *f, const struct phx_carried *m);
 // Reports the outcome, once; the message stays until no event names it.
@@ -251,6 +271,18 @@ void phx_nic_retry(struct phx_fabric *f, uint32_t queue);
 void phx_nic_refuse(struct phx_fabric *f, uint32_t index, int status);
 void phx_nvlink_deliver(struct phx_fabric *f, uint32_t index);
 void phx_nvlink_healed(void *context);
+
+// --- burst.c ------------------------------------------------------------------------------------
+
+// Issues the first unposted message of the queue, whose time has come, and those that travel with
+// it. False: nothing was done, it goes alone.
+bool phx_burst_issue(struct phx_fabric *f, uint32_t queue);
+// What the queue's bursts hold of a later time than now has not left, and is unposted again.
+void phx_burst_cut(struct phx_fabric *f, uint32_t queue);
+// Message `index`, which was dropped, is on its way no more; nor is what travels with it.
+void phx_burst_drop(struct phx_fabric *f, uint32_t index);
+void phx_burst_cut_rank(struct phx_fabric *f, uint32_t rank);
+void phx_burst_cut_all(void *fabric);
 
 // --- outcome.c ----------------------------------------------------------------------------------
 

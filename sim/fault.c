@@ -375,6 +375,23 @@ static void heal(struct phx_fault_set *s, struct entry *e)
     mark(s, e, true);
 }
 
+static uint32_t trigger_rank(const struct phx_fault *f)
+{
+    return f->when.rank == PHX_FAULT_ANY ? f->rank : f->when.rank;
+}
+
+// A rank's puts are counted only while a fault waits for their number: it costs them their bursts.
+static void count_issues(struct phx_fault_set *s)
+{
+    for (uint32_t r = 0; r < phx_world_rank_count(s->world); r++) {
+        bool counts = false;
+        for (uint32_t i = 0; i < s->count; i++)
+            counts = counts || (s->entries[i].armed && s->entries[i].fault.when.after_puts != 0 &&
+                                trigger_rank(&s->entries[i].fault) == r);
+        phx_fabric_count_issues(s->fabric, r, counts);
+    }
+}
+
 static void freeze(struct phx_fault_set *s)
 {
     s->is_frozen = true;
@@ -385,6 +402,7 @@ static void freeze(struct phx_fault_set *s)
     }
     for (uint32_t r = 0; r < phx_world_rank_count(s->world); r++)
         s->fabric->ranks[r].flips = 0;
+    count_issues(s);
 }
 
 // The entry's moment has come: whether it strikes, this time.
@@ -428,11 +446,6 @@ static void on_event(void *context, const struct phx_event_record *event)
 }
 
 // --- triggers -----------------------------------------------------------------------------------
-
-static uint32_t trigger_rank(const struct phx_fault *f)
-{
-    return f->when.rank == PHX_FAULT_ANY ? f->rank : f->when.rank;
-}
 
 static uint32_t kind_of_phase(uint32_t phase)
 {
@@ -484,8 +497,10 @@ static void on_issue(void *context, uint32_t rank, uint32_t token, uint64_t at_p
         const struct phx_fault_when *w = &e->fault.when;
         if (e->armed && w->after_puts != 0 && w->after_puts == c->puts && w->kind == kind &&
             (w->number == 0 || (w->number & 0xFFFFFFu) == sequence) &&
-            trigger_rank(&e->fault) == rank && is_drawn(s, i))
+            trigger_rank(&e->fault) == rank && is_drawn(s, i)) {
             strike(s, i);
+            count_issues(s);
+        }
     }
 }
 
@@ -570,8 +585,10 @@ int phx_fault_install(struct phx_world *world, const struct phx_fault *list, uin
             later(s, w->at_ps, FAULT_STRIKE, i, STRIKE_ASKED);
         }
     }
-    if (counts)
+    if (counts) {
         phx_fabric_on_issue(fabric, on_issue, s);
+        count_issues(s);
+    }
     return 0;
 }
 

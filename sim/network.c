@@ -50,8 +50,9 @@ struct phx_network {
     struct link boundary;
     uint32_t faulty;   // links with a fault in force
     uint64_t clean_ps; // no link was faulty after this; meaningful while faulty is 0
-    phx_network_healed_fn *healed;
-    void *healed_context;
+    phx_network_fault_fn *changes;
+    phx_network_fault_fn *healed;
+    void *fault_context;
 };
 
 int phx_network_create(const struct phx_network_options *options, struct phx_network **network,
@@ -102,10 +103,12 @@ void phx_network_destroy(struct phx_network *network)
     free(network);
 }
 
-void phx_network_on_heal(struct phx_network *network, phx_network_healed_fn *healed, void *context)
+void phx_network_on_fault(struct phx_network *network, phx_network_fault_fn *changes,
+                          phx_network_fault_fn *healed, void *context)
 {
+    network->changes = changes;
     network->healed = healed;
-    network->healed_context = context;
+    network->fault_context = context;
 }
 
 enum phx_plane phx_network_plane(const struct phx_network *network, uint32_t source,
@@ -258,6 +261,48 @@ uint64_t phx_network_arrive(struct phx_network *network, uint64_t now_ps, struct
     return *free_ps > last_ps ? *free_ps : last_ps;
 }
 
+void phx_network_follow(struct phx_network *network, uint64_t at_ps,
+                        const struct phx_flight *before, struct phx_flight *flight)
+{
+    enum phx_plane plane = phx_network_plane(network, flight->source, flight->target);
+    uint64_t wire_ps = wire_ps_of(network, plane, flight->size_bytes);
+    uint64_t leave_ps = at_ps;
+    if (plane != PHX_PLANE_LOCAL) {
+        uint64_t *free_ps = &port_of(network, plane, flight->source)->free_ps[0];
+        if (*free_ps > leave_ps)
+            leave_ps = *free_ps;
+        *free_ps += wire_ps; // from where the one before left it: what is idle stays for others
+    }
+    flight->leave_ps = leave_ps;
+    flight->gone_ps = leave_ps + wire_ps;
+    flight->flight_ps = before->flight_ps;
+    flight->arrive_ps = leave_ps + flight->flight_ps;
+    if (flight->arrive_ps < before->arrive_ps)
+        flight->arrive_ps = before->arrive_ps;
+}
+
+void phx_network_recall(struct phx_network *network, struct phx_flight *flight)
+{
+    enum phx_plane plane = phx_network_plane(network, flight->source, flight->target);
+    if (plane != PHX_PLANE_LOCAL)
+        port_of(network, plane, flight->source)->free_ps[0] -= flight->gone_ps - flight->leave_ps;
+    flight->leave_ps = 0;
+    flight->gone_ps = 0;
+}
+
+uint64_t phx_network_arrive_burst(struct phx_network *network, const struct phx_flight *first,
+                                  const struct phx_flight *last, uint64_t wire_ps)
+{
+    enum phx_plane plane = phx_network_plane(network, last->source, last->target);
+    uint64_t last_ps = last->gone_ps + (last->arrive_ps - last->leave_ps);
+    if (plane == PHX_PLANE_LOCAL)
+        return last_ps;
+    uint64_t *free_ps = &port_of(network, plane, last->target)->free_ps[1];
+    uint64_t begin_ps = *free_ps > first->arrive_ps ? *free_ps : first->arrive_ps;
+    *free_ps = begin_ps + wire_ps;
+    return *free_ps > last_ps ? *free_ps : last_ps;
+}
+
 // --- faults -------------------------------------------------------------------------------------
 
 static bool fault_is_zero(const struct phx_link_fault *fault)
@@ -271,6 +316,8 @@ static void link_set(struct phx_network *n, uint64_t now_ps, struct link *link,
 {
     bool was_zero = fault_is_zero(&link->fault);
     bool is_zero = fault_is_zero(fault);
+    if (n->changes != NULL && !(was_zero && is_zero))
+        n->changes(n->fault_context);
     if (fault->down && !link->fault.down) {
         link->down_ps = now_ps;
         link->up_ps = UINT64_MAX;
@@ -290,7 +337,7 @@ static void link_set(struct phx_network *n, uint64_t now_ps, struct link *link,
         n->clean_ps = now_ps;
     }
     if (healed && n->healed != NULL)
-        n->healed(n->healed_context);
+        n->healed(n->fault_context);
 }
 
 static struct path *path_add(struct phx_network *n, uint32_t source, uint32_t target)

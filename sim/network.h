@@ -91,6 +91,19 @@ void phx_network_depart(struct phx_network *network, uint64_t now_ps, struct phx
 uint64_t phx_network_arrive(struct phx_network *network, uint64_t now_ps,
                             struct phx_flight *flight);
 
+// Bursts: messages of one way that depart at once although the later ones are posted later, and
+// arrive at once, with the head of the last. Ports are charged the same time as for messages of
+// their own; of idle time between two of a burst others may take theirs.
+
+// The next of a burst, posted at at_ps, maybe ahead of the clock, behind `before`.
+void phx_network_follow(struct phx_network *network, uint64_t at_ps,
+                        const struct phx_flight *before, struct phx_flight *flight);
+// It does not leave after all: the egress is free that much earlier.
+void phx_network_recall(struct phx_network *network, struct phx_flight *flight);
+// As phx_network_arrive(), for the burst from `first` to `last`, of wire_ps in all.
+uint64_t phx_network_arrive_burst(struct phx_network *network, const struct phx_flight *first,
+                                  const struct phx_flight *last, uint64_t wire_ps);
+
 // --- faults -------------------------------------------------------------------------------------
 // --------------------------------------------------------------------------------------- A path is
 // an ordered pair of ranks. What strikes a port strikes every path through it.
@@ -104,9 +117,11 @@ struct phx_link_fault { // zero: nothing wrong
 };
 enum phx_direction { PHX_EGRESS = 1, PHX_INGRESS };
 
-// Called after something was healed, so that stalled stores go on.
-typedef void phx_network_healed_fn(void *context);
-void phx_network_on_heal(struct phx_network *network, phx_network_healed_fn *healed, void *context);
+// `changes` is called before a fault comes into force or ends, so that what has departed ahead of
+// the clock is judged by it; `healed` after something was healed, so that stalled stores go on.
+typedef void phx_network_fault_fn(void *context);
+void phx_network_on_fault(struct phx_network *network, phx_network_fault_fn *changes,
+                          phx_network_fault_fn *healed, void *context);
 
 // The fault on one path, one direction; `fault` zero heals it. False: no memory.
 bool phx_network_path_fault(struct phx_network *network, uint64_t now_ps, uint32_t source,

@@ -48,14 +48,10 @@ void phx_nvlink_healed(void *context)
     f->stalled_count = kept;
 }
 
-void phx_nvlink_deliver(struct phx_fabric *f, uint32_t index)
+static void deliver(struct phx_fabric *f, uint32_t index)
 {
     struct phx_carried *m = phx_carried_at(f, index);
     bool ended = m->state == PHX_MESSAGE_FINISHED; // flushed, and still on its way
-    if (phx_network_down(f->network, m->source, m->target)) {
-        stall(f, index);
-        return;
-    }
     if (f->ranks[m->target].gpu_dead || f->ranks[m->source].gpu_dead) {
         f->figures.vanished++;
         // A silent op owes nothing. Another waits for the evidence that its peer is gone.
@@ -80,4 +76,25 @@ void phx_nvlink_deliver(struct phx_fabric *f, uint32_t index)
     phx_carried_land(f, m, &place, 0, m->op.size_bytes, true);
     if (!ended)
         phx_carried_acknowledge(f, index, 0, 0);
+}
+
+void phx_nvlink_deliver(struct phx_fabric *f, uint32_t index)
+{
+    const struct phx_carried *first = phx_carried_at(f, index);
+    if (phx_network_down(f->network, first->source, first->target)) {
+        stall(f, index);
+        return;
+    }
+    uint32_t count = first->burst.count;
+    uint32_t next = first->next; // read ahead: what has landed may be free
+    deliver(f, index);
+    for (uint32_t i = 1; i < count; i++) {
+        index = next;
+        struct phx_carried *m = phx_carried_at(f, index);
+        next = m->next;
+        m->pending--;
+        if (!m->dropped)
+            deliver(f, index);
+        phx_carried_release(f, index); // if it was flushed on its way
+    }
 }

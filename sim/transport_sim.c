@@ -463,7 +463,9 @@ static void on_rank_killed(void *context, uint32_t rank)
 
 static void on_rank_paused(void *context, uint32_t rank, bool paused)
 {
-    if (!paused && !phx_fabric_release_held(context, rank))
+    if (paused)
+        phx_burst_cut_rank(context, rank);
+    else if (!phx_fabric_release_held(context, rank))
         phx_world_stop(((struct phx_fabric *)context)->world, PHX_ERR_NO_MEMORY,
                        "no memory for the ops of a resumed rank");
 }
@@ -614,6 +616,7 @@ int phx_network_attach(struct phx_world *world, const struct phx_cluster *cluste
     f->rank_count = options.ranks;
     f->lanes = w->workers + 1;
     f->seed = w->seed;
+    f->bursts = cluster->bursts != PHX_BURSTS_OFF;
     f->free = PHX_NO_MESSAGE;
     f->post_count_max = options.intra.post_count_max < options.inter.post_count_max
                             ? options.intra.post_count_max
@@ -637,7 +640,7 @@ int phx_network_attach(struct phx_world *world, const struct phx_cluster *cluste
         return error;
     }
     phx_fabric_handle_events(f);
-    phx_network_on_heal(f->network, phx_nvlink_healed, f);
+    phx_network_on_fault(f->network, phx_burst_cut_all, phx_nvlink_healed, f);
     phx_world_fabric_set(world, f);
     return 0;
 }
@@ -697,6 +700,12 @@ void phx_fabric_on_issue(struct phx_fabric *fabric, phx_fabric_issued_fn *issued
 {
     fabric->issued = issued;
     fabric->issued_context = context;
+}
+
+void phx_fabric_count_issues(struct phx_fabric *fabric, uint32_t rank, bool counts)
+{
+    phx_assert(!counts || fabric->issued != NULL);
+    fabric->ranks[rank].counted = counts;
 }
 
 void phx_fabric_trace(struct phx_fabric *fabric, struct phx_trace *trace)
