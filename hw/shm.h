@@ -1,0 +1,71 @@
+// hw/shm.h: engine/transport.h between processes of one host, over shared memory.
+//
+// A put is a copy into the peer's region by the worker that posts it; a signal is a release store.
+// There is nothing in flight: an op has its outcome when phx_post() returns.
+//
+// Every region that a peer may write is a memory file (memfd) of its own, mapped in place of the
+// registered pages and passed over a socket to that one peer. So a fence, or a release, needs no
+// answer from the peer, stopped or not: the owner puts fresh memory in the region's place, and what
+// a zombie still stores lands in pages that nobody reads. Nothing has a name in the file system:
+// after kill -9 nothing is left.
+//
+// A peer's end is noticed in three ways; the first one decides, and the event's backend_code names
+// it (enum phx_shm_evidence). Its robust lock and its pidfd are proof that the process is gone. A
+// closed connection alone is suspicion.
+//
+// Threads: the rules of engine/transport.h. One thread of its own serves memory files to peers and
+// one for each connected peer waits for its lock.
+
+#ifndef PHX_HW_SHM_H
+#define PHX_HW_SHM_H
+
+#include <stdint.h>
+
+#include "engine/transport.h"
+#include "hw/bell.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct phx_shm;
+
+struct phx_shm_options {
+    uint64_t job; // the same on all ranks of a job and on no other job: names the sockets
+    uint32_t rank;
+    uint32_t ranks;       // 1 to PHX_RANKS_MAX
+    uint32_t incarnation; // of this process, from 1
+    uint32_t lanes;       // 1 to PHX_WORKERS_MAX
+    // Called by any thread when phx_poll() has something new. NULL: none.
+    void (*notify)(void *context);
+    void *notify_context;
+};
+
+enum phx_shm_evidence {
+    PHX_SHM_EVIDENCE_NONE = 0,
+    PHX_SHM_EVIDENCE_LOCK,   // the kernel gave up the dead process's lock: proof
+    PHX_SHM_EVIDENCE_PIDFD,  // the process ended: proof
+    PHX_SHM_EVIDENCE_SOCKET, // its connection closed: suspicion
+    PHX_SHM_EVIDENCE_LEFT,   // it closed its transport
+    PHX_SHM_EVIDENCE_REFUSED // it did not answer, or answered for another job or incarnation
+};
+const char *phx_shm_evidence_text(uint32_t evidence);
+
+// Peers can reach this process once it returned 0. PHX_ERR_INVALID names the option; PHX_ERR_IO the
+// system call that failed.
+int phx_shm_create(const struct phx_shm_options *options, struct phx_shm **shm,
+                   struct phx_message *message);
+struct phx_transport *phx_shm_transport(struct phx_shm *shm); // closing it frees the phx_shm
+
+// What peers ring when they stored a signal here; the executor's workers sleep on it.
+struct phx_bell *phx_shm_bell(struct phx_shm *shm);
+
+// The calls of a process that is gone: what a test uses to let an endpoint die inside a living
+// process. Its threads end without releasing locks or closing in order.
+void phx_shm_die(struct phx_shm *shm);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
