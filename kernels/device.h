@@ -33,7 +33,7 @@ struct phx_worker {
     uint64_t last_poll_ns; // to notice a pause
     uint64_t barriers;     // passed by this worker
     uint32_t restarted;
-    uint32_t announced; // WAITING was stored for this operation
+    uint32_t announced; // WAITING was stored for this operation: on this rank + 1
 };
 
 struct phx_row_list { // rows to be summed, in order

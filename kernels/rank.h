@@ -28,12 +28,13 @@ enum phx_cause {
 // Mutable, shared by a rank's workers; rank-local atomics only. Arrays are [ranks] unless said.
 struct phx_rank_state {
     uint64_t barrier_arrived; // workers that ever arrived, all barriers together
-    uint64_t blocked_on;      // operation << 16 | (rank + 1), of a worker blocked for D/4
-    uint64_t abort;           // not 0: every wait ends
-    uint64_t rows_dropped;    // rows beyond the capacity of a compact output, in this operation
-    uint64_t puts;            // GPU test launches: puts so far; the rank dies at die_after_puts
-    uint64_t die_after_puts;  // 0: never
-    uint64_t dead;            // GPU test launches: this rank's blocks have left
+    uint64_t blocked_on;     // operation << 16 | (rank + 1), of a worker blocked for D/4; + 0: that
+                             // rank has come
+    uint64_t abort;          // not 0: every wait ends
+    uint64_t rows_dropped;   // rows beyond the capacity of a compact output, in this operation
+    uint64_t puts;           // GPU test launches: puts so far; the rank dies at die_after_puts
+    uint64_t die_after_puts; // 0: never
+    uint64_t dead;           // GPU test launches: this rank's blocks have left
 };
 
 struct phx_rank {

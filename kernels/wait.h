@@ -207,14 +207,14 @@ PHX_FN int64_t phx_waiting_on(const struct phx_worker *w, uint32_t source)
 PHX_FN void phx_announce(struct phx_worker *w)
 {
     const struct phx_rank *rank = w->rank;
-    if ((w->index != 0 && !PHX_BUG(STATUS_BY_ANY_WORKER)) || w->announced ||
-        w->op->timeout_ns == UINT64_MAX)
+    if ((w->index != 0 && !PHX_BUG(STATUS_BY_ANY_WORKER)) || w->op->timeout_ns == UINT64_MAX)
         return; // planted: whoever is blocked says so, each on its own lane
     uint64_t blocked = phx_local_load(w, &rank->state->blocked_on);
-    if (blocked >> 16 != w->op->operation)
+    uint32_t named = (uint32_t)(blocked & 0xFFFFu);
+    if (blocked >> 16 != w->op->operation || named == 0 || named == w->announced)
         return;
-    w->announced = 1;
-    uint32_t whom = (uint32_t)(blocked & 0xFFFFu) - 1;
+    w->announced = named;
+    uint32_t whom = named - 1;
     uint64_t word = phx_word_make(rank->epoch, w->op->operation, PHX_WORD_VALUE_WAITING + whom);
     for (uint32_t i = 1; i < rank->shape.ranks; i++) {
         uint32_t peer = (rank->rank + i) % rank->shape.ranks;
@@ -227,11 +227,22 @@ PHX_FN void phx_note_blocked(struct phx_worker *w, uint32_t source)
 {
     uint64_t *word = &w->rank->state->blocked_on;
     uint64_t seen = phx_local_load(w, word);
-    if (seen >> 16 != w->op->operation) {
+    if (seen >> 16 != w->op->operation || (seen & 0xFFFFu) == 0) {
         phx_local_cas(w, word, seen, w->op->operation << 16 | (source + 1));
         phx_wake(w, NULL); // worker 0 may be parked, and is the one who announces
     }
     phx_announce(w);
+}
+
+// What was waited for of `source` came, or will not. If it was the one that the peers were told of,
+// they are to hear of another: the one named gets no word itself, and would not know why we are
+// late.
+PHX_FN void phx_note_unblocked(struct phx_worker *w, uint32_t source)
+{
+    uint64_t blocked = w->op->operation << 16 | (source + 1);
+    uint64_t *word = &w->rank->state->blocked_on;
+    if (phx_local_load(w, word) == blocked)
+        phx_local_cas(w, word, blocked, w->op->operation << 16);
 }
 
 // Polls further apart than D/4: this rank was paused (or busy), and restarts its deadline, once.
@@ -335,6 +346,7 @@ PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
                 phx_park(w, words, count, phx_poll_until(w, now));
         }
     }
+    phx_note_unblocked(w, source);
     phx_wait_charge(w, source, since, charged);
     return result;
 }
