@@ -168,6 +168,19 @@ static int world_open(struct phx_run *run, struct phx_message *message)
     return rc;
 }
 
+// Opening has no deadline: for a rank that stopped for good before its groups were open, the others
+// wait in the bootstrap for ever.
+static bool is_opening_held(const struct phx_run *run)
+{
+    bool is_held = false;
+    for (uint32_t r = 0; r < run->ranks; r++) {
+        if (run->rank[r].is_open)
+            return false;
+        is_held = is_held || phx_world_rank_paused(run->world, r);
+    }
+    return is_held;
+}
+
 static int run_world(struct phx_run *run, struct phx_message *message)
 {
     struct phx_message ending = {""};
@@ -176,7 +189,8 @@ static int run_world(struct phx_run *run, struct phx_message *message)
         run->struck_ps[i] = phx_fault_struck_ps(run->world, i); // later ones struck nobody
     if (rc == PHX_ERR_TIMEOUT) {
         // The scenario's failure, not ours.
-        phx_run_violate(run, "progress", 0, 0, 0, "%s", ending.text);
+        phx_run_violate(run, is_opening_held(run) ? "open-peer-stopped" : "progress", 0, 0, 0, "%s",
+                        ending.text);
         return 0;
     }
     if (rc != 0)

@@ -47,6 +47,7 @@ struct phx_stage { // one load of the workload, on all ranks
 };
 
 struct phx_run_rank { // what a rank's program leaves behind
+    bool is_open;     // all its groups
     bool finished;    // its program, to the end
     bool failed;      // a violation says why it did not
     bool is_struck;   // named by a fault of its process: no survivor of it

@@ -210,9 +210,11 @@ static void check_corrupt(struct phx_run *run)
 
 // --- the summary --------------------------------------------------------------------------------
 
+#define CHECK_RULES_MAX 6u
+
 struct check_rule { // which violations belong to which line of the summary
     const char *text;
-    const char *rules[4];
+    const char *rules[CHECK_RULES_MAX];
 };
 
 enum check_line {
@@ -245,7 +247,8 @@ static const struct check_rule CHECKS[CHECK_COUNT] = {
     [CHECK_WRITE] = {"nobody writes a peer's region, and no fenced rank writes at all",
                      {"write-to-peer-region", "fenced-write", "stale-write", "word-on-two-lanes"}},
     [CHECK_SLOT] = {"no slot is reused without evidence", {"slot-reused-without-evidence"}},
-    [CHECK_PROGRESS] = {"every survivor finishes", {"progress", "unfinished", "open"}},
+    [CHECK_PROGRESS] = {"every survivor finishes",
+                        {"progress", "unfinished", "open", "open-peer-lost", "open-peer-stopped"}},
     [CHECK_FINISH] = {"survivors finish the struck operation in time", {"expect-finish"}},
     [CHECK_ALIVE] = {"survivors hold the expected ranks active", {"expect-alive"}},
     [CHECK_LOST] = {"no more tokens are lost than expected", {"expect-lost-tokens"}},
@@ -260,7 +263,7 @@ static uint32_t violations_of(const struct phx_summary *s, const struct check_ru
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < s->violation_count; i++)
-        for (uint32_t j = 0; j < 4 && rule->rules[j] != NULL; j++)
+        for (uint32_t j = 0; j < CHECK_RULES_MAX && rule->rules[j] != NULL; j++)
             count += strcmp(s->violations[i].rule, rule->rules[j]) == 0;
     return count;
 }

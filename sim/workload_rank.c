@@ -134,11 +134,12 @@ static bool groups_open(struct program *p)
         options_fill(&options, run, &run->stages[load]);
         int rc = phx_sim_open(p->sim, &options, &p->groups[load], &p->message);
         if (rc != 0) {
-            phx_run_violate(run, "open", p->rank, 0, 0, "the group could not be opened: %s",
-                            p->message.text);
+            phx_run_violate(run, rc == PHX_ERR_PEER_LOST ? "open-peer-lost" : "open", p->rank, 0, 0,
+                            "the group could not be opened: %s", p->message.text);
             return false;
         }
     }
+    run->rank[p->rank].is_open = true;
     uint64_t now_ps = phx_world_time_ps(run->world);
     if (now_ps > run->open_ps)
         run->open_ps = now_ps;

@@ -406,7 +406,9 @@ void phx_world_slow(struct phx_world *world, uint32_t rank, uint32_t percent)
 void phx_world_clock_offset(struct phx_world *world, uint32_t rank, int64_t offset_ns)
 {
     phx_assert(rank < world->rank_count);
-    world->ranks[rank].clock_offset_ns = offset_ns;
+    // A clock that would go below 0 is set to 0 and runs on from there; it does not stand still.
+    int64_t now_ns = (int64_t)(phx_world_time_ps(world) / 1000);
+    world->ranks[rank].clock_offset_ns = offset_ns < -now_ns ? -now_ns : offset_ns;
     // Deadlines were given on the old clock: everyone who waits looks again.
     phx_world_word_changed(world, rank, NULL);
 }

@@ -146,7 +146,17 @@ TEST(workload_refuses_a_rank_that_dies_before_groups_open)
     struct phx_fault kill = kill_of(2);
     struct phx_workload w = workload_of(&load, &kill);
     kill.when = (struct phx_fault_when){.rank = PHX_FAULT_ANY};
-    check_breaks(&w, "open");
+    check_breaks(&w, "open-peer-lost");
+}
+
+TEST(workload_says_which_stop_held_up_the_opening)
+{
+    struct phx_moe_load load = small_load();
+    struct phx_fault hang = kill_of(2);
+    struct phx_workload w = workload_of(&load, &hang);
+    hang.kind = PHX_FAULT_HANG;
+    hang.when = (struct phx_fault_when){.rank = PHX_FAULT_ANY};
+    check_breaks(&w, "open-peer-stopped");
 }
 
 TEST(workload_finds_flipped_bits)
