@@ -342,6 +342,26 @@ static bool strikes_again(const struct entry *e)
     return f->when.chance_ppm != 0 && !is_once && ends;
 }
 
+static uint32_t kind_of_phase(uint32_t phase)
+{
+    if (phase >= PHX_PHASE_DISPATCH_SEND && phase <= PHX_PHASE_DISPATCH_DONE)
+        return PHX_DISPATCH;
+    return phase >= PHX_PHASE_COMBINE_SEND && phase <= PHX_PHASE_COMBINE_DONE ? PHX_COMBINE : 0;
+}
+
+// That the rank's first worker entered last; or that its control fiber did, when it took that
+// operation's outcome.
+static uint32_t phase_of(const struct phx_world *world, uint32_t rank)
+{
+    uint32_t phase;
+    uint32_t done;
+    uint64_t number;
+    uint64_t done_number;
+    phx_world_worker_phase(world, rank, 0, &phase, &number);
+    phx_world_worker_phase(world, rank, PHX_WORKER_CONTROL, &done, &done_number);
+    return done_number == number && kind_of_phase(done) == kind_of_phase(phase) ? done : phase;
+}
+
 static void strike(struct phx_fault_set *s, uint32_t index)
 {
     struct entry *e = &s->entries[index];
@@ -353,8 +373,7 @@ static void strike(struct phx_fault_set *s, uint32_t index)
         e->struck_ps = now_ps;
         e->kind = e->fault.when.kind != 0 ? e->fault.when.kind : p->kind;
         e->number = e->fault.when.number != 0 ? e->fault.when.number : p->number[e->kind];
-        uint64_t number;
-        phx_world_worker_phase(s->world, e->fault.rank, 0, &e->phase, &number);
+        e->phase = phase_of(s->world, e->fault.rank);
     }
     mark(s, e, false);
     bool flaps = e->fault.kind == PHX_FAULT_LINK_FLAP;
@@ -446,13 +465,6 @@ static void on_event(void *context, const struct phx_event_record *event)
 }
 
 // --- triggers -----------------------------------------------------------------------------------
-
-static uint32_t kind_of_phase(uint32_t phase)
-{
-    if (phase >= PHX_PHASE_DISPATCH_SEND && phase <= PHX_PHASE_DISPATCH_DONE)
-        return PHX_DISPATCH;
-    return phase >= PHX_PHASE_COMBINE_SEND && phase <= PHX_PHASE_COMBINE_DONE ? PHX_COMBINE : 0;
-}
 
 static void on_phase(void *context, uint32_t rank, uint32_t worker, uint32_t phase, uint64_t number)
 {
