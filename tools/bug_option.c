@@ -3,9 +3,16 @@
 #include "tools/bug_option.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "tools/command.h"
 #include "tools/fields.h"
+
+const char *phx_program(void)
+{
+    const char *given = getenv("PHX_COMMAND");
+    return given != NULL && given[0] != '\0' ? given : PHX_PROGRAM;
+}
 
 int phx_choose_bug(const char *command, const char *name)
 {

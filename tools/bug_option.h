@@ -12,6 +12,9 @@
 #define PHX_PROGRAM "phx"
 #endif
 
+// PHX_PROGRAM, or what a script that starts this program says that it is called (PHX_COMMAND).
+const char *phx_program(void);
+
 // Puts the bug of that name in, for all that runs from now on; an empty name or NULL: none.
 // Returns 0, or PHX_EXIT_USAGE after one line on stderr that begins with `command` ("phx sim").
 int phx_choose_bug(const char *command, const char *name);

@@ -88,13 +88,13 @@ static void print_target(FILE *out, const struct phx_fault *f)
         (void)fprintf(out, " (%s)", unit_text(f->unit));
 }
 
-static void print_strike(FILE *out, const struct phx_workload *w, const struct phx_strike *s)
+static void print_struck(FILE *out, const struct phx_workload *w, const struct phx_strike *s)
 {
     const struct phx_fault *f = &w->faults[s->fault];
-    (void)fprintf(out, LABEL "%s ", "fault", phx_fault_kind_name((enum phx_fault_kind)f->kind));
+    (void)fprintf(out, "%s ", phx_fault_kind_name((enum phx_fault_kind)f->kind));
     print_target(out, f);
     if (s->at_ps == UINT64_MAX) {
-        (void)fprintf(out, ": never struck\n");
+        (void)fprintf(out, ": never struck");
         return;
     }
     (void)fprintf(out, ", struck at %.3f us", (double)s->at_ps / 1e6);
@@ -106,8 +106,26 @@ static void print_strike(FILE *out, const struct phx_workload *w, const struct p
     if (f->when.after_puts > 0)
         (void)fprintf(out, " after %u put%s", f->when.after_puts,
                       f->when.after_puts == 1 ? "" : "s");
+}
+
+void phx_report_strike(char *text, size_t text_size, const struct phx_workload *w,
+                       const struct phx_strike *strike)
+{
+    memset(text, 0, text_size);
+    FILE *out = fmemopen(text, text_size, "w");
+    if (out == NULL)
+        return;
+    print_struck(out, w, strike);
+    (void)fclose(out);
+    text[text_size - 1] = '\0';
+}
+
+static void print_strike(FILE *out, const struct phx_workload *w, const struct phx_strike *s)
+{
+    (void)fprintf(out, LABEL, "fault");
+    print_struck(out, w, s);
     (void)fprintf(out, "\n");
-    if (s->kind == 0)
+    if (s->kind == 0 || s->at_ps == UINT64_MAX)
         return; // all had ended
     if (s->within_ps == UINT64_MAX)
         (void)fprintf(out, LABEL "none finished %s %" PRIu64 "\n", "survivors", kind_text(s->kind),
