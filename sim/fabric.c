@@ -4,7 +4,8 @@
 //
 // Brackets are events of the core. A post happens at its worker's time, which may be ahead of
 // the core's; the issue event brings it to its place in the order of all issues. What a
-// delivery means is decided by the plane: nic.c or nvlink.c.
+// delivery means is decided by the plane: nic.c or nvlink.c. Stores that may travel together share
+// these events (burst.c).
 
 #include "sim/fabric_internal.h"
 
@@ -198,6 +199,19 @@ void phx_carried_flight(struct phx_carried *m)
     m->flight.number = (uint64_t)m->ordinal << 8 | (m->attempt & 0xFFu);
 }
 
+static void flip_caught(struct phx_fabric *f, struct phx_carried *m)
+{
+    struct phx_fabric_rank *source = &f->ranks[m->source];
+    if (source->flips_caught == 0 || m->op.size_bytes == 0 || m->source == m->target || m->resent)
+        return;
+    source->flips_caught--;
+    f->figures.flips_caught++;
+    if (phx_network_plane(f->network, m->source, m->target) == PHX_PLANE_NIC)
+        m->damaged = true;
+    else
+        m->flight.arrive_ps += 2 * m->flight.flight_ps;
+}
+
 void phx_carried_depart(struct phx_fabric *f, uint32_t index)
 {
     struct phx_carried *m = phx_carried_at(f, index);
@@ -205,6 +219,7 @@ void phx_carried_depart(struct phx_fabric *f, uint32_t index)
     m->state = PHX_MESSAGE_SENT;
     phx_carried_flight(m);
     phx_network_depart(f->network, phx_core_now_ps(f->core), &m->flight);
+    flip_caught(f, m);
     if (m->flight.arrive_ps <= q->arrive_ps)
         m->flight.arrive_ps = q->arrive_ps + 1;
     q->arrive_ps = m->flight.arrive_ps;

@@ -31,13 +31,14 @@ struct phx_fabric_figures {
     uint64_t bytes;  // charged to the wire, first attempts
     uint64_t resent; // messages sent again
     uint64_t packets_lost;
-    uint64_t duplicates; // dropped by packet number
-    uint64_t fenced;     // dropped because the target had fenced the source
-    uint64_t refused;    // key, bounds, incarnation, released memory
-    uint64_t vanished;   // stores to a dead GPU
-    uint64_t failed;     // ops that ended with an error
-    uint64_t flips;
-    uint64_t in_flight; // messages not finished
+    uint64_t duplicates;   // dropped by packet number
+    uint64_t fenced;       // dropped because the target had fenced the source
+    uint64_t refused;      // key, bounds, incarnation, released memory
+    uint64_t vanished;     // stores to a dead GPU
+    uint64_t failed;       // ops that ended with an error
+    uint64_t flips;        // behind every check
+    uint64_t flips_caught; // by the transport's
+    uint64_t in_flight;    // messages not finished
 };
 struct phx_fabric_figures phx_fabric_figures(const struct phx_fabric *fabric);
 // After phx_world_drain(): violations for ops without an outcome (rule "op-outcome", which is
@@ -54,6 +55,9 @@ void phx_fabric_gpu_dead(struct phx_fabric *fabric, uint32_t rank);
 void phx_fabric_nic_dead(struct phx_fabric *fabric, uint32_t rank);
 // One bit in each of the rank's next `count` payloads, undetected by the link's own checks.
 void phx_fabric_flip(struct phx_fabric *fabric, uint32_t rank, uint32_t count);
+// The same where the transport's check sees it: a NIC drops the packet, and it is sent again; an
+// NVLink repeats it, a round trip later.
+void phx_fabric_flip_caught(struct phx_fabric *fabric, uint32_t rank, uint32_t count);
 
 // Called as each put of a rank that is counted is issued, in the order of issue; faults count them.
 // Puts of such a rank travel in no burst, so that a fault can strike between any two.

@@ -73,6 +73,7 @@ struct phx_carried {
     uint8_t pending; // events of the core, and bursts of others, that name it
     bool listed;     // in its queue
     bool resent;
+    bool damaged; // a bit of it flipped on the wire, where the NIC's check sees it
     bool dropped; // phx_peer_flush(): what is still on the wire of it never lands
 };
 
@@ -154,7 +155,8 @@ struct phx_fabric_rank {
     uint32_t mem_capacity;
     uint32_t mem_epoch;
     uint32_t incarnation;
-    uint32_t flips; // payloads still to be damaged
+    uint32_t flips;        // payloads still to be damaged, behind every check
+    uint32_t flips_caught; // and so that the transport's check sees it
     bool alive;
     bool gpu_dead;
     bool counted; // its puts, by f->issued: each is issued by itself

@@ -293,8 +293,11 @@ static void apply(struct phx_fault_set *s, struct entry *e, bool healing)
     if (phx_fault_is_link(f) || f->kind == PHX_FAULT_PARTITION || f->unit == PHX_UNIT_NIC)
         return;
     if (f->kind == PHX_FAULT_BIT_FLIP) {
-        if (!healing)
-            phx_fabric_flip(s->fabric, f->rank, f->count != 0 ? f->count : 1);
+        uint32_t count = f->count != 0 ? f->count : 1;
+        if (!healing && f->is_caught)
+            phx_fabric_flip_caught(s->fabric, f->rank, count);
+        else if (!healing)
+            phx_fabric_flip(s->fabric, f->rank, count);
         return;
     }
     if (f->kind == PHX_FAULT_RESTART) {
@@ -420,7 +423,7 @@ static void freeze(struct phx_fault_set *s)
             heal(s, &s->entries[i]);
     }
     for (uint32_t r = 0; r < phx_world_rank_count(s->world); r++)
-        s->fabric->ranks[r].flips = 0;
+        s->fabric->ranks[r].flips = s->fabric->ranks[r].flips_caught = 0;
     count_issues(s);
 }
 

@@ -109,6 +109,11 @@ static bool receive_packets(struct phx_fabric *f, struct phx_carried *m,
                             const struct phx_place *place, bool *nak)
 {
     uint32_t packets = phx_network_packets(f->network, &m->flight);
+    uint32_t damaged = packets; // which one the check refuses: none
+    if (m->damaged)
+        damaged =
+            (uint32_t)phx_chance_below(packets, f->seed, PHX_CHANCE_CORRUPT, m->queue, m->ordinal);
+    m->damaged = false;
     bool selective = preset_of(f)->selective && packets <= TRACKED_PACKETS;
     bool gap = false;
     *nak = false;
@@ -116,7 +121,7 @@ static bool receive_packets(struct phx_fabric *f, struct phx_carried *m,
         bool had = selective ? (m->got >> i & 1) != 0 : i < m->received;
         if (had)
             continue;
-        if (phx_network_packet_lost(f->network, &m->flight, i)) {
+        if (i == damaged || phx_network_packet_lost(f->network, &m->flight, i)) {
             f->figures.packets_lost++;
             gap = true;
             continue;
@@ -223,7 +228,7 @@ void phx_nic_deliver(struct phx_fabric *f, uint32_t index)
             phx_carried_acknowledge(f, index, error, WC_REM_ACCESS_ERR);
         return;
     }
-    bool pieces = !clean || m->resent;
+    bool pieces = !clean || m->resent || m->damaged;
     if (pieces && !receive_packets(f, m, &place, &nak)) {
         if (!flushed)
             wait_to_resend(f, index, nak);

@@ -696,6 +696,11 @@ void phx_fabric_flip(struct phx_fabric *fabric, uint32_t rank, uint32_t count)
     fabric->ranks[rank].flips += count;
 }
 
+void phx_fabric_flip_caught(struct phx_fabric *fabric, uint32_t rank, uint32_t count)
+{
+    fabric->ranks[rank].flips_caught += count;
+}
+
 void phx_fabric_on_issue(struct phx_fabric *fabric, phx_fabric_issued_fn *issued, void *context)
 {
     fabric->issued = issued;

@@ -99,6 +99,9 @@ static int ranks_alloc(struct phx_run *run, struct phx_message *message)
 static int run_open(struct phx_run *run, struct phx_message *message)
 {
     const struct phx_workload *w = run->workload;
+    if (w->row_check)
+        return phx_fail(message, PHX_ERR_UNSUPPORTED,
+                        "check: rows is known, but rows carry no check of their own yet");
     run->ranks = rank_count(w);
     run->workers = w->workers > 0 ? w->workers : PHX_WORKLOAD_WORKERS;
     run->stages = calloc(w->load_count, sizeof *run->stages);

@@ -633,3 +633,99 @@ TEST(fault_removing_one_leaves_the_draws_of_others)
 {
     CHECK_EQ(lost_with(true), lost_with(false));
 }
+
+// --- flips, chances, events ---------------------------------------------------------------------
+
+TEST(fault_caught_flips_cost_time_and_change_nothing)
+{
+    struct test t;
+    start(&t, 1);
+    struct phx_fault f = fault(PHX_FAULT_BIT_FLIP, 0, 0);
+    f.when.at_ps = 0;
+    f.count = 12; // four to each peer: over NVLink and over NICs
+    f.is_caught = true;
+    install(&t, &f, 1);
+    t.puts = 30;
+    run(&t, stream);
+    struct phx_fabric_figures figures = phx_fabric_figures(phx_fabric_of(t.world));
+    CHECK_EQ(figures.flips_caught, 12);
+    CHECK_EQ(figures.flips, 0);
+    CHECK(figures.resent > 0);
+    CHECK(figures.packets_lost > 0);
+    CHECK_EQ(figures.failed, 0);
+    for (uint32_t p = 1; p < RANKS; p++)
+        CHECK_EQ(value_at(&t, p), 30);
+    phx_world_destroy(t.world);
+}
+
+TEST(fault_strikes_by_chance_more_than_once_until_frozen)
+{
+    uint64_t strikes[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        struct test t;
+        start(&t, 1);
+        struct phx_fault f = fault(PHX_FAULT_CLOCK_OFFSET, 0, 1);
+        f.when.at_ps = 10 * US;
+        f.when.chance_ppm = i == 0 ? 1000000 : 1;
+        f.offset_ns = 5;
+        install(&t, &f, 1);
+        if (i == 2)
+            phx_fault_freeze(t.world, 5 * US);
+        t.puts = 5;
+        run(&t, stream);
+        strikes[i] = phx_fault_struck_ps(t.world, 0);
+        CHECK(phx_fault_quiet(t.world));
+        phx_world_destroy(t.world);
+    }
+    CHECK_EQ(strikes[0], 10 * US);
+    CHECK_EQ(strikes[1], UINT64_MAX);
+    CHECK_EQ(strikes[2], UINT64_MAX);
+}
+
+TEST(fault_strikes_right_after_an_event)
+{
+    struct test t;
+    start(&t, 1);
+    struct phx_fault f = fault(PHX_FAULT_CLOCK_OFFSET, 0, 1);
+    f.when.event = 40;
+    f.offset_ns = 5;
+    install(&t, &f, 1);
+    t.puts = 5;
+    run(&t, stream);
+    CHECK(phx_fault_struck_ps(t.world, 0) > 0);
+    CHECK(phx_fault_struck_ps(t.world, 0) < phx_core_now_ps(phx_world_core(t.world)));
+    phx_world_destroy(t.world);
+}
+
+TEST(fault_pause_that_ends_does_not_wake_a_hung_rank)
+{
+    struct test t;
+    start(&t, 1);
+    struct phx_fault list[2] = {fault(PHX_FAULT_PAUSE, PHX_UNIT_PROCESS, 0),
+                                fault(PHX_FAULT_HANG, PHX_UNIT_PROCESS, 0)};
+    list[0].when.at_ps = 200 * US;
+    list[0].duration_ps = 100 * US;
+    list[1].when.at_ps = 250 * US;
+    install(&t, list, 2);
+    t.puts = 1000;
+    run(&t, stream);
+    CHECK(value_at(&t, 1) < 1000);
+    phx_world_destroy(t.world);
+}
+
+TEST(fault_freeze_heals_what_would_last_longer)
+{
+    struct test t;
+    start(&t, 1);
+    struct phx_fault f = fault(PHX_FAULT_LINK_DOWN, 0, 0);
+    f.peer = 2;
+    f.when.at_ps = 200 * US;
+    f.duration_ps = 2000000 * US; // longer than a queue pair tries
+    install(&t, &f, 1);
+    phx_fault_freeze(t.world, 300 * US);
+    t.puts = 30;
+    run(&t, stream);
+    CHECK_EQ(value_at(&t, 2), 30);
+    CHECK_EQ(phx_fabric_figures(phx_fabric_of(t.world)).failed, 0);
+    phx_world_destroy(t.world);
+}
