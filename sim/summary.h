@@ -39,6 +39,7 @@ struct phx_summary {
     uint32_t ranks;
     struct phx_rank_set finished; // ranks that ended their program
     struct phx_rank_set active;   // ranks that every undisturbed one of them holds active
+    struct phx_rank_set disputed; // ranks that some of those hold active and others do not
     struct phx_strike *strikes;   // [strike_count]
     uint32_t strike_count;
     struct phx_violation *violations; // [violation_count], the first ones in full

@@ -299,11 +299,11 @@ static_assert(CHECK_COUNT <= PHX_CHECKS_MAX, "the summary holds every line");
 
 // For every rank that finished and that no fault stopped or slowed. The view of one that was away
 // for a while is its own.
-static bool is_active(const struct phx_run *run, uint32_t rank)
+static bool is_held(const struct phx_run *run, uint32_t rank, bool is_active)
 {
     for (uint32_t other = 0; other < run->ranks; other++)
         if (run->rank[other].finished && !run->rank[other].is_struck &&
-            run->rank[other].active[rank] == 0)
+            (run->rank[other].active[rank] != 0) != is_active)
             return false;
     return true;
 }
@@ -324,8 +324,10 @@ static void fill_figures(const struct phx_run *run, struct phx_summary *s)
             s->virtual_ns = rank->finished_ps / 1000;
         if (rank->finished)
             s->finished.words[r / 64] |= UINT64_C(1) << (r % 64);
-        if (is_active(run, r))
+        if (is_held(run, r, true))
             s->active.words[r / 64] |= UINT64_C(1) << (r % 64);
+        else if (!is_held(run, r, false))
+            s->disputed.words[r / 64] |= UINT64_C(1) << (r % 64);
     }
 }
 

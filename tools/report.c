@@ -153,6 +153,10 @@ static void print_ending(FILE *out, const struct phx_workload *w, const struct p
     phx_ranks_format(&s->finished, s->ranks, done, sizeof done);
     phx_ranks_format(&s->active, s->ranks, active, sizeof active);
     (void)fprintf(out, LABEL "ranks %s; active for all survivors: %s\n", "finished", done, active);
+    phx_ranks_format(&s->disputed, s->ranks, active, sizeof active);
+    if (active[0] != '\0' && strcmp(active, "none") != 0)
+        (void)fprintf(out, LABEL "survivors disagree on ranks %s: active for some of them alone\n",
+                      "", active);
     (void)fprintf(out,
                   LABEL "%" PRIu64 " of %" PRIu64 " tokens had an expert that did not answer\n",
                   "lost", s->lost_tokens, tokens_of(w) * finished);

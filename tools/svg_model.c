@@ -142,7 +142,8 @@ static void on_waiting(struct phx_picture *p, const struct phx_trace_record *r, 
 {
     const struct phx_trace_message *m = r->message;
     struct phx_picture_told *told = &p->told[r->rank];
-    if (told->token == m->token) {
+    uint32_t operation = 1 + phx_word_sequence(m->value); // status words carry no token
+    if (told->operation == operation) {
         struct phx_picture_mark *mark = (struct phx_picture_mark *)p->marks.items + told->mark;
         if (m->issue_ps < mark->at_ps)
             mark->at_ps = m->issue_ps;
@@ -153,7 +154,7 @@ static void on_waiting(struct phx_picture *p, const struct phx_trace_record *r, 
         return;
     mark->at_ps = m->issue_ps;
     mark->peer = whom;
-    *told = (struct phx_picture_told){m->token, p->marks.count - 1};
+    *told = (struct phx_picture_told){operation, p->marks.count - 1};
 }
 
 static void on_message(struct phx_picture *p, const struct phx_trace_record *r)

@@ -60,7 +60,7 @@ struct phx_picture {
     struct phx_picture_list puts;
     struct phx_picture_list marks; // in order of time
     struct phx_picture_told {      // [ranks]: its latest WAITING
-        uint32_t token;            // of the operation; 0: none yet
+        uint32_t operation;        // 1 + its number; 0: none yet
         uint32_t mark;
     } * told;
     uint32_t *put_index; // [put_slots] 1 + place in puts, by source, target and token
