@@ -25,8 +25,7 @@ static const struct command COMMANDS[] = {
     {"explore", "run many seeds with drawn faults", phx_command_explore, NULL},
     {"replay", "replay a saved failure from its list of faults", phx_command_replay, NULL},
     {"shrink", "find the smallest scenario that still fails", phx_command_shrink, NULL},
-    {"bench", "measure, as a table and as JSON", NULL,
-     "the transports for real machines (hw/); build/release/bin/bench_* measure the parts"},
+    {"bench", "measure, as a table and as JSON", phx_command_bench, NULL},
     {"info", "say what this machine and this build can do", phx_command_info, NULL},
 };
 #define COMMAND_COUNT (sizeof COMMANDS / sizeof COMMANDS[0])

@@ -1,0 +1,82 @@
+// hw/crew.h: the processes of one host that are the ranks of a job, started by one launcher.
+//
+// The launcher forks a process per rank, which shares one arena of memory with it: for cards,
+// barriers, and what a program wants to leave behind where its death can't take it. Whatever ends
+// the launcher ends every process of the crew (the kernel kills them), and whatever ends a crew
+// leaves no process, file or segment.
+//
+// Threads: the launcher has one thread when it starts a crew.
+
+#ifndef PHX_HW_CREW_H
+#define PHX_HW_CREW_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "engine/phalanx.h"
+#include "hw/executor_host.h"
+#include "hw/shm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct phx_crew;
+struct phx_crew_rank; // in a process of the crew: itself
+
+// A rank's program; what it returns (0 to 125) is the exit status of its process.
+typedef int phx_crew_main(struct phx_crew_rank *self, void *arena);
+
+struct phx_crew_options {
+    uint32_t ranks;   // 1 to PHX_RANKS_MAX
+    uint32_t workers; // of each rank
+    uint32_t spin_us; // PHX_CREW_SPIN_AUTO: PHX_HOST_SPIN_US, or 0 when workers outnumber cores
+    uint64_t arena_bytes;
+    const void *setup; // [setup_bytes], copied to the front of the arena before ranks start
+    uint64_t setup_bytes;
+    phx_crew_main *main;
+    bool is_quiet; // what ranks print goes where the launcher's goes, without "rank N: " before it
+};
+#define PHX_CREW_SPIN_AUTO UINT32_MAX
+
+int phx_crew_start(const struct phx_crew_options *options, struct phx_crew **crew,
+                   struct phx_message *message);
+void *phx_crew_arena(struct phx_crew *crew); // zeroed, aligned to 4096; lives until phx_crew_end()
+pid_t phx_crew_pid(const struct phx_crew *crew, uint32_t rank); // 0: it has ended
+
+enum phx_crew_exit { PHX_CREW_RUNNING = 0, PHX_CREW_EXITED, PHX_CREW_KILLED };
+struct phx_crew_status {
+    uint32_t exit;  // enum phx_crew_exit
+    int32_t code;   // the exit status, or the signal
+    uint64_t at_ns; // CLOCK_MONOTONIC, when the launcher noticed
+};
+struct phx_crew_status phx_crew_status(const struct phx_crew *crew, uint32_t rank);
+
+// Passes on what ranks print and takes in their ends, for at most `ms`. Returns how many still run.
+uint32_t phx_crew_wait(struct phx_crew *crew, uint32_t ms);
+// Kills what still runs, reaps everything, gives everything back. NULL is allowed.
+void phx_crew_end(struct phx_crew *crew);
+
+// --- in a process of the crew -------------------------------------------------------------------
+
+uint32_t phx_crew_rank_number(const struct phx_crew_rank *self);
+struct phx_shm *phx_crew_rank_shm(struct phx_crew_rank *self);
+struct phx_target phx_crew_rank_target(struct phx_crew_rank *self);
+// Told of phases of this rank's workers, from now on.
+void phx_crew_rank_on_phase(struct phx_crew_rank *self,
+                            void (*phase)(void *context, uint32_t worker, uint32_t phase,
+                                          uint64_t number),
+                            void *context);
+// Every rank of the crew calls it, in the same order. options->rank and ranks are filled in.
+// PHX_ERR_PEER_LOST: a rank ended before it showed its card.
+int phx_crew_rank_open(struct phx_crew_rank *self, const struct phx_group_options *options,
+                       struct phx_group **group, struct phx_message *message);
+// Waits for all ranks that still run.
+void phx_crew_rank_barrier(struct phx_crew_rank *self);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,41 @@
+// hw/crew_internal.h: what the launcher and the processes of a crew share.
+
+#ifndef PHX_HW_CREW_INTERNAL_H
+#define PHX_HW_CREW_INTERNAL_H
+
+#include "hw/crew.h"
+
+#define PHX_CREW_STATUS_SETUP 126 // the process could not be set up; it said why
+
+struct phx_crew_seat {             // of one rank, in the shared memory
+    _Alignas(64) uint32_t is_gone; // the launcher reaped it
+    uint32_t barriers;             // that it has come to
+    uint32_t shown;                // groups whose cards it has written
+    uint32_t taken;                // groups whose cards it has read
+};
+
+struct phx_crew_shared {
+    uint64_t job;
+    uint64_t arena_at;            // from the start of this struct
+    struct phx_bell bell;         // rung when a seat changed
+    struct phx_crew_seat ranks[]; // then cards: [ranks][ranks][card]
+};
+
+struct phx_crew_rank {
+    struct phx_crew_shared *shared;
+    uint32_t rank;
+    uint32_t ranks;
+    struct phx_host_executor *executor;
+    struct phx_shm *shm;
+    void (*phase)(void *context, uint32_t worker, uint32_t phase, uint64_t number);
+    void *phase_context;
+};
+
+uint64_t phx_crew_now_ns(void);
+
+// crew_rank.c. `self` is closed whatever make returned.
+int phx_crew_rank_make(struct phx_crew_rank *self, const struct phx_crew_options *options,
+                       struct phx_crew_shared *shared, uint32_t rank, struct phx_message *message);
+void phx_crew_rank_close(struct phx_crew_rank *self);
+
+#endif
