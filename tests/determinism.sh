@@ -63,7 +63,11 @@ while read -r scenario seed hash; do
     fi
 done <"${TMPDIR:-/tmp}/golden.$$"
 rm -f "${TMPDIR:-/tmp}/golden.$$"
-for scenario in scenarios/*.yaml; do # those without a line of their own must pass
-    [ "$mode" = --quick ] || grep -q "^$scenario " "$golden" || "$phx" sim "$scenario" || failed=1
+# Every scenario has a line, but for the large ones.
+for scenario in scenarios/*.yaml; do
+    case $scenario in *-on-320-ranks-*) continue ;; esac
+    grep -q "^$scenario " "$golden" && continue
+    echo "determinism.sh: $scenario has no line in $golden" >&2
+    failed=1
 done
 exit $failed

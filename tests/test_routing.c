@@ -134,3 +134,31 @@ TEST(zipf_weights_are_exact)
     CHECK_MSG(third > INT64_C(328369000000) && third < INT64_C(328379000000), "%lld",
               (long long)third);
 }
+
+TEST(routing_takes_rows_of_a_trace_over_and_over)
+{
+    static const int32_t trace[] = {0, 1, 2, -1, 3, 0};
+    const struct phx_moe_load moe = {.steps = 2,
+                                     .layers = 1,
+                                     .tokens = 2,
+                                     .experts = 4,
+                                     .top_k = 2,
+                                     .routing = PHX_ROUTING_TRACE,
+                                     .trace = trace,
+                                     .trace_rows = 3};
+    uint16_t x[2 * 4];
+    int64_t topk_idx[2 * 2];
+    float weights[2 * 2];
+    struct phx_router *router = phx_router_create(&moe, 0, 2, 1);
+    CHECK(router != NULL);
+    phx_router_draw(router, 0, 1, 4, x, topk_idx, weights); // rows 2 and 3, which is 0
+    CHECK_EQ(topk_idx[0], 3);
+    CHECK_EQ(topk_idx[1], 0);
+    CHECK_EQ(topk_idx[2], 0);
+    CHECK_EQ(topk_idx[3], 1);
+    phx_router_draw(router, 1, 0, 4, x, topk_idx, weights); // rows 4 and 5: 1 and 2
+    CHECK_EQ(topk_idx[0], 2);
+    CHECK_EQ(topk_idx[1], -1);
+    CHECK_EQ(topk_idx[2], 3);
+    phx_router_destroy(router);
+}

@@ -318,3 +318,75 @@ TEST(nearest_word_is_a_slip_of_the_pen)
     CHECK(phx_nearest("bananas", known, 3) == NULL);
     CHECK(phx_nearest("", known, 3) == NULL);
 }
+
+// --- chances, events, frozen faults, traces, runs -----------------------------------------------
+
+TEST(scenario_reads_chances_events_and_expectations)
+{
+    struct phx_scenario *s = read_ok(
+        BASE "check: rows\n"
+             "faults:\n"
+             "  - {pause: {rank: 1, for_us: 2}, when: {operation: dispatch}, chance_ppm: 5}\n"
+             "  - {kill: {rank: 2}, when: {event: 4000000000000}}\n"
+             "  - {bit_flip: {rank: 1, count: 1, caught: true}, at_us: 3, chance_ppm: 1000000}\n"
+             "expect: {frozen_after_us: 3.5, progress_within_us: 9, healthy_stay: true, corrupt: "
+             "[last], every_fault_strikes: false}\n"
+             "run: {seed: 18446744073709551615, tie: pct, trace_hash: 1da0142c326ed961}\n",
+        0);
+    const struct phx_workload *w = &s->workload;
+    CHECK_EQ(w->row_check, true);
+    CHECK_EQ(w->faults[0].when.chance_ppm, 5);
+    CHECK_EQ(w->faults[0].when.number, 0);
+    CHECK_EQ(w->faults[1].when.event, UINT64_C(4000000000000));
+    CHECK_EQ(w->faults[2].is_caught, true);
+    CHECK_EQ(w->faults[2].when.chance_ppm, 1000000);
+    CHECK_EQ(w->freeze_ps, 3500000);
+    CHECK_EQ(w->expect.progress_within_ps, 9000000);
+    CHECK_EQ(w->expect.is_healthy_stay, true);
+    CHECK_EQ(w->expect.is_corrupt_checked, true);
+    CHECK(phx_rank_set_has(&w->expect.corrupt, 7));
+    CHECK_EQ(w->expect.may_miss, true);
+    CHECK_EQ(s->run.seed, UINT64_MAX);
+    CHECK_EQ(s->run.schedule.tie, PHX_TIE_PCT);
+    CHECK_EQ(s->run.trace_hash, UINT64_C(0x1da0142c326ed961));
+    phx_scenario_free(s);
+}
+
+TEST(scenario_refuses_moments_that_are_none)
+{
+    CHECK_STR_EQ(refusal(BASE "faults: [{kill: {rank: 1}, when: {operation: dispatch}}]\n", 0),
+                 "4:34: 'when' lacks the key 'number'; without it a fault may strike in each "
+                 "operation, and needs a 'chance_ppm' for it");
+    CHECK_STR_EQ(refusal(BASE "faults: [{kill: {rank: 1}, when: {number: 1}}]\n", 0),
+                 "4:34: 'when' lacks the key 'operation'");
+    CHECK_STR_EQ(refusal(BASE "faults: [{kill: {rank: 1}, when: {event: 5, number: 1}}]\n", 0),
+                 "4:35: 'event' is a moment of its own; 'when' takes no other key beside it");
+    CHECK_STR_EQ(refusal(BASE "faults: [{kill: {rank: 1}, at_us: 1, chance_ppm: 0}]\n", 0),
+                 "4:50: 'chance_ppm' is '0'; it must be a whole number, 1 to 1000000");
+    CHECK_STR_EQ(
+        refusal(BASE "faults: [{kill: {rank: 1}, at_us: 9}]\nexpect: {frozen_after_us: 9}\n", 0),
+        "5:27: 'frozen_after_us' is 9, but fault 1 of the list strikes no earlier");
+    CHECK_STR_EQ(refusal(BASE "expect: {progress_within_us: 9}\n", 0),
+                 "4:10: 'progress_within_us' counts from 'frozen_after_us', which is missing");
+    CHECK_STR_EQ(refusal(BASE "run: {tie: fifo}\n", 0), "4:6: 'run' lacks the key 'seed'");
+    CHECK_STR_EQ(refusal(BASE "run: {seed: 1, trace_hash: 12}\n", 0),
+                 "4:28: 'trace_hash' must be 16 hexadecimal digits, in small letters");
+}
+
+TEST(scenario_refuses_routing_traces_that_do_not_fit)
+{
+    CHECK_STR_EQ(refusal(CLUSTER "workload: [{moe: {" MOE ", routing: {npy: none.npy}}}]\n", 0),
+                 "2:81: 'npy': there is no file none.npy");
+    CHECK_STR_EQ(
+        refusal(CLUSTER "workload: [{moe: {tokens: 8, hidden: 256, experts: 63, top_k: 8, routing: "
+                        "{npy: scenarios/routing/skewed-64-experts.npy}}}]\n",
+                0),
+        "2:81: scenarios/routing/skewed-64-experts.npy: [49, 5] is 63; it must be -1 to 62");
+    CHECK_STR_EQ(
+        refusal(CLUSTER "workload: [{moe: {tokens: 8, hidden: 256, experts: 64, top_k: 4, routing: "
+                        "{npy: scenarios/routing/skewed-64-experts.npy}}}]\n",
+                0),
+        "2:81: scenarios/routing/skewed-64-experts.npy: 'shape' has 8 columns, but 'top_k' is 4");
+    CHECK_STR_EQ(refusal(CLUSTER "workload: [{moe: {" MOE ", routing: {npy: a, zipf: 1}}}]\n", 0),
+                 "2:75: 'routing' takes one of 'zipf' and 'npy', such as {zipf: 1.1}");
+}
