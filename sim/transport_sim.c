@@ -226,14 +226,24 @@ static int sim_peer_connect(struct phx_transport *transport, struct phx_peer pee
     return 0;
 }
 
+// A queue pair that was made anew waits for nothing of the one before: what is still on the wire
+// of that may come later than its own.
+static void queue_renew(struct phx_queue *q)
+{
+    q->state = PHX_QUEUE_READY;
+    q->deaf = false;
+    q->arrive_ps = 0;
+    q->deliver_ps = 0;
+    q->finish_ps = 0;
+}
+
 static void queues_reset(struct phx_fabric *f, uint32_t connection)
 {
     struct phx_connection *c = &f->connections[connection];
     for (uint32_t i = 0; i < f->lanes; i++) {
         struct phx_queue *q = &c->queues[i];
         phx_queue_flush(f, connection * f->lanes + i, PHX_NO_MESSAGE, 0, 0, PHX_ERR_FLUSHED);
-        q->state = PHX_QUEUE_READY;
-        q->deaf = false;
+        queue_renew(q);
     }
 }
 
@@ -418,7 +428,7 @@ static void forget_process(struct phx_fabric *f, uint32_t rank)
         c->incarnation = 0;
         for (uint32_t i = 0; c->queues != NULL && i < f->lanes; i++) {
             phx_queue_orphan(f, (rank * f->rank_count + p) * f->lanes + i);
-            c->queues[i].deaf = false;
+            queue_renew(&c->queues[i]);
         }
     }
 }

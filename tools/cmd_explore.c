@@ -36,6 +36,7 @@ enum explore_option {
     OPTION_FAILURES_MAX,
     OPTION_HANG,
     OPTION_BUG,
+    OPTION_TIE,
     OPTION_JSON
 };
 
@@ -75,6 +76,7 @@ static const struct argp_option OPTIONS[] = {
     {"faults-max", OPTION_FAULTS_MAX, "N", 0, "drawn faults of a run (default 6)", 0},
     {"failures-max", OPTION_FAILURES_MAX, "N", 0, "stop after so many failing runs", 0},
     {"hang", OPTION_HANG, "SECONDS", 0, "a run that takes longer has hung (default 60)", 0},
+    {"tie", OPTION_TIE, "KIND", 0, "fifo, random or pct in every run (default: drawn for each)", 0},
     {"bug", OPTION_BUG, "NAME", 0, "with a planted bug (phx-planted only)", 0},
     {"json", OPTION_JSON, NULL, 0, "print one JSON object at the end", 0},
     {0},
@@ -155,6 +157,14 @@ static error_t parse_more(int key, char *argument, struct argp_state *state)
         return 0;
     case OPTION_HANG:
         e->jobs.hang_seconds = (uint32_t)number_or_usage(state, "--hang", argument, 1, 1000000);
+        return 0;
+    case OPTION_TIE:
+        e->campaign.tie = strcmp(argument, "fifo") == 0     ? PHX_TIE_FIFO
+                          : strcmp(argument, "random") == 0 ? PHX_TIE_RANDOM
+                          : strcmp(argument, "pct") == 0    ? PHX_TIE_PCT
+                                                            : 0;
+        if (e->campaign.tie == 0)
+            argp_error(state, "--tie %s: must be fifo, random or pct", argument);
         return 0;
     case OPTION_BUG:
         e->bug = argument;

@@ -68,6 +68,33 @@ static uint32_t at_most(uint32_t value, uint32_t bound)
     return value < bound ? value : bound;
 }
 
+// Whether groups of this build can be opened with it.
+static bool has_row_check(void)
+{
+    static const struct phx_moe_load load = {
+        .steps = 1,
+        .layers = 1,
+        .tokens = 1,
+        .hidden = PHX_HIDDEN_MULTIPLE,
+        .experts = 1,
+        .top_k = 1,
+        .dtype = PHX_BF16,
+        .scales = PHX_SCALE_F32,
+        .rows = PHX_ROWS_ONCE,
+        .layout = PHX_LAYOUT_SLOTS,
+        .routing = PHX_ROUTING_UNIFORM,
+    };
+    static const struct phx_workload w = {
+        .cluster = {.nodes = 1, .ranks_per_node = 1},
+        .loads = &load,
+        .load_count = 1,
+        .timeout_us = TIMEOUT_SURE_US,
+        .row_check = true,
+    };
+    uint64_t bytes;
+    return phx_workload_bytes(&w, &bytes, NULL) == 0;
+}
+
 // --- the cluster ---------------------------------------------------------------------------------
 
 static const char *preset_pick(uint64_t seed, enum knob knob, enum phx_plane plane)
@@ -234,12 +261,12 @@ static void take_base(const struct phx_campaign *c, uint64_t seed, struct phx_sc
 
 // --- the run -------------------------------------------------------------------------------------
 
-static void draw_schedule(uint64_t seed, struct phx_schedule *schedule)
+static void draw_schedule(uint64_t seed, uint32_t tie, struct phx_schedule *schedule)
 {
     static const uint64_t quanta_ps[8] = {0, 0, 0, 0, 1000, 20000, 200000, 1000000};
     static const uint64_t events[4] = {300, 1000, 3000, 10000};
     *schedule = (struct phx_schedule){
-        .tie = (enum phx_tie)(PHX_TIE_FIFO + pick(seed, KNOB_TIE, 3)),
+        .tie = (enum phx_tie)(tie != 0 ? tie : PHX_TIE_FIFO + pick(seed, KNOB_TIE, 3)),
         .quantum_ps = quanta_ps[pick(seed, KNOB_QUANTUM, 8)],
     };
     if (schedule->tie != PHX_TIE_PCT)
@@ -275,7 +302,7 @@ static void draw_rest(const struct phx_campaign *c, uint64_t seed, struct phx_sc
     w->timeout_us = timeouts_us[pick(seed, KNOB_TIMEOUT, 16)];
     w->workers = workers[pick(seed, KNOB_WORKERS, 8)];
     w->is_full = pick(seed, KNOB_FULL, 8) == 0;
-    w->row_check = pick(seed, KNOB_ROW_CHECK, 2) == 0;
+    w->row_check = has_row_check() && pick(seed, KNOB_ROW_CHECK, 2) == 0;
     phx_explore_draw_faults(c, seed, s);
     // Without a fault nobody may be lost, so nobody may be hurried either.
     if (w->fault_count == 0 && w->timeout_us < TIMEOUT_SURE_US)
@@ -305,7 +332,7 @@ void phx_explore_draw(const struct phx_campaign *c, uint64_t number, struct phx_
     memset(&s->run, 0, sizeof s->run);
     s->run.is_given = true;
     s->run.seed = number;
-    draw_schedule(number, &s->run.schedule);
+    draw_schedule(number, c->tie, &s->run.schedule);
     (void)snprintf(s->run.bug, sizeof s->run.bug, "%s", c->bug);
 }
 
