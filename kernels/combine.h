@@ -174,6 +174,20 @@ PHX_FN void phx_combine_take(struct phx_worker *w, const struct phx_combine_op *
     phx_store_u64(w, &op->answered[peer], answered);
 }
 
+// For a planted mistake alone: what became of a rank is decided once, in phx_combine_take().
+PHX_FN uint64_t phx_combine_words_look(const struct phx_worker *w, const struct phx_combine_op *op,
+                                       uint32_t peer)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint64_t sum;
+    return phx_words_look(
+               w,
+               (const uint64_t *)(const void *)(w->rank->from[peer] +
+                                                phx_combine_word_offset(s, op->common.sequence, 0)),
+               phx_parts(s), &sum) == PHX_SEEN_ALL &&
+           sum == op->handle.sent_rows[peer];
+}
+
 // The weights of one token: all, and those whose rank did not answer; in order of k.
 struct phx_combine_weights {
     float total;
@@ -199,8 +213,17 @@ PHX_FN struct phx_combine_weights phx_combine_list(const struct phx_worker *w,
         uint32_t peer = rank->expert_rank[expert];
         float weight = op->topk_weights[at];
         sums.total += weight;
+        uint64_t answered = op->answered[peer];
         // Planted: the mask is asked again, and may have changed since it was decided.
-        if (op->answered[peer] == 0 || (PHX_BUG(MASK_READ_TWICE) && phx_suspects(w, peer))) {
+        if (PHX_BUG(MASK_READ_TWICE) && phx_suspects(w, peer))
+            answered = 0;
+        // Planted: each worker asks the words again whether that rank has answered.
+        if (PHX_BUG(TWO_DECISIONS))
+            answered = phx_combine_words_look(w, op, peer);
+        if (answered == 0) {
+            // Planted: who took no part in the dispatch has nothing to lose.
+            if (PHX_BUG(LOSS_NOT_REPORTED) && op->handle.counted[peer] != PHX_FATE_PRESENT)
+                continue;
             sums.lost += weight;
             continue;
         }

@@ -255,7 +255,7 @@ PHX_FN int phx_put_op(const struct phx_worker *w, uint32_t peer, uint64_t target
     op.signal_offset = (uint32_t)signal_offset;
     op.token = token;
     // Planted: a lane that looks stuck is left for the next one, without a fence at the receiver.
-    if (PHX_BUG(LANE_MOVED) && phx_pending(env->transport, op.peer) > 48)
+    if (PHX_BUG(LANE_MOVED) && phx_pending(env->transport, op.peer) > 6)
         op.lane = (uint16_t)((w->index + 1) % w->count);
     return phx_post_op(w, &op, until_ns);
 }

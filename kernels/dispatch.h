@@ -117,7 +117,7 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
             posted = phx_put_signal(w, peer, to, row, bytes, wire, word_at, word, tag, until);
     }
     // Planted: no rows, no word; with the receiver in the know (below), or not.
-    if (mine == 0 && !PHX_BUG(ZERO_ROWS_SILENT) && !PHX_BUG(WORD_UNWRITTEN))
+    if (mine == 0 && !PHX_BUG(ZERO_ROWS_SILENT) && !(PHX_BUG(WORD_UNWRITTEN) && row_count == 0))
         posted = phx_signal(w, peer, word_at, word, tag, until);
     if (!posted)
         phx_suspect(w, peer, PHX_CAUSE_TIMEOUT);
