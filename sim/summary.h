@@ -20,7 +20,7 @@ struct phx_strike {     // one fault of the list
                         // UINT64_MAX: no survivor ended it
 };
 
-struct phx_check {       // a checker that looked at this run
+struct phx_checked {     // a checker that looked at this run
     const char *text;    // what it holds, one clause
     uint64_t count;      // how often it looked
     uint32_t violations; // that it found, of those that are kept
@@ -45,7 +45,7 @@ struct phx_summary {
     struct phx_violation *violations; // [violation_count], the first ones in full
     uint32_t violation_count;
     uint64_t violations_total;
-    struct phx_check checks[PHX_CHECKS_MAX];
+    struct phx_checked checks[PHX_CHECKS_MAX];
     uint32_t check_count;
 };
 

@@ -293,7 +293,7 @@ static void fill_checks(const struct phx_run *run, struct phx_summary *s, uint32
     };
     for (uint32_t i = 0; i < CHECK_COUNT; i++)
         s->checks[s->check_count++] =
-            (struct phx_check){CHECKS[i].text, counts[i], violations_of(s, &CHECKS[i])};
+            (struct phx_checked){CHECKS[i].text, counts[i], violations_of(s, &CHECKS[i])};
 }
 static_assert(CHECK_COUNT <= PHX_CHECKS_MAX, "the summary holds every line");
 

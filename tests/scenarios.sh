@@ -23,36 +23,39 @@ for scenario in scenarios/*.yaml; do
     done
 done
 
-# broken SCENARIO SED RULE: with this change the run must fail by this rule.
+# broken RULE SCENARIO SED...: with these changes the run must fail by this rule.
 broken() {
-    local changed="${TMPDIR:-/tmp}/scenario-broken.$$.yaml"
-    sed "$2" "scenarios/$1.yaml" >"$changed"
+    local rule=$1 scenario=$2 changed="${TMPDIR:-/tmp}/scenario-broken.$$.yaml" edit
+    shift 2
+    cp "scenarios/$scenario.yaml" "$changed"
+    for edit in "$@"; do
+        sed -i "$edit" "$changed"
+    done
     output=$("$phx" sim "$changed" --json 2>&1)
-    if [[ $? -ne 1 || $output != *"\"rule\":\"$3\""* ]]; then
-        printf 'scenarios.sh: %s with %s is not refused by %s: %.300s\n' "$1" "$2" "$3" \
+    if [[ $? -ne 1 || $output != *"\"rule\":\"$rule\""* ]]; then
+        printf 'scenarios.sh: %s with %s is not refused by %s: %.300s\n' "$scenario" "$*" "$rule" \
             "$output" >&2
         failed=1
     fi
     rm -f "$changed"
 }
-broken rank-killed-mid-dispatch 's/all_but_faulted/all/' expect-alive
-broken rank-killed-mid-dispatch 's/within_us: 5000/within_us: 500/' expect-finish
-broken rank-killed-before-its-first-put 's/kill: {rank: 3}/kill: {rank: 2}/; s/all_but_faulted/[0]/' \
-    expect-alive
-broken rank-killed-between-dispatch-and-combine 's/healthy_stay.*/lost_tokens_at_most: 0/' \
-    expect-lost-tokens
-broken slow-rank-within-the-deadline-is-kept 's/percent: 20/percent: 1/' expect-alive
-broken nic-flaps-within-the-retry-budget 's/period_us: 40000/period_us: 2000000/' expect-alive
-broken two-percent-of-packets-are-lost 's/loss_ppm: 20000/loss_ppm: 1000000/' expect-alive
-broken bit-flips-are-caught-by-the-transport 's/, caught: true//' expect-corrupt
-broken bit-flip-behind-the-check-is-reported 's/corrupt: .*/corrupt: []/' expect-corrupt
-broken bit-flip-behind-the-check-is-reported 's/corrupt: .*/corrupt: [3, 4]/' expect-corrupt
-broken clock-of-one-rank-is-off-by-an-hour 's/offset_us: -90},.*/offset_us: 1}, when: {operation: dispatch, number: 8}}\n  - {hang: {rank: 0}, at_us: 100}/' \
-    expect-alive
-broken pauses-by-chance-end-and-all-goes-on 's/progress_within_us: 2500/progress_within_us: 1/' \
-    progress-after-freeze
-broken two-ranks-die-in-one-operation 's/when: {operation: dispatch, number: 5, phase: receive}/at_us: 900000/' \
-    fault-did-not-strike
+broken expect-alive rank-killed-mid-dispatch 's/all_but_faulted/all/'
+broken expect-finish rank-killed-mid-dispatch 's/within_us: 5000/within_us: 500/'
+broken expect-alive rank-killed-before-its-first-put 's/all_but_faulted/[0]/'
+broken expect-lost-tokens rank-killed-between-dispatch-and-combine \
+    's/healthy_stay.*/lost_tokens_at_most: 0/'
+broken expect-alive slow-rank-within-the-deadline-is-kept 's/percent: 20/percent: 1/'
+broken expect-alive nic-flaps-within-the-retry-budget 's/period_us: 40000/period_us: 2000000/'
+broken expect-alive two-percent-of-packets-are-lost 's/loss_ppm: 20000/loss_ppm: 1000000/'
+broken expect-corrupt bit-flips-are-caught-by-the-transport 's/, caught: true//'
+broken expect-corrupt bit-flip-behind-the-check-is-reported 's/corrupt: .*/corrupt: []/'
+broken expect-corrupt bit-flip-behind-the-check-is-reported 's/corrupt: .*/corrupt: [3, 4]/'
+broken expect-alive clock-of-one-rank-is-off-by-an-hour \
+    's/clock_offset: {rank: 5, offset_us: -90}/hang: {rank: 5}/'
+broken progress-after-freeze pauses-by-chance-end-and-all-goes-on \
+    's/progress_within_us: 2500/progress_within_us: 1/'
+broken fault-did-not-strike two-ranks-die-in-one-operation \
+    's/when: {operation: dispatch, number: 5, phase: receive}/at_us: 900000/'
 
 echo "$count runs"
 exit "$failed"

@@ -302,9 +302,9 @@ static void draw_run(struct dice *d, struct phx_scenario_run *run)
 
 static void draw_name(struct dice *d, char *name)
 {
-    static const char *const pieces[] = {"a rank", " ",      "\"",       "\\",     ": #",
-                                         "\n",     "\t",     "\x7f",     "'",      "\u00e9",
-                                         "\u2028", "\u4e2d", "{[,]}",    "\ufeff", "-",
+    static const char *const pieces[] = {"a rank",   " ",      "\"",       "\\",     ": #",
+                                         "\n",       "\t",     "\x7f",     "'",      "\u00e9",
+                                         "\u2028",   "\u4e2d", "{[,]}",    "\ufeff", "-",
                                          "\xc2\x85", "0x10",   "&*!|>%@`", "null",   "\U0001F600"};
     name[0] = '\0';
     for (uint32_t count = 1 + below(d, 6); count > 0; count--)

@@ -166,7 +166,7 @@ static void print_checks(FILE *out, const struct phx_summary *s)
 {
     const char *label = "checked";
     for (uint32_t i = 0; i < s->check_count; i++) {
-        const struct phx_check *c = &s->checks[i];
+        const struct phx_checked *c = &s->checks[i];
         if (c->count == 0 && c->violations == 0)
             continue; // it had nothing to look at
         (void)fprintf(out, LABEL "%s %s (%" PRIu64 ")\n", label,
