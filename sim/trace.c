@@ -38,6 +38,7 @@ struct phx_trace {
     struct open_phase *phases; // [ranks]
     const int32_t **active;    // [ranks], watched; NULL: not
     int32_t *active_seen;      // [ranks][ranks]
+    uint64_t *gone_ps;         // [ranks][ranks]: the pair's latest message, as it was told
     struct stored *stored;     // hash by rank and word, looked up only
     uint32_t stored_count;
     uint32_t stored_capacity; // power of two
@@ -141,10 +142,25 @@ void phx_trace_watch(struct phx_trace *trace, uint32_t rank, const int32_t *acti
 
 // --- what the parts of sim/ tell ----------------------------------------------------------------
 
-void phx_trace_put(struct phx_trace *trace, const struct phx_trace_message *m)
+// Stores of a burst pass their port together; told, each begins when the one before it is gone.
+static struct phx_trace_message in_line(struct phx_trace *t, const struct phx_trace_message *put)
+{
+    struct phx_trace_message m = *put;
+    uint64_t *gone_ps = &t->gone_ps[(size_t)m.source * t->ranks + m.target];
+    if (m.leave_ps < *gone_ps)
+        m.leave_ps = *gone_ps;
+    if (m.gone_ps < m.leave_ps)
+        m.gone_ps = m.leave_ps;
+    *gone_ps = m.gone_ps;
+    return m;
+}
+
+void phx_trace_put(struct phx_trace *trace, const struct phx_trace_message *put)
 {
     if (trace == NULL || trace->is_closed)
         return;
+    const struct phx_trace_message told = in_line(trace, put);
+    const struct phx_trace_message *m = &told;
     const struct phx_trace_record record = {.kind = PHX_TRACE_MESSAGE,
                                             .rank = m->source,
                                             .peer = m->target,
@@ -279,6 +295,7 @@ static void trace_free(struct phx_trace *t)
     free(t->phases);
     free(t->active);
     free(t->active_seen);
+    free(t->gone_ps);
     free(t->stored);
     free(t);
 }
@@ -321,7 +338,7 @@ static int attach(struct phx_trace *t, const char *path, const struct phx_trace_
 {
     struct phx_trace_sink json;
     int rc = 0;
-    if (t->phases == NULL || t->active == NULL || t->active_seen == NULL)
+    if (t->phases == NULL || t->active == NULL || t->active_seen == NULL || t->gone_ps == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for a trace of %u ranks", t->ranks);
     if (path != NULL)
         rc = phx_trace_json_open(path, &json, message);
@@ -356,6 +373,7 @@ int phx_trace_open(struct phx_world *world, const char *path, const struct phx_t
     t->phases = calloc(t->ranks, sizeof *t->phases);
     t->active = calloc(t->ranks, sizeof *t->active);
     t->active_seen = calloc((size_t)t->ranks * t->ranks, sizeof *t->active_seen);
+    t->gone_ps = calloc((size_t)t->ranks * t->ranks, sizeof *t->gone_ps);
     int rc = attach(t, path, sink, message);
     if (rc != 0) {
         (void)end_sinks(t, NULL);

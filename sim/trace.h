@@ -88,7 +88,7 @@ int phx_trace_json_open(const char *path, struct phx_trace_sink *sink, struct ph
 
 // --- what the parts of sim/ tell; `trace` may be NULL -------------------------------------------
 
-void phx_trace_put(struct phx_trace *trace, const struct phx_trace_message *m);
+void phx_trace_put(struct phx_trace *trace, const struct phx_trace_message *put);
 void phx_trace_mark(struct phx_trace *trace, uint32_t rank, uint64_t at_ps, const char *name,
                     const char *text);
 

@@ -26,8 +26,9 @@ struct json {
     FILE *file;
     char path[192];
     uint32_t ranks;
-    uint32_t threads; // control and workers of a rank
-    uint8_t *named;   // [ranks][ranks] 1: the queues of the pair have their name
+    uint32_t threads;  // control and workers of a rank
+    uint64_t *died_ps; // [ranks] UINT64_MAX: not
+    uint8_t *named;    // [ranks][ranks] 1: the queues of the pair have their name
     bool first;
 };
 
@@ -143,13 +144,17 @@ static void put_signal(struct json *j, const struct phx_trace_record *r)
     const struct phx_trace_message *m = r->message;
     uint64_t length_ps = r->end_ps - r->begin_ps;
     char id[64];
-    if (length_ps < NS)
-        return; // Perfetto would count that wait as empty
+    bool passes = m->gone_ps >= m->leave_ps + NS;
+    // A worker runs ahead of the clock: what it posted there leaves though the rank dies before.
+    bool is_late = m->issue_ps + NS >= j->died_ps[m->source];
+    if (length_ps < NS || (is_late && !passes))
+        return; // Perfetto would count that wait as empty, or find no span for the beginning
     // One message may end the waits of several workers; each arrow is its own.
     snprintf(id, sizeof id, "%" PRIu64 "-%u", m->serial, thread_of(r->worker));
-    put_flow(j, 's', m->source, 0, m->issue_ps, id);
-    if (m->gone_ps >= m->leave_ps + NS)
-        put_flow(j, 't', m->source, QUEUE_THREAD + m->target, m->leave_ps, id);
+    if (!is_late)
+        put_flow(j, 's', m->source, 0, m->issue_ps, id);
+    if (passes)
+        put_flow(j, is_late ? 's' : 't', m->source, QUEUE_THREAD + m->target, m->leave_ps, id);
     put_flow(j, 'f', r->rank, thread_of(r->worker),
              length_ps < 2 * NS ? r->begin_ps : r->end_ps - 2 * NS, id);
 }
@@ -186,6 +191,8 @@ static void on_record(void *context, const struct phx_trace_record *r)
         put_mark(j, r->rank, r->begin_ps, name, "not waited for and sent nothing from now on");
         break;
     default:
+        if (strcmp(r->name, "killed") == 0)
+            j->died_ps[r->rank] = r->begin_ps;
         put_mark(j, r->rank, r->begin_ps, r->name, r->text);
         break;
     }
@@ -199,13 +206,17 @@ static int on_begin(void *context, const struct phx_trace_setup *setup, struct p
     j->ranks = setup->ranks;
     j->threads = 1 + setup->workers;
     j->named = calloc((size_t)j->ranks * j->ranks, 1);
-    if (j->named == NULL) {
+    j->died_ps = malloc(j->ranks * sizeof *j->died_ps);
+    if (j->named == NULL || j->died_ps == NULL) {
         (void)fclose(j->file);
+        free(j->named);
+        free(j->died_ps);
         free(j);
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for a trace of %u ranks",
                         setup->ranks);
     }
     fputs("{\"displayTimeUnit\":\"ns\",\"traceEvents\":[", j->file);
+    memset(j->died_ps, 0xFF, j->ranks * sizeof *j->died_ps);
     for (uint32_t r = 0; r < j->ranks; r++) {
         char name[48];
         snprintf(name, sizeof name, "rank %u", r);
@@ -231,6 +242,7 @@ static int on_end(void *context, struct phx_message *message)
     if (bad)
         error = phx_fail(message, PHX_ERR_IO, "trace \"%s\" could not be written in full", j->path);
     free(j->named);
+    free(j->died_ps);
     free(j);
     return error;
 }
