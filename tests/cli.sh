@@ -112,9 +112,8 @@ expect 2 sim "$dir/clean.yaml" --nonsense
 expect 2 smi "$dir/clean.yaml"
 says err "'smi' is not a command; did you mean 'sim'?"
 expect 0 --help
-says out 'replay   replay a saved failure from its list of faults (not built yet)'
-expect 0 --version
-for command in run explore replay shrink bench; do
+says out 'replay   replay a saved failure from its list of faults'
+for command in $(sed -n 's/^  \([a-z]*\) .*(not built yet)$/\1/p' "$dir/out"); do
     expect 2 $command
     says err "phx $command: not built yet: it needs "
 done
@@ -128,6 +127,55 @@ expect 0 sim "$dir/killed.yaml" --trace "$dir/trace.json"
 [ -s "$dir/trace.json" ] || fail 'no trace was written'
 expect 2 sim "$dir/clean.yaml" --trace "$dir/none/trace.json"
 says err "$dir/none/trace.json"
+
+# Schedules, and the run section of a failure file, which gives way to the command line.
+expect 0 --version
+expect 0 sim "$dir/clean.yaml" --tie pct --pct-depth 5 --quantum-ns 100
+expect 2 sim "$dir/clean.yaml" --tie never
+says err '--tie never: must be fifo, random or pct'
+expect 2 sim "$dir/clean.yaml" --pct-depth 0
+says err '--pct-depth 0: must be a whole number, 1 to 64'
+expect 2 sim "$dir/clean.yaml" --quantum-ns 0
+expect 1 sim "$dir/wrong.yaml" --tie pct --pct-depth 4 --quantum-ns 10
+[ "$(tail -n 1 "$dir/out")" = \
+    "repeat: phx sim $dir/wrong.yaml --seed 1 --tie pct --pct-depth 4 --quantum-ns 10" ] ||
+    fail 'the last line of a failure lacks its schedule'
+{ cat "$dir/clean.yaml" && echo 'run: {seed: 77, tie: random}'; } >"$dir/failure.yaml"
+expect 0 sim "$dir/failure.yaml"
+says out 'seed 77, '
+cp "$dir/out" "$dir/as-the-file-says"
+expect 0 sim "$dir/clean.yaml" --seed 77 --tie random
+[ "$(grep hash "$dir/out")" = "$(grep hash "$dir/as-the-file-says")" ] ||
+    fail 'the run section gives another run'
+expect 0 sim "$dir/failure.yaml" --seed 5
+says out 'seed 5, '
+expect 2 sim "$dir/clean.yaml" --bug deadline-cascade
+says err '--bug deadline-cascade: this build has no planted bugs'
+PHX_COMMAND=./phx "$phx" sim "$dir/wrong.yaml" >"$dir/out" 2>"$dir/err"
+[ "$(tail -n 1 "$dir/out")" = "repeat: ./phx sim $dir/wrong.yaml --seed 1" ] ||
+    fail 'the repeat line does not call the program as the script did'
+
+# Pictures: names are escaped, the same run gives the same bytes, and what cannot be drawn is
+# refused before anything runs.
+sed 's/one of four/<one> \&amp; "four"/' "$dir/killed.yaml" >"$dir/odd.yaml"
+expect 0 sim "$dir/odd.yaml" --svg "$dir/one.svg"
+expect 0 sim "$dir/odd.yaml" --svg "$dir/two.svg" --trace "$dir/trace.json"
+cmp -s "$dir/one.svg" "$dir/two.svg" || fail 'two pictures of one run differ'
+for text in '&lt;one&gt; &amp;amp; &quot;four&quot;' 'masks 1</text>' 'killed at ' 'rank 3</text>'; do
+    grep -qF "$text" "$dir/one.svg" || fail "the picture lacks: $text"
+done
+grep -qF '<one>' "$dir/one.svg" && fail 'the picture has the name as it is in the file'
+expect 0 sim "$dir/killed.yaml" --svg "$dir/part.svg" --svg-from-us 1 --svg-to-us 2
+grep -qF 'masks 1' "$dir/part.svg" && fail 'the picture shows more than was asked for'
+expect 2 sim "$dir/clean.yaml" --ranks 68 --svg "$dir/none.svg"
+says err '68 ranks; a picture has room for 64'
+[ ! -e "$dir/none.svg" ] || fail 'a refused picture was written'
+expect 2 sim "$dir/clean.yaml" --svg-from-us 3
+expect 2 sim "$dir/clean.yaml" --svg "$dir/none.svg" --svg-from-us 3 --svg-to-us 3
+expect 2 sim "$dir/clean.yaml" --svg "$dir/none.svg" --svg-from-us 99999999
+says err 'it must end after it begins'
+expect 2 sim "$dir/clean.yaml" --svg "$dir/none/none.svg"
+says err "picture \"$dir/none/none.svg\" cannot be written: No such file or directory"
 
 expect 0 info
 says out 'transport_sim    yes'
