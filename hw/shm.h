@@ -10,8 +10,9 @@
 // after kill -9 nothing is left.
 //
 // A peer's end is noticed in three ways; the first one decides, and the event's backend_code names
-// it (enum phx_shm_evidence). Its robust lock and its pidfd are proof that the process is gone. A
-// closed connection alone is suspicion.
+// it (enum phx_shm_evidence). Its robust lock is proof that the process is ending: its other
+// threads (and, for ten milliseconds, a GPU's kernels) may still store. Its pidfd is proof that it
+// is gone. A closed connection alone is suspicion.
 //
 // Threads: the rules of engine/transport.h. One thread of its own serves memory files to peers and
 // one for each connected peer waits for its lock.
@@ -43,8 +44,8 @@ struct phx_shm_options {
 
 enum phx_shm_evidence {
     PHX_SHM_EVIDENCE_NONE = 0,
-    PHX_SHM_EVIDENCE_LOCK,   // the kernel gave up the dead process's lock: proof
-    PHX_SHM_EVIDENCE_PIDFD,  // the process ended: proof
+    PHX_SHM_EVIDENCE_LOCK,   // the kernel gave up its lock: proof that it is ending
+    PHX_SHM_EVIDENCE_PIDFD,  // the process ended: proof that it is gone
     PHX_SHM_EVIDENCE_SOCKET, // its connection closed: suspicion
     PHX_SHM_EVIDENCE_LEFT,   // it closed its transport
     PHX_SHM_EVIDENCE_REFUSED // it did not answer, or answered for another job or incarnation
