@@ -80,13 +80,14 @@ static void deliver(struct phx_fabric *f, uint32_t index)
 
 void phx_nvlink_deliver(struct phx_fabric *f, uint32_t index)
 {
-    const struct phx_carried *first = phx_carried_at(f, index);
+    struct phx_carried *first = phx_carried_at(f, index);
     if (phx_network_down(f->network, first->source, first->target)) {
         stall(f, index);
         return;
     }
     uint32_t count = first->burst.count;
     uint32_t next = first->next; // read ahead: what has landed may be free
+    first->burst.count = 0;      // it may be flushed yet, before its error is reported: alone
     deliver(f, index);
     for (uint32_t i = 1; i < count; i++) {
         index = next;
