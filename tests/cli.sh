@@ -161,7 +161,8 @@ sed 's/one of four/<one> \&amp; "four"/' "$dir/killed.yaml" >"$dir/odd.yaml"
 expect 0 sim "$dir/odd.yaml" --svg "$dir/one.svg"
 expect 0 sim "$dir/odd.yaml" --svg "$dir/two.svg" --trace "$dir/trace.json"
 cmp -s "$dir/one.svg" "$dir/two.svg" || fail 'two pictures of one run differ'
-for text in '&lt;one&gt; &amp;amp; &quot;four&quot;' 'masks 1</text>' 'killed at ' 'rank 3</text>'; do
+for text in '&lt;one&gt; &amp;amp; &quot;four&quot;' 'masks 1</text>' 'killed at ' \
+    'rank 3</text>'; do
     grep -qF "$text" "$dir/one.svg" || fail "the picture lacks: $text"
 done
 grep -qF '<one>' "$dir/one.svg" && fail 'the picture has the name as it is in the file'
