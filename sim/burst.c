@@ -7,10 +7,10 @@
 // messages of their own.
 //
 // Only stores in memory do this, on NVLink and to the rank itself, of a rank whose puts no fault
-// counts, and while nothing is wrong on their path. When something comes between, a death, a pause,
-// a flush or a fault on a link, those that were posted for a later time have not left: they are
-// taken back, and go their own way at their own time or never. Those that have left land together,
-// and each is judged for itself (nvlink.c).
+// counts or damages on the wire, and while nothing is wrong on their path. When something comes
+// between, a death, a pause, a flush or a fault on a link, those that were posted for a later time
+// have not left: they are taken back, and go their own way at their own time or never. Those that
+// have left land together, and each is judged for itself (nvlink.c).
 
 #include "sim/fabric_internal.h"
 
@@ -26,6 +26,7 @@ static bool may_begin(struct phx_fabric *f, const struct phx_carried *m)
 {
     return f->bursts && m->state == PHX_MESSAGE_POSTED && m->next != PHX_NO_MESSAGE &&
            !ends_burst(m) && !f->ranks[m->source].counted &&
+           f->ranks[m->source].flips_caught == 0 && // each takes its own
            f->ranks[m->source].flips_caught == 0 &&
            phx_network_plane(f->network, m->source, m->target) != PHX_PLANE_NIC &&
            phx_network_clean(f->network, m->source, m->target, phx_core_now_ps(f->core)) &&
@@ -139,6 +140,8 @@ void phx_burst_cut_rank(struct phx_fabric *f, uint32_t rank)
 {
     for (uint32_t p = 0; p < f->rank_count; p++) {
         uint32_t connection = rank * f->rank_count + p;
+        if (phx_network_plane(f->network, rank, p) == PHX_PLANE_NIC)
+            continue;
         for (uint32_t i = 0; f->connections[connection].queues != NULL && i < f->lanes; i++)
             phx_burst_cut(f, connection * f->lanes + i);
     }

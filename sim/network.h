@@ -4,10 +4,12 @@
 // that serve one message at a time at the preset's rate. A message takes the source's egress in the
 // order of issue, flies, and takes the target's ingress in the order of arrival. It is cut through:
 // without contention it is delivered at start + flight + size / rate. Nothing is reserved ahead of
-// time, so the order in which ports are taken is the order of virtual time.
+// time but the egress for the later messages of a burst, so the order in which ports are taken is
+// the order of virtual time.
 //
 // Cost: three events for a silent message (issue, head arrival, delivery), four with a completion,
-// whatever its packet count. Packets exist only for a message that a fault touches.
+// whatever its packet count; a burst of stores costs as much as one of them (burst.c). Packets
+// exist only for a message that a fault touches.
 //
 // This file knows no operation, region or rank program: fabric.h builds queue pairs, NVLink stores
 // and the transport on it. Threads: the simulator's one. Memory: allocated at create; setters of

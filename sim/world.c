@@ -142,6 +142,7 @@ void phx_world_destroy(struct phx_world *world)
     // After every fiber: what ran on them may hold memory of any rank.
     for (uint32_t r = 0; world->ranks != NULL && r < world->rank_count; r++)
         phx_rank_memory_free(&world->ranks[r]);
+    phx_world_arena_free(world);
     phx_core_destroy(world->core);
     free(world->preset_names[0]);
     free(world->preset_names[1]);

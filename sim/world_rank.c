@@ -260,28 +260,66 @@ int phx_world_restart(struct phx_world *world, uint32_t rank, phx_rank_main *mai
 #define HUGE_REGION_BYTES_MIN (UINT64_C(4) << 20)
 #define HUGE_WORLD_BYTES_MAX (UINT64_C(1) << 30)
 
-// Small pieces share a region, which spares system calls. In a small world it is filled with pages
-// at once, which spares as many faults.
+// Small pieces share a region, which spares system calls. The first of these regions lie side by
+// side in an arena of a few huge pages: a page fault for each 4 KiB costs a small world more than
+// many of its events, and huge pages of its own would waste most of each.
 #define CHUNK_BYTES (UINT64_C(512) << 10)
 #define CHUNK_PIECE_BYTES_MAX (CHUNK_BYTES / 2)
-#define FILLED_WORLD_BYTES_MAX (UINT64_C(8) << 20)
+#define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
+#define ARENA_BYTES (2 * HUGE_PAGE_BYTES)
 
-static void *region_map(struct phx_sim_rank *rank, uint64_t size, int flags)
+static void *memory_map(uint64_t size)
+{
+    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return base != MAP_FAILED ? base : NULL;
+}
+
+// NULL: the arena is used up, or there is none.
+static void *arena_take(struct phx_world *world, uint64_t size)
+{
+    if (world->arena_map == NULL) {
+        world->arena_map = memory_map(ARENA_BYTES + HUGE_PAGE_BYTES);
+        if (world->arena_map == NULL)
+            return NULL;
+        uint64_t over = (uintptr_t)world->arena_map % HUGE_PAGE_BYTES;
+        world->arena = world->arena_map + (over != 0 ? HUGE_PAGE_BYTES - over : 0);
+        world->arena_left_bytes = ARENA_BYTES;
+        (void)madvise(world->arena, ARENA_BYTES, MADV_HUGEPAGE); // a wish
+    }
+    if (world->arena_left_bytes < size)
+        return NULL;
+    uint8_t *base = world->arena;
+    world->arena += size;
+    world->arena_left_bytes -= size;
+    return base;
+}
+
+void phx_world_arena_free(struct phx_world *world)
+{
+    if (world->arena_map != NULL)
+        munmap(world->arena_map, ARENA_BYTES + HUGE_PAGE_BYTES);
+    world->arena_map = NULL;
+}
+
+static void *region_map(struct phx_sim_rank *rank, uint64_t size)
 {
     struct phx_world *world = rank->world;
     struct phx_region *region = malloc(sizeof *region);
     if (region == NULL)
         return NULL;
-    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
-    if (base == MAP_FAILED) {
+    void *base = size == CHUNK_BYTES ? arena_take(world, size) : NULL;
+    bool is_borrowed = base != NULL;
+    if (!is_borrowed)
+        base = memory_map(size);
+    if (base == NULL) {
         free(region);
         return NULL;
     }
     world->memory_bytes += size;
     if (size >= HUGE_REGION_BYTES_MIN && world->memory_bytes <= HUGE_WORLD_BYTES_MAX)
         (void)madvise(base, size, MADV_HUGEPAGE); // a wish; small pages do as well
-    *region = (struct phx_region){rank->regions, base, size};
+    *region = (struct phx_region){rank->regions, base, size, is_borrowed};
     rank->regions = region;
     return base;
 }
@@ -292,10 +330,9 @@ void *phx_sim_alloc(struct phx_sim_rank *rank, uint64_t size_bytes)
         return NULL;
     uint64_t size = size_bytes == 0 ? 4096 : (size_bytes + 4095) / 4096 * 4096;
     if (size > CHUNK_PIECE_BYTES_MAX)
-        return region_map(rank, size, 0);
+        return region_map(rank, size);
     if (rank->chunk_left_bytes < size) {
-        bool is_filled = rank->world->memory_bytes + CHUNK_BYTES <= FILLED_WORLD_BYTES_MAX;
-        uint8_t *chunk = region_map(rank, CHUNK_BYTES, is_filled ? MAP_POPULATE : 0);
+        uint8_t *chunk = region_map(rank, CHUNK_BYTES);
         if (chunk == NULL)
             return NULL;
         rank->chunk = chunk;
@@ -312,7 +349,8 @@ void phx_rank_memory_free(struct phx_sim_rank *rank)
     while (rank->regions != NULL) {
         struct phx_region *region = rank->regions;
         rank->regions = region->next;
-        munmap(region->base, region->size_bytes);
+        if (!region->is_borrowed)
+            munmap(region->base, region->size_bytes);
         free(region);
     }
     rank->chunk_left_bytes = 0;

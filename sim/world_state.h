@@ -64,6 +64,7 @@ struct phx_region { // memory of a rank
     struct phx_region *next;
     void *base;
     uint64_t size_bytes;
+    bool is_borrowed; // of the world's arena
 };
 
 struct phx_sim_executor {
@@ -127,7 +128,11 @@ struct phx_world {
     phx_rank_main *main;
     void *argument;
     uint64_t memory_bytes; // reserved by all ranks
-    int stop_error;        // 0: go on
+    // Where the chunks of a small world lie; arena_map is what was mapped for it.
+    uint8_t *arena_map;
+    uint8_t *arena;
+    uint64_t arena_left_bytes;
+    int stop_error; // 0: go on
     const char *stop_why;
     struct phx_world_hooks hooks[PHX_HOOKS_MAX];
     uint32_t hook_count;
@@ -154,6 +159,7 @@ struct phx_strand *phx_rank_strand(const struct phx_sim_rank *rank, uint32_t wor
 int phx_rank_start(struct phx_sim_rank *rank, phx_rank_main *main, void *argument);
 void phx_rank_release(struct phx_sim_rank *rank); // its fibers; none may be running
 void phx_rank_memory_free(struct phx_sim_rank *rank);
+void phx_world_arena_free(struct phx_world *world); // after every rank's memory
 void phx_world_on_resume(void *context, const struct phx_event_record *event);
 void phx_world_on_alarm(void *context, const struct phx_event_record *event);
 

@@ -84,6 +84,7 @@ static uint64_t value_at(const struct test *t)
 
 static void look(struct test *t)
 {
+    PHX_SIM_ACQUIRE(t); // what the ranks' fibers left, before they wait or end
     for (uint32_t i = 0; i < ROWS; i++)
         if (t->landed_ps[i] == 0 && row_landed(t, i))
             t->landed_ps[i] = phx_core_now_ps(t->core);
@@ -116,6 +117,7 @@ static void body(void *argument, uint32_t worker)
         put(t, i);
         e->ops->charge(e, worker, cost);
     }
+    PHX_SIM_RELEASE(t);
 }
 
 static void program(struct phx_sim_rank *rank, void *argument)
@@ -139,6 +141,7 @@ static void program(struct phx_sim_rank *rank, void *argument)
         CHECK_EQ(phx_mem_register(transport, memory, REGION, 0, &mem, &mine[0]), 0);
     }
     CHECK_EQ(phx_sim_exchange(rank, mine, theirs, sizeof mine[0]), 0);
+    PHX_SIM_RELEASE(t);
     if (me == 1)
         return;
     CHECK_EQ(phx_mem_import(transport, (struct phx_peer){1, 1}, &theirs[1], &t->to), 0);

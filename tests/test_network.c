@@ -108,6 +108,42 @@ TEST(network_ports_serve_one_message_at_a_time)
     phx_network_destroy(network);
 }
 
+// Four of a burst, posted back to back or with gaps: the last is in when it would be alone, and the
+// ports have given the time of four messages, no more and no less.
+TEST(network_bursts_take_the_port_time_of_their_messages)
+{
+    uint64_t wire_ps = phx_network_wire_ps(phx_preset_find("nvlink4"), 33300);
+    for (uint32_t gaps = 0; gaps < 2; gaps++) {
+        struct phx_network *network = make(4, 4, 0);
+        uint64_t step_ps = gaps * 3 * wire_ps;
+        struct phx_flight burst[4];
+        for (uint32_t i = 0; i < 4; i++) {
+            burst[i] = flight_of(0, 1, 33300);
+            if (i == 0)
+                phx_network_depart(network, 0, &burst[0]);
+            else
+                phx_network_follow(network, i * step_ps, &burst[i - 1], &burst[i]);
+            CHECK_EQ(burst[i].leave_ps, i * (gaps ? step_ps : wire_ps));
+        }
+        uint64_t end_ps = phx_network_arrive_burst(network, &burst[0], &burst[3], 4 * wire_ps);
+        CHECK_EQ(end_ps, burst[3].leave_ps + 660000 + wire_ps);
+        // Another of the same source, and one to the same target, come behind the bytes alone.
+        struct phx_flight next = flight_of(0, 2, 33300);
+        phx_network_depart(network, 0, &next);
+        CHECK_EQ(next.leave_ps, 4 * wire_ps);
+        struct phx_flight other = flight_of(3, 1, 33300);
+        phx_network_depart(network, 0, &other);
+        CHECK_EQ(phx_network_arrive(network, 660000, &other), 660000 + 5 * wire_ps);
+        // What is taken back frees the egress.
+        phx_network_recall(network, &burst[3]);
+        CHECK_EQ(burst[3].gone_ps, 0);
+        next = flight_of(0, 2, 33300);
+        phx_network_depart(network, 0, &next);
+        CHECK_EQ(next.leave_ps, 4 * wire_ps);
+        phx_network_destroy(network);
+    }
+}
+
 TEST(network_degraded_and_delayed_paths_are_slower)
 {
     struct phx_network *network = make(2, 1, 0);
