@@ -397,7 +397,9 @@ PHX_FN int phx_barrier_wait(struct phx_worker *w, uint64_t all)
         if (phx_local_load(w, arrived) < all)
             phx_park(w, arrived, 1, phx_poll_until(w, now));
     }
-    return 1;
+    // A worker that left at the operation's end arrives at its later barriers all the same, and may
+    // have been counted here for one that has not come. It saw the end before it arrived.
+    return !phx_ended(w);
 }
 
 // Every worker of this rank has arrived; what any of them stored before is visible to all. False:
