@@ -50,6 +50,7 @@ int phx_workload_bytes(const struct phx_workload *w, uint64_t *bytes, struct phx
         o.scale_format = (enum phx_scale_format)moe->scales;
         o.rows = (enum phx_rows_form)moe->rows;
         o.layout = (enum phx_output_layout)moe->layout;
+        o.check = w->row_check ? PHX_CHECK_ROWS : PHX_CHECK_ROUTES;
         int rc = phx_size_hint(&o, &hint, message);
         if (rc != 0)
             return rc;
@@ -192,8 +193,11 @@ static int run_world(struct phx_run *run, struct phx_message *message)
         run->struck_ps[i] = phx_fault_struck_ps(run->world, i); // later ones struck nobody
     if (rc == PHX_ERR_TIMEOUT) {
         // The scenario's failure, not ours.
-        phx_run_violate(run, is_opening_held(run) ? "open-peer-stopped" : "progress", 0, 0, 0, "%s",
+        bool is_held = is_opening_held(run);
+        phx_run_violate(run, is_held ? "open-peer-stopped" : "progress", 0, 0, 0, "%s",
                         ending.text);
+        for (uint32_t r = 0; is_held && r < run->ranks; r++)
+            run->rank[r].failed = true; // which this violation explains
         return 0;
     }
     if (rc != 0)

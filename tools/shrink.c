@@ -10,21 +10,37 @@
 
 // --- one candidate -------------------------------------------------------------------------------
 
-// As the file would read: what is tried is what would be saved. NULL: the reader refuses it.
-static struct phx_scenario *reread(const struct phx_scenario *s)
+// As the file would read. NULL: no memory.
+static char *text_of(const struct phx_scenario *s, size_t *size)
 {
     char *text = NULL;
-    size_t size = 0;
-    struct phx_scenario *read = NULL;
-    struct phx_scenario_options options = {.ranks = 0};
-    struct phx_diagnosis d;
-    FILE *out = open_memstream(&text, &size);
+    FILE *out = open_memstream(&text, size);
     if (out == NULL)
         return NULL;
     int rc = phx_scenario_write(out, s);
-    if (fclose(out) == 0 && rc == 0 && phx_scenario_parse(text, size, &options, &read, &d) != 0)
+    if (fclose(out) == 0 && rc == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
+// What is tried is what would be saved. NULL: the reader refuses it; or it reads as the best does,
+// and trying it would never end.
+static struct phx_scenario *reread(const struct phx_scenario *s, const struct phx_scenario *best)
+{
+    size_t size = 0;
+    size_t best_size = 0;
+    struct phx_scenario *read = NULL;
+    struct phx_scenario_options options = {.ranks = 0};
+    struct phx_diagnosis d;
+    char *text = text_of(s, &size);
+    char *best_text = best != NULL ? text_of(best, &best_size) : NULL;
+    bool is_other = best_text == NULL || size != best_size ||
+                    (text != NULL && memcmp(text, best_text, size) != 0);
+    if (text != NULL && is_other && phx_scenario_parse(text, size, &options, &read, &d) != 0)
         read = NULL;
     free(text);
+    free(best_text);
     return read;
 }
 
@@ -49,7 +65,7 @@ static bool is_spent(const struct phx_shrink *shrink)
 static bool try_candidate(struct phx_shrink *shrink, const struct phx_scenario *candidate,
                           uint32_t seeds)
 {
-    struct phx_scenario *s = is_spent(shrink) ? NULL : reread(candidate);
+    struct phx_scenario *s = is_spent(shrink) ? NULL : reread(candidate, shrink->best);
     bool is_kept = false;
     for (uint32_t i = 0; s != NULL && !is_kept && i < seeds; i++) {
         struct phx_trial trial;
@@ -141,7 +157,7 @@ static int shrink_open(struct phx_shrink *shrink, const struct phx_scenario *sce
                        struct phx_message *message)
 {
     shrink->trials = 0;
-    shrink->best = reread(scenario);
+    shrink->best = reread(scenario, NULL);
     if (shrink->best == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for the scenario");
     // What it breaks now is what counts, should that have changed since it was saved.
