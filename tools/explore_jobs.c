@@ -72,35 +72,6 @@ void phx_failure_path(const struct phx_jobs *jobs, uint64_t number, char *path, 
 
 // --- totals --------------------------------------------------------------------------------------
 
-static void rule_add(struct phx_totals *totals, const struct phx_trial *trial)
-{
-    uint32_t i = 0;
-    while (i < totals->rule_count && strcmp(totals->rules[i].rule, trial->rule) != 0)
-        i++;
-    if (i == PHX_RULES_MAX)
-        return;
-    if (i == totals->rule_count) {
-        totals->rule_count++;
-        (void)snprintf(totals->rules[i].rule, sizeof totals->rules[i].rule, "%s", trial->rule);
-        totals->rules[i].first = trial->number;
-    }
-    totals->rules[i].count++;
-}
-
-void phx_totals_add(struct phx_totals *totals, const struct phx_trial *trial)
-{
-    totals->next = trial->number + 1;
-    totals->runs++;
-    totals->events += trial->events;
-    totals->operations += trial->operations;
-    totals->hash += phx_chance_at(phx_chance_at(trial->number, trial->verdict), trial->trace_hash);
-    phx_coverage_add(&totals->coverage, &trial->coverage);
-    if (trial->verdict == PHX_VERDICT_PASSED)
-        return;
-    totals->failed++;
-    rule_add(totals, trial);
-}
-
 static void fold_chunks(struct crew *crew)
 {
     while (crew->oldest != NULL && crew->oldest->done == crew->oldest->count) {
