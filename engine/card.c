@@ -9,7 +9,7 @@
 #include "engine/group.h"
 
 #define PHX_CARD_MAGIC 0x50485831u // "PHX1"
-#define PHX_CARD_FIELDS 14u
+#define PHX_CARD_FIELDS 15u
 
 struct phx_card {
     uint32_t magic;
@@ -21,20 +21,27 @@ struct phx_card {
 static_assert(sizeof(struct phx_card) == 8 + 8 * PHX_CARD_FIELDS + 32, "no padding on the wire");
 
 static const char *const field_names[PHX_CARD_FIELDS] = {
-    "ranks",   "experts", "top_k",        "tokens_max", "hidden", "channels",   "in_flight",
-    "workers", "dtype",   "scale_format", "rows",       "layout", "expert_map", "version"};
+    "ranks", "experts",      "top_k", "tokens_max", "hidden", "channels",   "in_flight", "workers",
+    "dtype", "scale_format", "rows",  "layout",     "check",  "expert_map", "version"};
 
 static void fields_of(const struct phx_group *group, uint64_t fields[PHX_CARD_FIELDS])
 {
     const struct phx_shape *s = &group->rank.shape;
-    const uint64_t values[PHX_CARD_FIELDS] = {
-        s->ranks,        s->experts,
-        s->top_k,        s->tokens_max,
-        s->hidden,       s->channels,
-        s->in_flight,    s->workers,
-        s->dtype,        s->dtype == PHX_FP8_E4M3 ? s->scale_format : 0,
-        s->rows,         s->layout,
-        group->map_hash, PHX_VERSION_MAJOR << 16 | PHX_VERSION_MINOR};
+    const uint64_t values[PHX_CARD_FIELDS] = {s->ranks,
+                                              s->experts,
+                                              s->top_k,
+                                              s->tokens_max,
+                                              s->hidden,
+                                              s->channels,
+                                              s->in_flight,
+                                              s->workers,
+                                              s->dtype,
+                                              s->dtype == PHX_FP8_E4M3 ? s->scale_format : 0,
+                                              s->rows,
+                                              s->layout,
+                                              s->check,
+                                              group->map_hash,
+                                              PHX_VERSION_MAJOR << 16 | PHX_VERSION_MINOR};
     memcpy(fields, values, sizeof values);
 }
 

@@ -139,6 +139,7 @@ int phx__view_install(struct phx_group *group, const struct phx_view *view,
         if (!phx_rank_set_has(&view->members, r))
             cause = PHX_CAUSE_VIEW;
         __atomic_store_n(&group->rank.suspected[r], cause, __ATOMIC_RELEASE);
+        group->rank.owed[r] = 0; // a word of the old epoch says nothing now
         if (cause == PHX_CAUSE_NONE)
             group->flushed[r] = 0;
     }

@@ -53,10 +53,10 @@ PHX_FN void phx_combine_put(struct phx_worker *w, const struct phx_combine_op *o
 {
     const struct phx_shape *s = &w->rank->shape;
     if (puts->held)
-        puts->posted &= phx_put(
+        puts->posted &= phx_send_put(
             w, puts->source, phx_combine_row_offset(s, op->common.sequence, puts->slot),
-            puts->stage, phx_combine_row_bytes(s->channels), phx_combine_row_bytes(s->hidden),
-            phx_token_tag(PHX_COMBINE, op->common.sequence), phx_send_until(w));
+            puts->stage, phx_combine_wire_bytes(s, s->channels),
+            phx_combine_wire_bytes(s, s->hidden), phx_token_tag(PHX_COMBINE, op->common.sequence));
     puts->held = 1;
     puts->slot = slot;
     puts->stage = phx_combine_stage(w, op, puts->source, slot);
@@ -68,12 +68,21 @@ PHX_FN void phx_combine_put_last(struct phx_worker *w, const struct phx_combine_
     const struct phx_shape *s = &w->rank->shape;
     uint32_t tag = phx_token_tag(PHX_COMBINE, op->common.sequence);
     if (!puts->held)
-        puts->posted &= phx_signal(w, puts->source, word_at, word, tag, phx_send_until(w));
+        puts->posted &= phx_send_signal(w, puts->source, word_at, word, tag);
     else
-        puts->posted &= phx_put_signal(
+        puts->posted &= phx_send_put_signal(
             w, puts->source, phx_combine_row_offset(s, op->common.sequence, puts->slot),
-            puts->stage, phx_combine_row_bytes(s->channels), phx_combine_row_bytes(s->hidden),
-            word_at, word, tag, phx_send_until(w));
+            puts->stage, phx_combine_wire_bytes(s, s->channels),
+            phx_combine_wire_bytes(s, s->hidden), word_at, word, tag);
+}
+
+PHX_FN void phx_combine_seal(const struct phx_worker *w, const struct phx_combine_op *op,
+                             uint8_t *stage, uint64_t slot)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    if (phx_rows_checked(s))
+        phx_row_seal(w, stage, phx_combine_row_bytes(s->channels),
+                     phx_check_key(PHX_COMBINE, op->common.sequence, slot));
 }
 
 // Builds and puts what one dispatched row of a source gives. Returns 1; 0 if part of it lay beyond
@@ -101,13 +110,15 @@ PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_comb
     if (s->rows == PHX_ROWS_ONCE) {
         uint8_t *stage = phx_combine_stage(w, op, puts->source, rows[row].token);
         phx_sum_rows(w, (uint16_t *)(void *)stage, &list, 1.0f);
+        phx_combine_seal(w, op, stage, rows[row].token);
         phx_combine_put(w, op, puts, rows[row].token);
         return 1;
     }
     for (uint32_t i = 0; i < count; i++) {
         uint64_t slot = (uint64_t)rows[row].token * s->top_k + entries[begin + i].k;
-        phx_copy_row(w, phx_combine_stage(w, op, puts->source, slot), list.row[i],
-                     phx_combine_row_bytes(s->channels));
+        uint8_t *stage = phx_combine_stage(w, op, puts->source, slot);
+        phx_copy_row(w, stage, list.row[i], phx_combine_row_bytes(s->channels));
+        phx_combine_seal(w, op, stage, slot);
         phx_combine_put(w, op, puts, slot);
     }
     return 1;
@@ -124,11 +135,12 @@ PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine
     uint32_t sent = 0;
     struct phx_combine_puts puts;
     puts.source = source;
+    puts.slot = 0;
+    puts.stage = NULL;
     puts.held = 0;
     puts.posted = 1;
     if (phx_suspects(w, source)) {
-        phx_signal(w, source, word_at, phx_word_make(rank->epoch, sequence, PHX_WORD_VALUE_MASKED),
-                   phx_token_tag(PHX_COMBINE, sequence), phx_send_until(w));
+        phx_send_masked(w, source, word_at, phx_token_tag(PHX_COMBINE, sequence));
         return;
     }
     // A source whose rows never came gets the signal and no rows: it will count them as lost.
@@ -141,7 +153,7 @@ PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine
     if (puts.posted)
         phx_combine_put_last(w, op, &puts, word_at, phx_word_make(rank->epoch, sequence, sent));
     if (!puts.posted)
-        phx_suspect(w, source, PHX_CAUSE_TIMEOUT);
+        phx_send_failed(w, source, word_at);
 }
 
 PHX_FN void phx_combine_send(struct phx_worker *w, const struct phx_combine_op *op)
@@ -157,6 +169,42 @@ PHX_FN void phx_combine_send(struct phx_worker *w, const struct phx_combine_op *
 
 // --- receive ------------------------------------------------------------------------------------
 
+// What one token gets from a peer holds its check. *rows counts the rows that the peer sent for it:
+// one, or (per expert) as many as make one.
+PHX_FN int phx_combine_token_holds(const struct phx_worker *w, const struct phx_combine_op *op,
+                                   uint32_t peer, uint32_t token, uint32_t *rows)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint64_t sequence = op->common.sequence;
+    int is_there = 0;
+    for (uint32_t k = 0; k < s->top_k; k++) {
+        int64_t expert = phx_topk_expert(s, op->topk_idx, token, k);
+        if (expert < 0 || w->rank->expert_rank[expert] != peer)
+            continue;
+        if (is_there && s->rows == PHX_ROWS_ONCE)
+            break;
+        is_there = 1;
+        uint64_t slot = s->rows == PHX_ROWS_ONCE ? token : (uint64_t)token * s->top_k + k;
+        if (!phx_row_holds(w, w->rank->from[peer] + phx_combine_row_offset(s, sequence, slot),
+                           phx_combine_row_bytes(s->channels),
+                           phx_check_key(PHX_COMBINE, sequence, slot)))
+            return 0;
+    }
+    *rows += (uint32_t)is_there;
+    return 1;
+}
+
+// All rows that came from a peer, which are as many as we had sent it.
+PHX_FN int phx_combine_rows_hold(const struct phx_worker *w, const struct phx_combine_op *op,
+                                 uint32_t peer)
+{
+    uint32_t rows = 0;
+    int holds = 1;
+    for (uint32_t t = 0; holds && rows < op->handle.sent_rows[peer] && t < op->token_count; t++)
+        holds = phx_combine_token_holds(w, op, peer, t, &rows);
+    return holds;
+}
+
 PHX_FN void phx_combine_take(struct phx_worker *w, const struct phx_combine_op *op, uint32_t peer)
 {
     const struct phx_shape *s = &w->rank->shape;
@@ -167,9 +215,14 @@ PHX_FN void phx_combine_take(struct phx_worker *w, const struct phx_combine_op *
     uint64_t answered = 0;
     if (phx_wait_or_replay(w, PHX_WAIT_COMBINE, 0, peer, words, phx_parts(s), &sum) ==
         PHX_SEEN_ALL) {
-        phx_fate_decide(w, PHX_WAIT_COMBINE, peer, PHX_FATE_PRESENT);
         // Planted: whoever signals has answered, for however many rows.
         answered = sum == op->handle.sent_rows[peer] || PHX_BUG(LOSS_NOT_REPORTED);
+        if (answered && phx_rows_checked(s) && !phx_combine_rows_hold(w, op, peer)) {
+            answered = 0;
+            phx_fate_absent(w, PHX_WAIT_COMBINE, peer, PHX_CAUSE_CORRUPT);
+        } else {
+            phx_fate_decide(w, PHX_WAIT_COMBINE, peer, PHX_FATE_PRESENT);
+        }
     }
     phx_store_u64(w, &op->answered[peer], answered);
 }

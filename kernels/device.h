@@ -7,12 +7,14 @@
 //   who        w->index, w->count, w->rank
 //   time       phx_now, phx_settle
 //   waiting    phx_load (acquire), phx_park; only wait.h calls them, from phx_wait and phx_barrier
-//   peers      phx_put, phx_put_signal, phx_signal; on the worker's own lane
+//   peers      phx_put, phx_put_signal, phx_signal; on the worker's own lane; 0: it has no room
+//              now. Bodies call phx_send_put and its like of wait.h, which wait for room
 //   rank       phx_local_load, _store, _add, _cas: atomics among the workers of one rank; phx_wake
 //   user mask  phx_mask_load, phx_mask_clear: entries of active_ranks, by any worker
 //   scalars    phx_store_i32, _u32, _u64, _i64, _f32: stored once per worker, seen by others after
 //              a barrier; a body does not read back what it stored before one
-//   leaves     phx_copy, phx_zero, phx_quantise_row, phx_sum_rows, phx_scatter: rows and spans
+//   leaves     phx_copy, phx_copy_row, phx_zero_row, phx_stage_row, phx_sum_rows, phx_check_sum,
+//              phx_scatter: rows and spans; phx_row_load: one word of a row
 //   serial     phx_serial_begin / _end: the code between runs on one thread of the worker, and what
 //              it stored is visible to the whole worker after
 //

@@ -210,6 +210,19 @@ PHX_FN void phx_sum_rows(const struct phx_worker *w, uint16_t *out, const struct
     phx_env(w)->leaves->sum_rows(out, rows->row, rows->weight, rows->count, scale, s->channels);
     phx_charge_rows(w, (rows->count + 1) * row_bytes);
 }
+// The check sum (check.h) of a row of stored channels. The same value to the whole worker.
+PHX_FN uint64_t phx_check_sum(const struct phx_worker *w, const uint8_t *row, uint64_t size_bytes)
+{
+    phx_touch(w, row, size_bytes, 0);
+    uint64_t sum = phx_env(w)->leaves->check_sum(row, size_bytes);
+    phx_charge_rows(w, size_bytes);
+    return sum;
+}
+PHX_FN uint64_t phx_row_load(const struct phx_worker *w, const uint64_t *word)
+{
+    phx_touch(w, word, sizeof *word, 0);
+    return *word;
+}
 PHX_FN void phx_scatter(const struct phx_worker *w, uint32_t *target, uint64_t stride,
                         const uint32_t *source, uint32_t count)
 {
@@ -220,24 +233,9 @@ PHX_FN void phx_scatter(const struct phx_worker *w, uint32_t *target, uint64_t s
 
 // --- peers --------------------------------------------------------------------------------------
 
-// Posts one op on the worker's lane. A full lane is waited for, but not past `until_ns`; false: the
-// op was not posted.
-PHX_FN int phx_post_op(const struct phx_worker *w, const struct phx_op *op, uint64_t until_ns)
-{
-    while (phx_post(phx_env(w)->transport, op, 1) == 0) {
-        uint64_t now = phx_now(w);
-        if (now >= until_ns || phx_local_load(w, &w->rank->suspected[op->peer.rank]) != 0 ||
-            phx_local_load(w, &w->rank->state->abort) != 0)
-            return 0;
-        phx_park(w, NULL, 0, now + 1000);
-    }
-    return 1;
-}
-
 PHX_FN int phx_put_op(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
                       const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes,
-                      uint64_t signal_offset, uint64_t signal_value, uint32_t flags, uint32_t token,
-                      uint64_t until_ns)
+                      uint64_t signal_offset, uint64_t signal_value, uint32_t flags, uint32_t token)
 {
     const struct phx_environment *env = phx_env(w);
     struct phx_op op;
@@ -257,33 +255,29 @@ PHX_FN int phx_put_op(const struct phx_worker *w, uint32_t peer, uint64_t target
     // Planted: a lane that looks stuck is left for the next one, without a fence at the receiver.
     if (PHX_BUG(LANE_MOVED) && phx_pending(env->transport, op.peer) > 6)
         op.lane = (uint16_t)((w->index + 1) % w->count);
-    return phx_post_op(w, &op, until_ns);
+    return phx_post(env->transport, &op, 1) == 1;
 }
 
-// Puts return 0 when the op could not be posted before until_ns: the lane never made room.
+// Puts return 0 when the lane has no room for the op.
 PHX_FN int phx_put(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
-                   const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes, uint32_t token,
-                   uint64_t until_ns)
+                   const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes, uint32_t token)
 {
-    return phx_put_op(w, peer, target_offset, source, size_bytes, wire_bytes, 0, 0, 0, token,
-                      until_ns);
+    return phx_put_op(w, peer, target_offset, source, size_bytes, wire_bytes, 0, 0, 0, token);
 }
 PHX_FN int phx_put_signal(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
                           const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes,
-                          uint64_t signal_offset, uint64_t signal_value, uint32_t token,
-                          uint64_t until_ns)
+                          uint64_t signal_offset, uint64_t signal_value, uint32_t token)
 {
     // Planted: the signal is stored ahead of the payload that it stands for.
     if (PHX_BUG(SIGNAL_BEFORE_PAYLOAD))
-        phx_put_op(w, peer, 0, NULL, 0, 8, signal_offset, signal_value, PHX_OP_SIGNAL, token, 0);
+        phx_put_op(w, peer, 0, NULL, 0, 8, signal_offset, signal_value, PHX_OP_SIGNAL, token);
     return phx_put_op(w, peer, target_offset, source, size_bytes, wire_bytes, signal_offset,
-                      signal_value, PHX_OP_SIGNAL, token, until_ns);
+                      signal_value, PHX_OP_SIGNAL, token);
 }
 PHX_FN int phx_signal(const struct phx_worker *w, uint32_t peer, uint64_t signal_offset,
-                      uint64_t signal_value, uint32_t token, uint64_t until_ns)
+                      uint64_t signal_value, uint32_t token)
 {
-    return phx_put_op(w, peer, 0, NULL, 0, 8, signal_offset, signal_value, PHX_OP_SIGNAL, token,
-                      until_ns);
+    return phx_put_op(w, peer, 0, NULL, 0, 8, signal_offset, signal_value, PHX_OP_SIGNAL, token);
 }
 
 #endif

@@ -13,6 +13,7 @@
 
 #include <cuda/atomic>
 
+#include "kernels/check.h"
 #include "kernels/numerics.h"
 
 #define PHX_WARP 32u
@@ -277,6 +278,23 @@ PHX_FN void phx_sum_rows(const struct phx_worker *w, uint16_t *out, const struct
     __syncwarp();
 }
 
+PHX_FN uint64_t phx_check_sum(const struct phx_worker *w, const uint8_t *row, uint64_t size_bytes)
+{
+    (void)w;
+    const uint64_t *words = (const uint64_t *)(const void *)row;
+    uint64_t sum = 0;
+    __syncwarp(); // the lanes that staged the row are through
+    for (uint64_t i = phx_lane(); i < size_bytes / 8; i += PHX_WARP)
+        sum += phx_check_mix(words[i], i + 1);
+    for (uint32_t step = PHX_WARP / 2; step > 0; step /= 2)
+        sum += __shfl_xor_sync(PHX_WARP_ALL, (unsigned long long)sum, (int)step);
+    return sum;
+}
+PHX_FN uint64_t phx_row_load(const struct phx_worker *w, const uint64_t *word)
+{
+    (void)w;
+    return phx_from_lane0(phx_lane() == 0 ? *word : 0);
+}
 PHX_FN void phx_scatter(const struct phx_worker *w, uint32_t *target, uint64_t stride,
                         const uint32_t *source, uint32_t count)
 {
@@ -314,12 +332,10 @@ PHX_FN void phx_signal_store(const struct phx_worker *w, uint32_t peer, uint64_t
 
 // Puts never find a lane full here, and a dead rank's are lost without its knowing: always 1.
 PHX_FN int phx_put(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
-                   const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes, uint32_t token,
-                   uint64_t until_ns)
+                   const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes, uint32_t token)
 {
     (void)wire_bytes;
     (void)token;
-    (void)until_ns;
     __syncwarp();
     if (!phx_dies_here(w))
         phx_copy_lanes(w->rank->to[peer] + target_offset, source, size_bytes);
@@ -327,12 +343,10 @@ PHX_FN int phx_put(const struct phx_worker *w, uint32_t peer, uint64_t target_of
 }
 PHX_FN int phx_put_signal(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
                           const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes,
-                          uint64_t signal_offset, uint64_t signal_value, uint32_t token,
-                          uint64_t until_ns)
+                          uint64_t signal_offset, uint64_t signal_value, uint32_t token)
 {
     (void)wire_bytes;
     (void)token;
-    (void)until_ns;
     __syncwarp();
     if (phx_dies_here(w))
         return 1;
@@ -341,10 +355,9 @@ PHX_FN int phx_put_signal(const struct phx_worker *w, uint32_t peer, uint64_t ta
     return 1;
 }
 PHX_FN int phx_signal(const struct phx_worker *w, uint32_t peer, uint64_t signal_offset,
-                      uint64_t signal_value, uint32_t token, uint64_t until_ns)
+                      uint64_t signal_value, uint32_t token)
 {
     (void)token;
-    (void)until_ns;
     if (!phx_dies_here(w))
         phx_signal_store(w, peer, signal_offset, signal_value);
     return 1;

@@ -16,6 +16,7 @@
 #define PHX_KERNELS_DISPATCH_H
 
 #include "kernels/route.h"
+#include "kernels/seal.h"
 #include "kernels/wait.h"
 
 // The peers (or sources) that a worker serves, one after another, starting behind its own rank so
@@ -57,16 +58,15 @@ PHX_FN void phx_dispatch_send_route(struct phx_worker *w, const struct phx_dispa
     uint64_t word_at = phx_counts_word_offset(s, sequence);
     // Planted: rows go on to a rank that was given up.
     if (phx_suspects(w, peer) && !PHX_BUG(SLOT_WITHOUT_EVIDENCE)) {
-        phx_signal(w, peer, word_at, phx_word_make(rank->epoch, sequence, PHX_WORD_VALUE_MASKED),
-                   tag, phx_send_until(w));
+        phx_send_masked(w, peer, word_at, tag);
         return;
     }
     uint8_t *message = rank->stage + phx_stage_route_offset(s, sequence, peer);
     const struct phx_route_header *h = phx_route_header(message);
     uint64_t bytes = phx_route_bytes(s, h->row_count, h->entry_count);
-    if (!phx_put_signal(w, peer, phx_route_offset(s, sequence), message, bytes, bytes, word_at,
-                        phx_word_make(rank->epoch, sequence, h->row_count), tag, phx_send_until(w)))
-        phx_suspect(w, peer, PHX_CAUSE_TIMEOUT);
+    if (!phx_send_put_signal(w, peer, phx_route_offset(s, sequence), message, bytes, bytes, word_at,
+                             phx_word_make(rank->epoch, sequence, h->row_count), tag))
+        phx_send_failed(w, peer, word_at);
 }
 
 PHX_FN void phx_dispatch_stage_rows(struct phx_worker *w, const struct phx_dispatch_op *op)
@@ -76,9 +76,13 @@ PHX_FN void phx_dispatch_stage_rows(struct phx_worker *w, const struct phx_dispa
         int used = 0;
         for (uint32_t k = 0; k < s->top_k && !used; k++)
             used = phx_topk_expert(s, op->topk_idx, t, k) >= 0;
-        if (used)
-            phx_stage_row(w, w->rank->stage + phx_stage_row_offset(s, op->common.sequence, t),
-                          op->x + (uint64_t)t * s->channels);
+        if (!used)
+            continue;
+        uint8_t *row = w->rank->stage + phx_stage_row_offset(s, op->common.sequence, t);
+        phx_stage_row(w, row, op->x + (uint64_t)t * s->channels);
+        if (phx_rows_checked(s))
+            phx_row_seal(w, row, phx_dispatch_row_bytes(s, s->channels),
+                         phx_check_key(PHX_DISPATCH, op->common.sequence, t));
     }
 }
 
@@ -91,19 +95,17 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
     uint64_t sequence = op->common.sequence;
     uint32_t tag = phx_token_tag(PHX_DISPATCH, sequence);
     uint64_t word_at = phx_rows_word_offset(s, sequence, part);
-    uint64_t until = phx_send_until(w);
     uint8_t *message = rank->stage + phx_stage_route_offset(s, sequence, peer);
     const struct phx_route_row *rows = phx_route_rows(s, message);
     uint32_t row_count = phx_route_header(message)->row_count;
     uint32_t parts = phx_parts(s);
     uint32_t mine = row_count > part ? (row_count - part + parts - 1) / parts : 0;
-    uint64_t bytes = phx_dispatch_row_bytes(s, s->channels);
-    uint64_t wire = phx_dispatch_row_bytes(s, s->hidden);
+    uint64_t bytes = phx_dispatch_wire_bytes(s, s->channels);
+    uint64_t wire = phx_dispatch_wire_bytes(s, s->hidden);
     int posted = 1;
     // Planted: rows go on to a rank that was given up.
     if (phx_suspects(w, peer) && !PHX_BUG(SLOT_WITHOUT_EVIDENCE)) {
-        phx_signal(w, peer, word_at, phx_word_make(rank->epoch, sequence, PHX_WORD_VALUE_MASKED),
-                   tag, until);
+        phx_send_masked(w, peer, word_at, tag);
         return;
     }
     uint64_t word = phx_word_make(rank->epoch, sequence, mine);
@@ -112,15 +114,15 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
         const uint8_t *row = rank->stage + phx_stage_row_offset(s, sequence, token);
         uint64_t to = phx_dispatch_row_offset(s, sequence, token);
         if (i + 1 < mine)
-            posted = phx_put(w, peer, to, row, bytes, wire, tag, until);
+            posted = phx_send_put(w, peer, to, row, bytes, wire, tag);
         else
-            posted = phx_put_signal(w, peer, to, row, bytes, wire, word_at, word, tag, until);
+            posted = phx_send_put_signal(w, peer, to, row, bytes, wire, word_at, word, tag);
     }
     // Planted: no rows, no word; with the receiver in the know (below), or not.
     if (mine == 0 && !PHX_BUG(ZERO_ROWS_SILENT) && !(PHX_BUG(WORD_UNWRITTEN) && row_count == 0))
-        posted = phx_signal(w, peer, word_at, word, tag, until);
+        posted = phx_send_signal(w, peer, word_at, word, tag);
     if (!posted)
-        phx_suspect(w, peer, PHX_CAUSE_TIMEOUT);
+        phx_send_failed(w, peer, word_at);
 }
 
 PHX_FN void phx_dispatch_send(struct phx_worker *w, const struct phx_dispatch_op *op)
@@ -248,6 +250,28 @@ PHX_FN void phx_dispatch_place_row(struct phx_worker *w, const struct phx_dispat
     }
 }
 
+// Every row of a source holds its check. All workers that take rows of a source ask about all of
+// them, so that none places one before its fate is decided; each stops when another has decided.
+PHX_FN int phx_dispatch_rows_hold(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                  uint32_t source)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint64_t sequence = op->common.sequence;
+    uint8_t *message = op->handle.routes + source * phx_route_stride(s);
+    const struct phx_route_row *rows = phx_route_rows(s, message);
+    uint32_t row_count = phx_route_header(message)->row_count;
+    for (uint32_t i = 0; i < row_count; i++) {
+        uint32_t token = rows[i].token;
+        if (phx_fate_of(w, PHX_WAIT_ROWS, source) != PHX_FATE_OPEN)
+            return 1; // which holds, whatever we would say
+        if (!phx_row_holds(w, w->rank->from[source] + phx_dispatch_row_offset(s, sequence, token),
+                           phx_dispatch_row_bytes(s, s->channels),
+                           phx_check_key(PHX_DISPATCH, sequence, token)))
+            return 0;
+    }
+    return 1;
+}
+
 PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
                                    uint32_t source, uint32_t part)
 {
@@ -269,7 +293,8 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
         seen = phx_wait_or_replay(w, PHX_WAIT_ROWS, 1, source, words, parts, &sum);
     if (seen == PHX_SEEN_DECIDED)
         fate = PHX_FATE_PRESENT;
-    else if (seen == PHX_SEEN_ALL && sum == phx_route_header(message)->row_count)
+    else if (seen == PHX_SEEN_ALL && sum == phx_route_header(message)->row_count &&
+             (!phx_rows_checked(s) || phx_dispatch_rows_hold(w, op, source)))
         fate = phx_fate_decide(w, PHX_WAIT_ROWS, source, PHX_FATE_PRESENT);
     else if (seen == PHX_SEEN_ALL)
         fate = phx_fate_absent(w, PHX_WAIT_ROWS, source, PHX_CAUSE_CORRUPT);

@@ -20,6 +20,12 @@ enum phx_dtype { PHX_BF16 = 1, PHX_FP8_E4M3 };
 enum phx_scale_format { PHX_SCALE_F32 = 1, PHX_SCALE_UE8M0 };
 enum phx_rows_form { PHX_ROWS_ONCE = 1, PHX_ROWS_PER_EXPERT };
 enum phx_output_layout { PHX_LAYOUT_SLOTS = 1, PHX_LAYOUT_COMPACT };
+// What carries a check of its own, beside the transport's: a bit that flips behind that one then
+// shows, and its source is masked as corrupt.
+enum phx_check {
+    PHX_CHECK_ROUTES = 1, // route messages; a flipped row passes
+    PHX_CHECK_ROWS        // and each row, 16 bytes or more longer (check.h)
+};
 
 enum phx_kind { PHX_DISPATCH = 1, PHX_COMBINE };
 enum phx_phase {
@@ -45,6 +51,7 @@ struct phx_shape {
     uint32_t scale_format; // enum phx_scale_format; only for fp8
     uint32_t rows;         // enum phx_rows_form, of combine
     uint32_t layout;       // enum phx_output_layout, of dispatch's output
+    uint32_t check;        // enum phx_check
 };
 
 // Senders per ordered pair. With at least one worker per rank, worker w serves peer offset
@@ -174,13 +181,39 @@ PHX_BOTH uint64_t phx_dispatch_row_bytes(const struct phx_shape *s, uint32_t cha
 {
     return phx_payload_bytes(s, channels) + 4 * (uint64_t)phx_scale_words(s, channels);
 }
+PHX_BOTH int phx_rows_checked(const struct phx_shape *s)
+{
+    return s->check == PHX_CHECK_ROWS;
+}
+// Where the check of a row of `row_bytes` stands: at the end of the last 16 bytes.
+PHX_BOTH uint64_t phx_check_offset(uint64_t row_bytes)
+{
+    return phx_align(row_bytes + 8, 16) - 8;
+}
+PHX_BOTH uint64_t phx_wire_bytes(const struct phx_shape *s, uint64_t row_bytes)
+{
+    return phx_rows_checked(s) ? phx_check_offset(row_bytes) + 8 : row_bytes;
+}
+// Bytes of a dispatched row as it is sent: payload, scales, and the check if there is one.
+PHX_BOTH uint64_t phx_dispatch_wire_bytes(const struct phx_shape *s, uint32_t channels)
+{
+    return phx_wire_bytes(s, phx_dispatch_row_bytes(s, channels));
+}
 PHX_BOTH uint64_t phx_dispatch_row_stride(const struct phx_shape *s)
 {
-    return phx_align(phx_dispatch_row_bytes(s, s->channels), 64);
+    return phx_align(phx_dispatch_wire_bytes(s, s->channels), 64);
 }
 PHX_BOTH uint64_t phx_combine_row_bytes(uint32_t channels)
 {
     return 2 * (uint64_t)channels;
+}
+PHX_BOTH uint64_t phx_combine_wire_bytes(const struct phx_shape *s, uint32_t channels)
+{
+    return phx_wire_bytes(s, phx_combine_row_bytes(channels));
+}
+PHX_BOTH uint64_t phx_combine_row_stride(const struct phx_shape *s)
+{
+    return phx_align(phx_combine_wire_bytes(s, s->channels), 64);
 }
 PHX_BOTH uint64_t phx_combine_rows_per_slot(const struct phx_shape *s)
 {
@@ -205,12 +238,12 @@ PHX_BOTH uint64_t phx_combine_row_offset(const struct phx_shape *s, uint64_t seq
     uint64_t rows = (sequence % phx_slots(s)) * phx_combine_rows_per_slot(s) + row;
     return phx_words_bytes(s) + phx_slots(s) * phx_route_stride(s) +
            (uint64_t)phx_slots(s) * s->tokens_max * phx_dispatch_row_stride(s) +
-           rows * phx_combine_row_bytes(s->channels);
+           rows * phx_combine_row_stride(s);
 }
 PHX_BOTH uint64_t phx_region_bytes(const struct phx_shape *s)
 {
-    return phx_align(phx_combine_row_offset(s, 0, 0) + phx_slots(s) * phx_combine_rows_per_slot(s) *
-                                                           phx_combine_row_bytes(s->channels),
+    return phx_align(phx_combine_row_offset(s, 0, 0) +
+                         phx_slots(s) * phx_combine_rows_per_slot(s) * phx_combine_row_stride(s),
                      4096);
 }
 
@@ -233,13 +266,13 @@ PHX_BOTH uint64_t phx_stage_combine_offset(const struct phx_shape *s, uint64_t s
     uint64_t rows = ((sequence % phx_slots(s)) * s->ranks + peer) * phx_combine_rows_per_slot(s);
     return phx_slots(s) * s->ranks * phx_route_stride(s) +
            (uint64_t)phx_slots(s) * s->tokens_max * phx_dispatch_row_stride(s) +
-           (rows + row) * phx_combine_row_bytes(s->channels);
+           (rows + row) * phx_combine_row_stride(s);
 }
 PHX_BOTH uint64_t phx_stage_bytes(const struct phx_shape *s)
 {
     return phx_align(phx_stage_combine_offset(s, 0, 0, 0) + phx_slots(s) * s->ranks *
                                                                 phx_combine_rows_per_slot(s) *
-                                                                phx_combine_row_bytes(s->channels),
+                                                                phx_combine_row_stride(s),
                      4096);
 }
 

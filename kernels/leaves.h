@@ -10,6 +10,7 @@
 //           f32:   scale = amax * (1.0f / 448.0f);  q = e4m3(x * (448.0f / amax))
 //           ue8m0: the scale rounded up to a power of two by bit operations, its biased exponent in
 //                  a byte; q = e4m3(x * (1 / that power of two))
+//   check   check.h: the sum of mix(word, place) over 8-byte words, places from 1
 //   sums    f32, in the order of the list: acc = fma(weight, row, acc) from +0; then acc * scale
 //
 // Rows: `x` is [channels] bf16; channels is a multiple of 128, or of 128 after thin truncation.
@@ -39,6 +40,8 @@ struct phx_leaves {
     // out: [channels] bf16 = bf16(scale * sum of weights[i] * rows[i]); count may be 0 (zeros).
     void (*sum_rows)(uint16_t *out, const uint16_t *const *rows, const float *weights,
                      uint32_t count, float scale, uint32_t channels);
+    // The check sum of size_bytes, a multiple of 8, without its key.
+    uint64_t (*check_sum)(const void *row, uint64_t size_bytes);
     // target[i * stride] = source[i] for i < count.
     void (*scatter_u32)(uint32_t *target, uint64_t stride, const uint32_t *source, uint32_t count);
 };

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/limits.h"
+#include "kernels/check.h"
 #include "kernels/leaves.h"
 #include "kernels/leaves_avx2.h"
 
@@ -313,6 +314,51 @@ static void zero(void *target, uint64_t size_bytes)
         memset(target, 0, size_bytes);
 }
 
+// By a number below 2^32.
+AVX2_INLINE __m256i multiply(__m256i x, __m256i factor)
+{
+    __m256i high = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), factor);
+    return _mm256_add_epi64(_mm256_mul_epu32(x, factor), _mm256_slli_epi64(high, 32));
+}
+
+AVX2_INLINE __m256i fold(__m256i x, int bits)
+{
+    return _mm256_xor_si256(x, _mm256_srli_epi64(x, bits));
+}
+
+AVX2_INLINE __m256i check_mix(__m256i word, __m256i step)
+{
+    __m256i h = fold(_mm256_xor_si256(word, step), 32);
+    h = fold(multiply(h, _mm256_set1_epi64x((long long)PHX_CHECK_FACTOR_1)), 29);
+    h = multiply(h, _mm256_set1_epi64x((long long)PHX_CHECK_FACTOR_2));
+    return fold(h, 32);
+}
+
+AVX2 static uint64_t check_sum(const void *row, uint64_t size_bytes)
+{
+    const uint8_t *bytes = row;
+    uint64_t words = size_bytes / 8;
+    uint64_t lanes[4];
+    uint64_t i = 0;
+    __m256i sum = _mm256_setzero_si256();
+    __m256i step =
+        _mm256_setr_epi64x((long long)PHX_CHECK_STEP, (long long)(2 * PHX_CHECK_STEP),
+                           (long long)(3 * PHX_CHECK_STEP), (long long)(4 * PHX_CHECK_STEP));
+    const __m256i four = _mm256_set1_epi64x((long long)(4 * PHX_CHECK_STEP));
+    for (; i + 4 <= words; i += 4) {
+        sum = _mm256_add_epi64(sum, check_mix(load(bytes + 8 * i), step));
+        step = _mm256_add_epi64(step, four);
+    }
+    store(lanes, sum);
+    uint64_t total = lanes[0] + lanes[1] + lanes[2] + lanes[3];
+    for (; i < words; i++) {
+        uint64_t word;
+        memcpy(&word, bytes + 8 * i, sizeof word);
+        total += phx_check_mix(word, i + 1);
+    }
+    return total;
+}
+
 static void scatter_u32(uint32_t *target, uint64_t stride, const uint32_t *source, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
@@ -328,6 +374,7 @@ static const struct phx_leaves leaves_avx2 = {
     .copy = copy,
     .zero = zero,
     .sum_rows = sum_rows,
+    .check_sum = check_sum,
     .scatter_u32 = scatter_u32,
 };
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "engine/limits.h"
+#include "kernels/check.h"
 #include "kernels/leaves.h"
 #include "kernels/numerics.h"
 
@@ -80,6 +81,18 @@ static void sum_rows(uint16_t *out, const uint16_t *const *rows, const float *we
     }
 }
 
+static uint64_t check_sum(const void *row, uint64_t size_bytes)
+{
+    const uint8_t *bytes = row;
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < size_bytes / 8; i++) {
+        uint64_t word;
+        memcpy(&word, bytes + 8 * i, sizeof word);
+        sum += phx_check_mix(word, i + 1);
+    }
+    return sum;
+}
+
 static void scatter_u32(uint32_t *target, uint64_t stride, const uint32_t *source, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
@@ -95,5 +108,6 @@ const struct phx_leaves phx_leaves_portable = {
     .copy = copy,
     .zero = zero,
     .sum_rows = sum_rows,
+    .check_sum = check_sum,
     .scatter_u32 = scatter_u32,
 };

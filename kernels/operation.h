@@ -25,6 +25,8 @@ PHX_FN void phx_launch_run(const struct phx_launch *launch, uint32_t worker)
         if (launch->halves & PHX_HALF_RECEIVE)
             phx_combine_receive(&w, &launch->combine);
     }
+    if (launch->halves == PHX_HALF_SEND) // a full lane is a wait, too, and is told like one
+        phx_barrier_leave(&w);
 }
 
 #endif

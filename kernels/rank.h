@@ -49,8 +49,9 @@ struct phx_rank {
     uint8_t *const *to;           // [ranks] our region in each peer's memory; GPU targets only
     uint8_t *stage;               // phx_stage_bytes()
     struct phx_rank_state *state;
-    uint64_t *suspected;     // [ranks] enum phx_cause
-    uint64_t *fates;         // [PHX_WAIT_PHASES][ranks] operation << 8 | enum phx_fate
+    uint64_t *suspected; // [ranks] enum phx_cause
+    uint64_t *fates;     // [PHX_WAIT_PHASES][ranks] operation << 8 | enum phx_fate
+    uint64_t *owed; // [ranks] the word that a full lane kept from a peer given up; 0: none (wait.h)
     const void *environment; // C targets: struct phx_environment of device_c.h
 };
 

@@ -44,13 +44,6 @@ PHX_FN void phx_operation_begin(struct phx_worker *w, const struct phx_op_common
     w->announced = 0;
 }
 
-// Until when a send may wait for room on its lane.
-PHX_FN uint64_t phx_send_until(const struct phx_worker *w)
-{
-    uint64_t timeout = w->op->timeout_ns;
-    return timeout == UINT64_MAX ? UINT64_MAX : w->start_ns + timeout;
-}
-
 PHX_FN uint32_t phx_token_tag(uint32_t kind, uint64_t sequence)
 {
     return kind << 28 | ((uint32_t)sequence & 0xFFFFFFu);
@@ -219,7 +212,7 @@ PHX_FN void phx_announce(struct phx_worker *w)
     for (uint32_t i = 1; i < rank->shape.ranks; i++) {
         uint32_t peer = (rank->rank + i) % rank->shape.ranks;
         if (peer != whom && !phx_suspects(w, peer))
-            phx_signal(w, peer, phx_status_word_offset(&rank->shape), word, 0, 0); // or not at all
+            phx_signal(w, peer, phx_status_word_offset(&rank->shape), word, 0); // or not at all
     }
 }
 
@@ -308,7 +301,7 @@ PHX_FN void phx_wait_charge(const struct phx_worker *w, uint32_t source, uint64_
     phx_local_add(w, (uint64_t *)(void *)&w->op->wait_ns[rank], waited);
 }
 
-// --- the two places where a worker waits --------------------------------------------------------
+// --- the places where a worker waits ------------------------------------------------------------
 
 PHX_FN uint32_t phx_wait_end(uint32_t fate)
 {
@@ -372,6 +365,115 @@ PHX_FN uint32_t phx_wait_or_replay(struct phx_worker *w, uint32_t phase, uint32_
     }
 }
 
+// --- sending: a lane may be full ----------------------------------------------------------------
+// A full lane is a wait for the peer that does not take what is under way to it: under the same
+// deadline, told to the others and charged in the same way.
+
+struct phx_room { // begins as {0, 0, -1}
+    uint64_t since_ns;
+    uint32_t waited; // not 0: since then
+    int64_t charged;
+};
+
+// Waits a little for room on this worker's lane to a peer. False: no longer.
+PHX_FN int phx_room_wait(struct phx_worker *w, uint32_t peer, struct phx_room *room)
+{
+    if (phx_suspects(w, peer) || phx_ended(w))
+        return 0;
+    uint64_t now = phx_now(w);
+    if (!room->waited) {
+        room->waited = 1;
+        room->since_ns = now;
+    }
+    if (phx_overdue(w, peer, now, &room->charged))
+        return 0;
+    uint64_t until = phx_poll_until(w, now);
+    phx_park(w, NULL, 0, until < now + 1000 ? until : now + 1000);
+    return 1;
+}
+PHX_FN void phx_room_end(struct phx_worker *w, uint32_t peer, const struct phx_room *room)
+{
+    if (!room->waited)
+        return;
+    phx_note_unblocked(w, peer);
+    phx_wait_charge(w, peer, room->since_ns, room->charged);
+}
+
+// The three ways to put, with a wait for room. 0: the op was not posted.
+PHX_FN int phx_send_put(struct phx_worker *w, uint32_t peer, uint64_t target_offset,
+                        const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes,
+                        uint32_t token)
+{
+    struct phx_room room = {0, 0, -1};
+    int posted;
+    do
+        posted = phx_put(w, peer, target_offset, source, size_bytes, wire_bytes, token);
+    while (!posted && phx_room_wait(w, peer, &room));
+    phx_room_end(w, peer, &room);
+    return posted;
+}
+PHX_FN int phx_send_put_signal(struct phx_worker *w, uint32_t peer, uint64_t target_offset,
+                               const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes,
+                               uint64_t signal_offset, uint64_t signal_value, uint32_t token)
+{
+    struct phx_room room = {0, 0, -1};
+    int posted;
+    do
+        posted = phx_put_signal(w, peer, target_offset, source, size_bytes, wire_bytes,
+                                signal_offset, signal_value, token);
+    while (!posted && phx_room_wait(w, peer, &room));
+    phx_room_end(w, peer, &room);
+    return posted;
+}
+PHX_FN int phx_send_signal(struct phx_worker *w, uint32_t peer, uint64_t signal_offset,
+                           uint64_t signal_value, uint32_t token)
+{
+    struct phx_room room = {0, 0, -1};
+    int posted;
+    do
+        posted = phx_signal(w, peer, signal_offset, signal_value, token);
+    while (!posted && phx_room_wait(w, peer, &room));
+    phx_room_end(w, peer, &room);
+    return posted;
+}
+
+// A word that could not be stored is owed: word / 8 << 40 | sequence << 16 | worker + 1. Its worker
+// stores MASKED there with the next operation, before which the lanes to a peer that was given up
+// are emptied (flush_suspects() in engine/operation.c). Of several the first is kept: it is the one
+// that the peer waits for.
+PHX_FN void phx_owe(const struct phx_worker *w, uint32_t peer, uint64_t word_at)
+{
+    uint64_t owed = word_at / 8 << 40 | (w->op->sequence & 0xFFFFFFu) << 16 | (w->index + 1);
+    if (peer != w->rank->rank)
+        phx_local_cas(w, &w->rank->owed[peer], 0, owed);
+}
+
+// The lane to a peer did not make room for what goes with this word, and will not.
+PHX_FN void phx_send_failed(const struct phx_worker *w, uint32_t peer, uint64_t word_at)
+{
+    phx_owe(w, peer, word_at);
+    phx_suspect(w, peer, PHX_CAUSE_TIMEOUT);
+}
+
+// All that a peer gets which was given up: MASKED in the word that it may be waiting for.
+PHX_FN void phx_send_masked(const struct phx_worker *w, uint32_t peer, uint64_t word_at,
+                            uint32_t token)
+{
+    const struct phx_rank *rank = w->rank;
+    uint64_t owed = phx_local_load(w, &rank->owed[peer]);
+    if ((owed & 0xFFFFu) == w->index + 1) {
+        uint64_t masked = phx_word_make(rank->epoch, owed >> 16, PHX_WORD_VALUE_MASKED);
+        // The word of this operation takes the place of an older one.
+        if (owed >> 40 == word_at / 8 || phx_signal(w, peer, owed >> 40 << 3, masked, token))
+            phx_local_store(w, &rank->owed[peer], 0);
+    }
+    if (!phx_signal(w, peer, word_at,
+                    phx_word_make(rank->epoch, w->op->sequence, PHX_WORD_VALUE_MASKED), token))
+        phx_owe(w, peer, word_at);
+}
+
+// --- the workers of one rank --------------------------------------------------------------------
+
 // Counts this worker in. Returns the number that says that all are there.
 PHX_FN uint64_t phx_barrier_arrive(struct phx_worker *w)
 {
@@ -409,8 +511,8 @@ PHX_FN int phx_barrier(struct phx_worker *w)
     return phx_barrier_wait(w, phx_barrier_arrive(w));
 }
 
-// The end of a body that waits for peers. Worker 0, the one that can say WAITING, stays until the
-// others are through; nobody waits for it.
+// The end of a launch's last body that waits for peers. Worker 0, the one that can say WAITING,
+// stays until the others are through; nobody waits for it.
 PHX_FN void phx_barrier_leave(struct phx_worker *w)
 {
     uint64_t all = phx_barrier_arrive(w);

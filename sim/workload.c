@@ -50,6 +50,7 @@ int phx_workload_bytes(const struct phx_workload *w, uint64_t *bytes, struct phx
         o.scale_format = (enum phx_scale_format)moe->scales;
         o.rows = (enum phx_rows_form)moe->rows;
         o.layout = (enum phx_output_layout)moe->layout;
+        o.check = w->row_check ? PHX_CHECK_ROWS : PHX_CHECK_ROUTES;
         int rc = phx_size_hint(&o, &hint, message);
         if (rc != 0)
             return rc;

@@ -135,6 +135,7 @@ static void shape_fill(struct phx_shape *s, const struct phx_run *run,
     s->scale_format = moe->scales;
     s->rows = moe->rows;
     s->layout = moe->layout;
+    s->check = run->workload->row_check ? PHX_CHECK_ROWS : PHX_CHECK_ROUTES;
 }
 
 // In order; the first experts % ranks ranks hold one more.

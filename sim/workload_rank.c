@@ -88,6 +88,7 @@ static void options_fill(struct phx_group_options *o, const struct phx_run *run,
     o->scale_format = (enum phx_scale_format)s->scale_format;
     o->rows = (enum phx_rows_form)s->rows;
     o->layout = (enum phx_output_layout)s->layout;
+    o->check = (enum phx_check)s->check;
     o->timeout_us = (int64_t)run->workload->timeout_us;
 }
 

@@ -273,11 +273,13 @@ TEST(view_install_refuses_what_makes_no_sense)
     struct phx_group group;
     struct phx_message m = {""};
     uint64_t suspected[2] = {0};
+    uint64_t owed[2] = {0};
     uint8_t flags[2][2] = {{0}};
     struct phx_view view;
     memset(&group, 0, sizeof group);
     group.rank.shape.ranks = 2;
     group.rank.suspected = suspected;
+    group.rank.owed = owed;
     group.flushed = flags[0];
     group.peer_lost = flags[1];
     group.epoch = 5;
@@ -319,11 +321,13 @@ TEST(view_a_newcomer_takes_the_numbers_over)
     struct phx_group group;
     struct phx_message m = {""};
     uint64_t suspected[2] = {0};
+    uint64_t owed[2] = {0};
     uint8_t flags[2][2] = {{0}};
     struct phx_view view = {7, sg_members(2), 12, {7, 5}};
     memset(&group, 0, sizeof group);
     group.rank.shape.ranks = 2;
     group.rank.suspected = suspected;
+    group.rank.owed = owed;
     group.flushed = flags[0];
     group.peer_lost = flags[1];
     group.epoch = 1;

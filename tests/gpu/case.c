@@ -33,6 +33,7 @@ static void draw_shape(struct phx_shape *s, uint64_t number)
     s->scale_format = draw(number, 12, 2) ? PHX_SCALE_UE8M0 : PHX_SCALE_F32;
     s->rows = draw(number, 13, 3) == 0 ? PHX_ROWS_PER_EXPERT : PHX_ROWS_ONCE;
     s->layout = draw(number, 14, 3) == 0 ? PHX_LAYOUT_COMPACT : PHX_LAYOUT_SLOTS;
+    s->check = draw(number, 15, 2) == 0 ? PHX_CHECK_ROWS : PHX_CHECK_ROUTES;
 }
 
 static void draw_placement(struct test_case *c)
@@ -95,13 +96,15 @@ void case_free(struct test_case *c)
 void case_print(const struct test_case *c)
 {
     const struct phx_shape *s = &c->shape;
-    printf("case %llu: ranks %u experts %u top_k %u tokens %u hidden %u workers %u %s%s %s %s%s%s",
-           (unsigned long long)c->number, s->ranks, s->experts, s->top_k, s->tokens_max, s->hidden,
-           s->workers, s->dtype == PHX_BF16 ? "bf16" : "fp8",
-           s->dtype == PHX_BF16 ? "" : (s->scale_format == PHX_SCALE_F32 ? "/f32" : "/ue8m0"),
-           s->rows == PHX_ROWS_ONCE ? "once" : "per-expert",
-           s->layout == PHX_LAYOUT_SLOTS ? "slots" : "compact", c->split ? " halves" : "",
-           c->renormalise ? " renormalise" : "");
+    printf(
+        "case %llu: ranks %u experts %u top_k %u tokens %u hidden %u workers %u %s%s %s %s%s%s%s",
+        (unsigned long long)c->number, s->ranks, s->experts, s->top_k, s->tokens_max, s->hidden,
+        s->workers, s->dtype == PHX_BF16 ? "bf16" : "fp8",
+        s->dtype == PHX_BF16 ? "" : (s->scale_format == PHX_SCALE_F32 ? "/f32" : "/ue8m0"),
+        s->rows == PHX_ROWS_ONCE ? "once" : "per-expert",
+        s->layout == PHX_LAYOUT_SLOTS ? "slots" : "compact",
+        s->check == PHX_CHECK_ROWS ? " check=rows" : "", c->split ? " halves" : "",
+        c->renormalise ? " renormalise" : "");
     if (c->victim != CASE_NOBODY)
         printf(" | rank %u dies in pair %u after %llu puts", c->victim, c->death_pair,
                (unsigned long long)c->death_puts);

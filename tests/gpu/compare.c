@@ -50,6 +50,7 @@ static void set_options(const struct test_case *c, struct phx_group_options *o)
     o->scale_format = (enum phx_scale_format)s->scale_format;
     o->rows = (enum phx_rows_form)s->rows;
     o->layout = (enum phx_output_layout)s->layout;
+    o->check = (enum phx_check)s->check;
     o->expert_map = c->expert_map;
     o->timeout_us = PHX_TIMEOUT_NONE;
 }

@@ -1,0 +1,30 @@
+// kernels/seal.h: wire rows get their check at the sender, and are held to it at the receiver.
+//
+// Only in groups opened with PHX_CHECK_ROWS; in the others a row is payload and scales, and none of
+// this runs.
+
+#ifndef PHX_KERNELS_SEAL_H
+#define PHX_KERNELS_SEAL_H
+
+#include "kernels/check.h"
+#include "kernels/device.h"
+
+// Puts the check behind `row_bytes` of staged row. Nothing more may be stored into it.
+PHX_FN void phx_row_seal(const struct phx_worker *w, uint8_t *row, uint64_t row_bytes, uint64_t key)
+{
+    uint64_t check_at = phx_check_offset(row_bytes);
+    for (uint64_t i = row_bytes; i < check_at; i += 4)
+        phx_store_u32(w, (uint32_t *)(void *)(row + i), 0);
+    uint64_t sum = phx_check_sum(w, row, check_at);
+    phx_store_u64(w, (uint64_t *)(void *)(row + check_at), key + sum);
+}
+
+PHX_FN int phx_row_holds(const struct phx_worker *w, const uint8_t *row, uint64_t row_bytes,
+                         uint64_t key)
+{
+    uint64_t check_at = phx_check_offset(row_bytes);
+    uint64_t sum = phx_check_sum(w, row, check_at);
+    return phx_row_load(w, (const uint64_t *)(const void *)(row + check_at)) == key + sum;
+}
+
+#endif
