@@ -1,6 +1,8 @@
 // tests/test_explore.c: drawn runs are legal and a function of their number; a campaign adds up;
 // shrinking finds what is needed.
 
+#define _POSIX_C_SOURCE 200809L // open_memstream()
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

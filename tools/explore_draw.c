@@ -263,9 +263,13 @@ static void draw_expectations(uint64_t seed, struct phx_scenario *s)
     // One fault alone: after two, a rank can be late by more than a deadline, and then by another.
     // One load: who is late in a group says so there, and not in the next load's.
     w->expect.is_healthy_stay = w->fault_count == 1 && w->load_count == 1;
-    if (pick(seed, KNOB_FREEZE, 2) == 0)
-        w->freeze_ps = 50 * US + phx_explore_pick(seed, KNOB_FREEZE_AT, 0,
-                                                  pairs_of(s) * 60 * US + 2 * w->timeout_us * US);
+    if (pick(seed, KNOB_FREEZE, 2) != 0)
+        return;
+    w->freeze_ps = 50 * US + phx_explore_pick(seed, KNOB_FREEZE_AT, 0,
+                                              pairs_of(s) * 60 * US + 2 * w->timeout_us * US);
+    for (uint32_t i = 0; i < w->fault_count; i++) // none may be planned for later
+        if (w->faults[i].when.at_ps >= w->freeze_ps)
+            w->freeze_ps = w->faults[i].when.at_ps + 1;
 }
 
 static void draw_rest(const struct phx_campaign *c, uint64_t seed, struct phx_scenario *s)
