@@ -42,10 +42,12 @@ static void fill_faulted(const struct phx_run *run, const struct phx_summary *s,
     memset(faulted, 0, sizeof *faulted);
     for (uint32_t i = 0; i < s->strike_count; i++) {
         const struct phx_fault *f = &w->faults[i];
-        if ((f->kind != PHX_FAULT_KILL && f->kind != PHX_FAULT_HANG) || s->strikes[i].kind == 0)
+        if ((f->kind != PHX_FAULT_KILL && f->kind != PHX_FAULT_HANG) ||
+            s->strikes[i].at_ps == UINT64_MAX)
             continue;
+        // Of a host, others may go on that had something to do when the rank named had not.
         for (uint32_t r = 0; r < run->ranks; r++)
-            if (phx_watch_strikes(w, f, r))
+            if (phx_watch_strikes(w, f, r) && (s->strikes[i].kind != 0 || !run->rank[r].finished))
                 faulted->words[r / 64] |= UINT64_C(1) << (r % 64);
     }
 }
