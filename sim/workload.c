@@ -75,8 +75,8 @@ static int ranks_alloc(struct phx_run *run, struct phx_message *message)
     uint32_t ranks = run->ranks;
     run->rank = calloc(ranks, sizeof *run->rank);
     run->last_end_ps = calloc(run->operations, sizeof *run->last_end_ps);
-    run->struck_ps = calloc(run->workload->fault_count + 1, sizeof *run->struck_ps);
-    bool is_ok = run->rank != NULL && run->last_end_ps != NULL && run->struck_ps != NULL;
+    run->strikes = calloc(run->workload->fault_count + 1, sizeof *run->strikes);
+    bool is_ok = run->rank != NULL && run->last_end_ps != NULL && run->strikes != NULL;
     for (uint32_t r = 0; is_ok && r < ranks; r++) {
         struct phx_run_rank *rank = &run->rank[r];
         rank->active = malloc(ranks * sizeof *rank->active);
@@ -97,14 +97,12 @@ static int ranks_alloc(struct phx_run *run, struct phx_message *message)
                             ranks, run->operations);
 }
 
-static int run_open(struct phx_run *run, struct phx_message *message)
+int phx_run_open(struct phx_run *run, struct phx_message *message)
 {
     const struct phx_workload *w = run->workload;
-    if (w->row_check)
-        return phx_fail(message, PHX_ERR_UNSUPPORTED,
-                        "check: rows is known, but rows carry no check of their own yet");
     run->ranks = rank_count(w);
-    run->workers = w->workers > 0 ? w->workers : PHX_WORKLOAD_WORKERS;
+    if (run->workers == 0)
+        run->workers = w->workers > 0 ? w->workers : PHX_WORKLOAD_WORKERS;
     run->stages = calloc(w->load_count, sizeof *run->stages);
     if (run->stages == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for %u loads", w->load_count);
@@ -118,7 +116,7 @@ static int run_open(struct phx_run *run, struct phx_message *message)
     return ranks_alloc(run, message);
 }
 
-static void run_close(struct phx_run *run)
+void phx_run_close(struct phx_run *run)
 {
     for (uint32_t i = 0; run->stages != NULL && i < run->workload->load_count; i++)
         phx_stage_close(&run->stages[i]);
@@ -130,7 +128,7 @@ static void run_close(struct phx_run *run)
     free(run->stages);
     free(run->rank);
     free(run->last_end_ps);
-    free(run->struck_ps);
+    free(run->strikes);
 }
 
 uint64_t phx_workload_progress_ps(const struct phx_workload *w)
@@ -189,8 +187,12 @@ static int run_world(struct phx_run *run, struct phx_message *message)
 {
     struct phx_message ending = {""};
     int rc = phx_world_run(run->world, phx_run_rank_main, run, &ending);
-    for (uint32_t i = 0; i < run->workload->fault_count; i++)
-        run->struck_ps[i] = phx_fault_struck_ps(run->world, i); // later ones struck nobody
+    for (uint32_t i = 0; i < run->workload->fault_count; i++) {
+        struct phx_run_strike *s = &run->strikes[i]; // later ones struck nobody
+        s->at_ps = phx_fault_struck_ps(run->world, i);
+        s->phase = phx_fault_struck_phase(run->world, i);
+        phx_fault_struck_in(run->world, i, &s->kind, &s->number);
+    }
     if (rc == PHX_ERR_TIMEOUT) {
         // The scenario's failure, not ours.
         bool is_held = is_opening_held(run);
@@ -208,13 +210,30 @@ static int run_world(struct phx_run *run, struct phx_message *message)
     return 0;
 }
 
+static void fill_totals(struct phx_run *run)
+{
+    const struct phx_core *core = phx_world_core(run->world);
+    struct phx_fabric *fabric = phx_fabric_of(run->world);
+    const struct phx_memory *memory = phx_fabric_memory(fabric);
+    struct phx_memory_figures figures = phx_memory_figures(memory);
+    bool is_checked = phx_memory_checks(memory);
+    run->totals = (struct phx_run_totals){
+        .hash = phx_core_hash(core),
+        .events = phx_core_events(core),
+        .messages = phx_fabric_figures(fabric).messages,
+        .reads_checked = is_checked ? figures.touches : 0,
+        .writes_checked = is_checked ? figures.touches + figures.landed : 0,
+        .slots_checked = is_checked ? figures.landed : 0,
+    };
+}
+
 int phx_workload_run(const struct phx_workload *w, const struct phx_workload_options *options,
                      struct phx_summary *summary, struct phx_message *message)
 {
     struct phx_run run = {.workload = w, .options = options};
     struct phx_trace *trace = NULL;
     memset(summary, 0, sizeof *summary);
-    int rc = run_open(&run, message);
+    int rc = phx_run_open(&run, message);
     if (rc == 0)
         rc = world_open(&run, message);
     if (rc == 0 && (options->trace_path != NULL || options->sink != NULL))
@@ -223,11 +242,13 @@ int phx_workload_run(const struct phx_workload *w, const struct phx_workload_opt
         phx_trace_watch(trace, r, run.rank[r].active);
     if (rc == 0)
         rc = run_world(&run, message);
-    if (rc == 0)
+    if (rc == 0) {
+        fill_totals(&run);
         rc = phx_judge(&run, summary, message);
+    }
     int closed = phx_trace_close(trace, rc == 0 ? message : NULL);
     phx_world_destroy(run.world);
-    run_close(&run);
+    phx_run_close(&run);
     if (rc == 0)
         rc = closed;
     if (rc != 0)

@@ -86,6 +86,7 @@ struct phx_workload {
     struct phx_expectation expect;
 };
 
+struct phx_history;
 struct phx_trace_sink;
 struct phx_workload_options { // how to run it
     uint64_t seed;
@@ -93,6 +94,10 @@ struct phx_workload_options { // how to run it
     enum phx_fiber_mode fibers;
     const char *trace_path;            // Chrome trace events go there; NULL: no trace
     const struct phx_trace_sink *sink; // trace.h; told what the trace is told; NULL: nobody
+    // NULL: none. Else whom each rank sees is not found out but taken from a recorded run
+    // (sim/history.h), no operation has a deadline, and outputs are compared with that run's. The
+    // workload is that run's, without its faults; expectations are not looked at.
+    const struct phx_history *history;
     // For benchmarks; NULL: none. Told when a run turns from the simulated cluster to what stands
     // around it (drawing inputs, the stand-in for experts, the comparison with the reference), and
     // when it turns back.

@@ -64,25 +64,54 @@ struct phx_run_rank { // what a rank's program leaves behind
     struct phx_rank_set suspected; // so far, in any group
 };
 
+struct phx_run_strike { // of one fault, as it was when it struck
+    uint64_t at_ps;     // UINT64_MAX: while ranks ran it never did
+    uint32_t kind;      // of the operation that the rank was in; 0: none
+    uint32_t phase;     // enum phx_phase that its first worker had entered last; 0: none
+    uint64_t number;    // of the operation, from 1
+};
+
+struct phx_run_totals { // for the summary
+    uint64_t hash;
+    uint64_t events;
+    uint64_t messages;
+    uint64_t reads_checked;
+    uint64_t writes_checked;
+    uint64_t slots_checked;
+};
+
 struct phx_run {
     const struct phx_workload *workload;
     const struct phx_workload_options *options;
-    struct phx_world *world;
+    struct phx_world *world; // NULL: real processes; violations then go to `violate`
+    void (*violate)(void *context, const struct phx_violation *violation);
+    void *violate_context;
+    const struct phx_violation *violations; // without a world: those kept so far, and how many
+    uint64_t violation_count;               // there were
     uint32_t ranks;
     uint32_t workers;
     struct phx_stage *stages;  // [load_count]
     struct phx_run_rank *rank; // [ranks]
     uint64_t operations;       // of one rank, all loads
     uint64_t *last_end_ps;     // [operations] the last end on a rank that is not struck
-    uint64_t *struck_ps;       // [fault_count] when each struck, while ranks ran; else UINT64_MAX
+    struct phx_run_strike *strikes; // [fault_count]
+    struct phx_run_totals totals;   // when it has ended
     uint64_t dispatches_checked;
     uint64_t combines_checked;
     uint64_t outcomes_checked;
+    uint64_t history_checked;    // results that were compared with a recorded run's
     uint64_t frozen_checked;     // calls that ended with faults frozen
     uint64_t suspicions_checked; // calls after which suspicions were looked at
     struct phx_rank_set corrupt; // sources that some rank holds to be corrupt
     uint64_t open_ps;            // when the last group was open
 };
+
+// --- workload.c ---------------------------------------------------------------------------------
+
+// Stages and what is kept of each rank. run->workload, options and workers (0: the workload's) are
+// set, the rest is zero. To be closed in any case.
+int phx_run_open(struct phx_run *run, struct phx_message *message);
+void phx_run_close(struct phx_run *run);
 
 // --- workload_rank.c
 // ------------------------------------------------------------------------------

@@ -78,10 +78,10 @@ static void strike_fill(const struct phx_run *run, uint32_t index, struct phx_st
 {
     const struct phx_fault *f = &run->workload->faults[index];
     *strike = (struct phx_strike){.fault = index, .within_ps = UINT64_MAX};
-    strike->at_ps = run->struck_ps[index];
+    strike->at_ps = run->strikes[index].at_ps;
     if (strike->at_ps == UINT64_MAX)
         return;
-    strike->phase = phx_fault_struck_phase(run->world, index);
+    strike->phase = run->strikes[index].phase;
     uint64_t operation = operation_at(run, f->rank, strike->at_ps);
     if (operation == run->operations)
         return; // everything had ended
@@ -89,9 +89,8 @@ static void strike_fill(const struct phx_run *run, uint32_t index, struct phx_st
     const struct phx_stage *stage = &run->stages[strike->load];
     // With hooks a later operation of one kind may be under way before an earlier one of the other:
     // what the rank itself was in decides.
-    uint32_t kind = 0;
-    uint64_t number = 0;
-    phx_fault_struck_in(run->world, index, &kind, &number);
+    uint32_t kind = run->strikes[index].kind;
+    uint64_t number = run->strikes[index].number;
     if (kind != 0 && number >= 1 && number <= stage->pairs) {
         uint64_t in = stage->first_operation + 2 * (number - 1) + (kind == PHX_COMBINE);
         const uint64_t *ended = run->rank[f->rank].ended_ps;
@@ -234,6 +233,7 @@ enum check_line {
     CHECK_FROZEN,
     CHECK_HEALTHY,
     CHECK_CORRUPT,
+    CHECK_HISTORY,
     CHECK_COUNT
 };
 
@@ -259,6 +259,7 @@ static const struct check_rule CHECKS[CHECK_COUNT] = {
                       {"progress-after-freeze", "masked-after-freeze"}},
     [CHECK_HEALTHY] = {"ranks that no fault touches keep one another", {"healthy-masked"}},
     [CHECK_CORRUPT] = {"exactly the expected sources are reported as corrupt", {"expect-corrupt"}},
+    [CHECK_HISTORY] = {"outputs are the recorded run's, bit for bit", {"replay-differs"}},
 };
 
 static uint32_t violations_of(const struct phx_summary *s, const struct check_rule *rule)
@@ -272,18 +273,15 @@ static uint32_t violations_of(const struct phx_summary *s, const struct check_ru
 
 static void fill_checks(const struct phx_run *run, struct phx_summary *s, uint32_t survivors)
 {
-    struct phx_fabric *fabric = phx_fabric_of(run->world);
     const struct phx_expectation *e = &run->workload->expect;
-    const struct phx_memory *memory = phx_fabric_memory(fabric);
-    struct phx_memory_figures figures = phx_memory_figures(memory);
     bool is_clean = run->workload->fault_count == 0;
     uint64_t counts[CHECK_COUNT] = {
         [CHECK_DISPATCH] = run->dispatches_checked,
         [CHECK_COMBINE] = run->combines_checked,
         [CHECK_OUTCOME] = run->outcomes_checked,
-        [CHECK_READ] = phx_memory_checks(memory) ? figures.touches : 0,
-        [CHECK_WRITE] = phx_memory_checks(memory) ? figures.touches + figures.landed : 0,
-        [CHECK_SLOT] = phx_memory_checks(memory) ? figures.landed : 0,
+        [CHECK_READ] = run->totals.reads_checked,
+        [CHECK_WRITE] = run->totals.writes_checked,
+        [CHECK_SLOT] = run->totals.slots_checked,
         [CHECK_PROGRESS] = survivors,
         [CHECK_FINISH] = e->survivors_finish_within_ps != PHX_EXPECT_NONE ? s->strike_count : 0,
         [CHECK_ALIVE] = e->alive != PHX_ALIVE_UNCHECKED || is_clean ? survivors : 0,
@@ -292,6 +290,7 @@ static void fill_checks(const struct phx_run *run, struct phx_summary *s, uint32
         [CHECK_FROZEN] = run->frozen_checked,
         [CHECK_HEALTHY] = e->is_healthy_stay ? run->suspicions_checked : 0,
         [CHECK_CORRUPT] = e->is_corrupt_checked ? run->suspicions_checked : 0,
+        [CHECK_HISTORY] = run->history_checked,
     };
     for (uint32_t i = 0; i < CHECK_COUNT; i++)
         s->checks[s->check_count++] =
@@ -312,11 +311,10 @@ static bool is_held(const struct phx_run *run, uint32_t rank, bool is_active)
 
 static void fill_figures(const struct phx_run *run, struct phx_summary *s)
 {
-    struct phx_core *core = phx_world_core(run->world);
     s->seed = run->options->seed;
-    s->trace_hash = phx_core_hash(core);
-    s->events = phx_core_events(core);
-    s->messages = phx_fabric_figures(phx_fabric_of(run->world)).messages;
+    s->trace_hash = run->totals.hash;
+    s->events = run->totals.events;
+    s->messages = run->totals.messages;
     s->ranks = run->ranks;
     for (uint32_t r = 0; r < run->ranks; r++) {
         const struct phx_run_rank *rank = &run->rank[r];
@@ -336,7 +334,12 @@ static void fill_figures(const struct phx_run *run, struct phx_summary *s)
 static int copy_violations(struct phx_run *run, struct phx_summary *s, struct phx_message *message)
 {
     const struct phx_violation *list;
-    s->violations_total = phx_world_violations(run->world, &list);
+    if (run->world != NULL) {
+        s->violations_total = phx_world_violations(run->world, &list);
+    } else {
+        list = run->violations;
+        s->violations_total = run->violation_count;
+    }
     s->violation_count = s->violations_total < 64 ? (uint32_t)s->violations_total : 64;
     s->violations = malloc((s->violation_count + 1) * sizeof *s->violations);
     if (s->violations == NULL)
@@ -360,9 +363,11 @@ int phx_judge(struct phx_run *run, struct phx_summary *summary, struct phx_messa
         strike_check(run, &summary->strikes[i]);
     }
     fill_faulted(run, summary, &faulted);
-    check_ranks(run, &faulted);
-    check_lost(run, summary->lost_tokens);
-    check_corrupt(run);
+    if (run->options->history == NULL) { // else faults struck that are not in the list
+        check_ranks(run, &faulted);
+        check_lost(run, summary->lost_tokens);
+        check_corrupt(run);
+    }
     int rc = copy_violations(run, summary, message);
     if (rc != 0)
         return rc;
