@@ -465,7 +465,8 @@ void phx_check_done(struct phx_run *run, struct phx_stage *stage, uint32_t rank,
     size_t load = (size_t)(stage - run->stages);
     run->rank[rank].pairs_done[load] = pair + 1;
     for (uint32_t r = 0; r < run->ranks; r++)
-        if ((run->world == NULL || phx_world_rank_alive(run->world, r)) && run->rank[r].pairs_done[load] <= pair)
+        if ((run->world == NULL || phx_world_rank_alive(run->world, r)) &&
+            run->rank[r].pairs_done[load] <= pair)
             return;
     free(stage->counted[pair]);
     stage->counted[pair] = NULL;

@@ -90,10 +90,10 @@ struct phx_run {
     uint64_t violation_count;               // there were
     uint32_t ranks;
     uint32_t workers;
-    struct phx_stage *stages;  // [load_count]
-    struct phx_run_rank *rank; // [ranks]
-    uint64_t operations;       // of one rank, all loads
-    uint64_t *last_end_ps;     // [operations] the last end on a rank that is not struck
+    struct phx_stage *stages;       // [load_count]
+    struct phx_run_rank *rank;      // [ranks]
+    uint64_t operations;            // of one rank, all loads
+    uint64_t *last_end_ps;          // [operations] the last end on a rank that is not struck
     struct phx_run_strike *strikes; // [fault_count]
     struct phx_run_totals totals;   // when it has ended
     uint64_t dispatches_checked;
