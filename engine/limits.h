@@ -35,7 +35,9 @@ static_assert(PHX_WORD_VALUE_WAITING + PHX_RANKS_MAX < PHX_WORD_VALUE_MASKED,
 static_assert(PHX_HIDDEN_MAX % PHX_HIDDEN_MULTIPLE == 0, "the largest hidden size is legal");
 static_assert(PHX_TOKENS_MAX * PHX_TOP_K_MAX <= PHX_WORD_VALUE_MAX,
               "a row count fits in a signal word, rows per expert included");
-static_assert((1u + 2u * PHX_WORKERS_MAX) * 8u * PHX_SLOTS_MAX < 1u << 24,
-              "signal offsets fit in the 32 bits of struct phx_op");
+static_assert(PHX_SLOTS_MAX * (8ull * (1 + 2 * PHX_WORKERS_MAX) + 4ull * PHX_EXPERTS_MAX +
+                               (8ull + 12ull * PHX_TOP_K_MAX) * PHX_TOKENS_MAX + 4096) <
+                  1ull << 32,
+              "words stand before rows: signal offsets fit in the 32 bits of struct phx_op");
 
 #endif

@@ -2,8 +2,8 @@
 //
 // Each ordered pair (source s, destination d) has one region in d's memory, written by s alone:
 //
-//   words    slot 0: counts | rows[parts] | combine[parts],  slot 1: ...,  then the status word
-//   routes   [slots] route messages (route.h)
+//   heads    [slots] words (counts | rows[parts] | combine[parts]) and a route message (route.h)
+//   status   one word
 //   dispatch [slots][tokens_max] wire rows: payload, then scales     wire slot = source token index
 //   combine  [slots][tokens_max * rows per token] bf16 rows          wire slot = source token index
 //                                                                    (* top_k + k when per expert)
@@ -90,32 +90,6 @@ PHX_BOTH uint32_t phx_word_value(uint64_t word)
     return (uint32_t)word & 0xFFFFFFu;
 }
 
-PHX_BOTH uint64_t phx_words_per_slot(const struct phx_shape *s)
-{
-    return phx_align(1 + 2 * (uint64_t)phx_parts(s), 8); // whole cache lines
-}
-PHX_BOTH uint64_t phx_counts_word_offset(const struct phx_shape *s, uint64_t sequence)
-{
-    return (sequence % phx_slots(s)) * phx_words_per_slot(s) * 8;
-}
-PHX_BOTH uint64_t phx_rows_word_offset(const struct phx_shape *s, uint64_t sequence, uint32_t part)
-{
-    return phx_counts_word_offset(s, sequence) + 8 + 8 * (uint64_t)part;
-}
-PHX_BOTH uint64_t phx_combine_word_offset(const struct phx_shape *s, uint64_t sequence,
-                                          uint32_t part)
-{
-    return phx_counts_word_offset(s, sequence) + 8 + 8 * ((uint64_t)phx_parts(s) + part);
-}
-PHX_BOTH uint64_t phx_status_word_offset(const struct phx_shape *s)
-{
-    return phx_slots(s) * phx_words_per_slot(s) * 8;
-}
-PHX_BOTH uint64_t phx_words_bytes(const struct phx_shape *s)
-{
-    return phx_align(phx_status_word_offset(s) + 64, 128);
-}
-
 // --- route messages ----------------------------------------------------------------------------
 
 struct phx_route_header {
@@ -156,6 +130,44 @@ PHX_BOTH uint64_t phx_route_bytes(const struct phx_shape *s, uint32_t row_count,
 PHX_BOTH uint64_t phx_route_stride(const struct phx_shape *s)
 {
     return phx_align(phx_route_bytes(s, s->tokens_max, s->tokens_max * s->top_k), 128);
+}
+
+// --- heads -------------------------------------------------------------------------------------
+// The words of a slot and its route message stand side by side: among many ranks few rows go from
+// one to another, and then both lie in one page.
+
+PHX_BOTH uint64_t phx_words_per_slot(const struct phx_shape *s)
+{
+    return phx_align(1 + 2 * (uint64_t)phx_parts(s), 16); // whole cache lines, in pairs
+}
+PHX_BOTH uint64_t phx_head_bytes(const struct phx_shape *s)
+{
+    return phx_words_per_slot(s) * 8 + phx_route_stride(s);
+}
+PHX_BOTH uint64_t phx_counts_word_offset(const struct phx_shape *s, uint64_t sequence)
+{
+    return (sequence % phx_slots(s)) * phx_head_bytes(s);
+}
+PHX_BOTH uint64_t phx_rows_word_offset(const struct phx_shape *s, uint64_t sequence, uint32_t part)
+{
+    return phx_counts_word_offset(s, sequence) + 8 + 8 * (uint64_t)part;
+}
+PHX_BOTH uint64_t phx_combine_word_offset(const struct phx_shape *s, uint64_t sequence,
+                                          uint32_t part)
+{
+    return phx_counts_word_offset(s, sequence) + 8 + 8 * ((uint64_t)phx_parts(s) + part);
+}
+PHX_BOTH uint64_t phx_status_word_offset(const struct phx_shape *s)
+{
+    return phx_slots(s) * phx_head_bytes(s);
+}
+PHX_BOTH uint64_t phx_heads_bytes(const struct phx_shape *s) // and the status word
+{
+    return phx_status_word_offset(s) + 128;
+}
+PHX_BOTH uint64_t phx_route_offset(const struct phx_shape *s, uint64_t sequence)
+{
+    return phx_counts_word_offset(s, sequence) + phx_words_per_slot(s) * 8;
 }
 
 // --- wire rows ---------------------------------------------------------------------------------
@@ -222,21 +234,16 @@ PHX_BOTH uint64_t phx_combine_rows_per_slot(const struct phx_shape *s)
 
 // --- the pair region ---------------------------------------------------------------------------
 
-PHX_BOTH uint64_t phx_route_offset(const struct phx_shape *s, uint64_t sequence)
-{
-    return phx_words_bytes(s) + (sequence % phx_slots(s)) * phx_route_stride(s);
-}
 PHX_BOTH uint64_t phx_dispatch_row_offset(const struct phx_shape *s, uint64_t sequence,
                                           uint32_t token)
 {
     uint64_t rows = (sequence % phx_slots(s)) * s->tokens_max + token;
-    return phx_words_bytes(s) + phx_slots(s) * phx_route_stride(s) +
-           rows * phx_dispatch_row_stride(s);
+    return phx_heads_bytes(s) + rows * phx_dispatch_row_stride(s);
 }
 PHX_BOTH uint64_t phx_combine_row_offset(const struct phx_shape *s, uint64_t sequence, uint64_t row)
 {
     uint64_t rows = (sequence % phx_slots(s)) * phx_combine_rows_per_slot(s) + row;
-    return phx_words_bytes(s) + phx_slots(s) * phx_route_stride(s) +
+    return phx_heads_bytes(s) +
            (uint64_t)phx_slots(s) * s->tokens_max * phx_dispatch_row_stride(s) +
            rows * phx_combine_row_stride(s);
 }

@@ -28,14 +28,19 @@ static struct phx_shape shape_of(uint32_t seed)
 
 static void check_region(const struct phx_shape *s)
 {
-    uint64_t at = phx_words_bytes(s);
-    CHECK(phx_status_word_offset(s) + 8 <= at);
+    uint64_t at = 0;
     for (uint64_t n = 0; n < phx_slots(s); n++) {
-        CHECK_EQ(phx_route_offset(s, n), at);
-        CHECK_EQ(at % 64, 0);
+        CHECK_EQ(phx_counts_word_offset(s, n), at);
+        CHECK(phx_combine_word_offset(s, n, phx_parts(s) - 1) + 8 <= phx_route_offset(s, n));
+        at = phx_route_offset(s, n);
+        CHECK_EQ(at % 128, 0);
         at += phx_route_stride(s);
         CHECK(phx_route_bytes(s, s->tokens_max, s->tokens_max * s->top_k) <= phx_route_stride(s));
     }
+    CHECK_EQ(phx_status_word_offset(s), at);
+    at = phx_heads_bytes(s);
+    CHECK(phx_status_word_offset(s) + 8 <= at);
+    CHECK(at < UINT32_MAX);
     for (uint64_t n = 0; n < phx_slots(s); n++) {
         for (uint32_t t = 0; t < s->tokens_max; t++) {
             CHECK_EQ(phx_dispatch_row_offset(s, n, t), at);
@@ -73,7 +78,7 @@ static void check_stage(const struct phx_shape *s)
 
 static void check_words(const struct phx_shape *s)
 {
-    uint8_t taken[65536] = {0};
+    uint64_t before = 0;
     for (uint64_t n = 0; n < phx_slots(s); n++) {
         for (uint32_t i = 0; i < 1 + 2 * phx_parts(s); i++) {
             uint64_t at = phx_counts_word_offset(s, n);
@@ -81,9 +86,9 @@ static void check_words(const struct phx_shape *s)
                 at = i <= phx_parts(s) ? phx_rows_word_offset(s, n, i - 1)
                                        : phx_combine_word_offset(s, n, i - 1 - phx_parts(s));
             CHECK_EQ(at % 8, 0);
-            CHECK(at + 8 <= phx_status_word_offset(s));
-            CHECK_EQ(taken[at / 8], 0);
-            taken[at / 8] = 1;
+            CHECK(at >= before);
+            before = at + 8;
+            CHECK(before <= phx_status_word_offset(s));
         }
     }
 }

@@ -122,7 +122,7 @@ static void forge(struct wire_case *c, struct phx_sim_rank *rank)
             phx_word_make(epoch, number, value_draw(c, PHX_WORD_VALUE_WAITING + how % 3)));
         break;
     case 6: // a bare word anywhere among the words
-        put(c, rank, victim, 0, 0, 8 * (fuzz_u8(&c->in) % (phx_words_bytes(s) / 8)),
+        put(c, rank, victim, 0, 0, 8 * (fuzz_u8(&c->in) % (phx_heads_bytes(s) / 8)),
             how < 128 ? phx_word_make(epoch, number, value_draw(c, 0)) : fuzz_u64(&c->in));
         break;
     default: // any bytes anywhere, past the end too

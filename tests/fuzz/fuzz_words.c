@@ -122,7 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     rank.epoch = (uint32_t)(epoch & 0xFFFF);
     op.sequence = whole(&in, 24);
     op.operation = whole(&in, 24);
-    from[1] = fuzz_alloc(phx_words_bytes(&rank.shape));
+    from[1] = fuzz_alloc(phx_heads_bytes(&rank.shape));
     rank.from = from;
     environment.executor = fake_target_of(fake).executor;
     rank.environment = &environment;
