@@ -258,7 +258,7 @@ int phx_world_restart(struct phx_world *world, uint32_t rank, phx_rank_main *mai
 // Huge pages spare faults where much of a region is used, and waste memory where little of each
 // page is, as in the sparse regions of large worlds.
 #define HUGE_REGION_BYTES_MIN (UINT64_C(4) << 20)
-#define HUGE_WORLD_BYTES_MAX (UINT64_C(1) << 30)
+#define HUGE_WORLD_BYTES_MAX (UINT64_C(256) << 20) // if every rank has such a region
 
 // Small pieces share a region, which spares system calls. The first of these regions lie side by
 // side in an arena of a few huge pages: a page fault for each 4 KiB costs a small world more than
@@ -316,8 +316,7 @@ static void *region_map(struct phx_sim_rank *rank, uint64_t size)
         free(region);
         return NULL;
     }
-    world->memory_bytes += size;
-    if (size >= HUGE_REGION_BYTES_MIN && world->memory_bytes <= HUGE_WORLD_BYTES_MAX)
+    if (size >= HUGE_REGION_BYTES_MIN && size * world->rank_count <= HUGE_WORLD_BYTES_MAX)
         (void)madvise(base, size, MADV_HUGEPAGE); // a wish; small pages do as well
     *region = (struct phx_region){rank->regions, base, size, is_borrowed};
     rank->regions = region;

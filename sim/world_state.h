@@ -127,7 +127,6 @@ struct phx_world {
     struct phx_strand *running; // NULL: the scheduler
     phx_rank_main *main;
     void *argument;
-    uint64_t memory_bytes; // reserved by all ranks
     // Where the chunks of a small world lie; arena_map is what was mapped for it.
     uint8_t *arena_map;
     uint8_t *arena;
