@@ -127,9 +127,15 @@ PHX_BOTH uint64_t phx_route_bytes(const struct phx_shape *s, uint32_t row_count,
 {
     return phx_route_entries_offset(s, row_count) + 12 * (uint64_t)entry_count;
 }
+// Of one token: it lists an expert once, and only experts of one rank stand in a message.
+PHX_BOTH uint32_t phx_route_row_entries_max(const struct phx_shape *s)
+{
+    return s->top_k < s->experts_local_max ? s->top_k : s->experts_local_max;
+}
 PHX_BOTH uint64_t phx_route_stride(const struct phx_shape *s)
 {
-    return phx_align(phx_route_bytes(s, s->tokens_max, s->tokens_max * s->top_k), 128);
+    uint32_t entries = s->tokens_max * phx_route_row_entries_max(s);
+    return phx_align(phx_route_bytes(s, s->tokens_max, entries), 128);
 }
 
 // --- heads -------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ PHX_BOTH int phx_route_header_ok(const struct phx_shape *s, const struct phx_rou
 {
     return h->row_count == row_count && h->row_count <= s->tokens_max &&
            h->counts_size == s->experts_local_max && h->entry_count >= h->row_count &&
-           h->entry_count <= (uint64_t)h->row_count * s->top_k;
+           h->entry_count <= (uint64_t)h->row_count * phx_route_row_entries_max(s);
 }
 
 PHX_BOTH int phx_route_row_ok(const struct phx_shape *s, const struct phx_route_header *h,
@@ -179,7 +179,7 @@ PHX_BOTH int phx_route_row_ok(const struct phx_shape *s, const struct phx_route_
     if (row == 0 && rows[0].entry_begin != 0)
         return 0;
     return rows[row].entry_begin < end && end <= h->entry_count &&
-           end - rows[row].entry_begin <= s->top_k;
+           end - rows[row].entry_begin <= phx_route_row_entries_max(s);
 }
 
 // Every number in the message is in range, and no two entries take one place. `message` is our own

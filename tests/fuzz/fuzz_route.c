@@ -86,7 +86,8 @@ static void damage(struct fuzz_input *in, struct route_case *c)
 static void seal(struct route_case *c) // a forger knows the check sum
 {
     struct phx_route_header *h = phx_route_header(c->message);
-    if (h->row_count > c->shape.tokens_max || h->entry_count > h->row_count * c->shape.top_k)
+    if (h->row_count > c->shape.tokens_max ||
+        phx_route_bytes(&c->shape, h->row_count, h->entry_count) > phx_route_stride(&c->shape))
         return;
     h->check =
         phx_route_check_sum(c->message, phx_route_bytes(&c->shape, h->row_count, h->entry_count));
@@ -134,7 +135,8 @@ static int plain_ok(const struct route_case *c, const uint8_t *m)
     int64_t token_before = -1;
     if (rows != c->row_count || rows > s->tokens_max || u32_at(m, 8) != s->experts_local_max)
         return 0;
-    if (entries < rows || entries > rows * s->top_k)
+    uint64_t most = s->top_k < s->experts_local_max ? s->top_k : s->experts_local_max;
+    if (entries < rows || entries > rows * most)
         return 0;
     for (uint64_t r = 0; r < rows; r++) {
         uint64_t at = rows_at + 8 * r;
@@ -142,7 +144,7 @@ static int plain_ok(const struct route_case *c, const uint8_t *m)
         uint64_t end = r + 1 < rows ? u32_at(m, at + 12) : entries;
         if (u32_at(m, at) >= s->tokens_max || (int64_t)u32_at(m, at) <= token_before)
             return 0;
-        if ((r == 0 && begin != 0) || begin >= end || end > entries || end - begin > s->top_k)
+        if ((r == 0 && begin != 0) || begin >= end || end > entries || end - begin > most)
             return 0;
         token_before = u32_at(m, at);
         if (!plain_entries_ok(c, m, begin, end, rows_at + 8 * rows, next))

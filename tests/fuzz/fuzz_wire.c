@@ -67,7 +67,8 @@ static uint32_t build_route(struct wire_case *c, const struct phx_shape *s)
         uint32_t at = fuzz_u16(&c->in) % (uint32_t)bytes;
         m[at] = (uint8_t)(m[at] ^ fuzz_u8(&c->in));
     }
-    if (how >= 128 && h->row_count <= s->tokens_max && h->entry_count <= rows * s->top_k)
+    if (how >= 128 && h->row_count <= s->tokens_max &&
+        phx_route_bytes(s, h->row_count, h->entry_count) <= SCRATCH)
         h->check = phx_route_check_sum(m, phx_route_bytes(s, h->row_count, h->entry_count));
     return rows;
 }
