@@ -291,6 +291,8 @@ void phx_burst_cut_all(void *fabric);
 // Hangs the checker of outcomes on a transport's hooks. False: no memory.
 bool phx_outcome_attach(struct phx_sim_transport *transport);
 void phx_outcome_free(struct phx_sim_transport *transport);
+// An event that reports the peer lost is on its way to whoever polls.
+void phx_outcome_loss_told(struct phx_sim_transport *transport, uint32_t peer);
 // The peer is lost now: what is posted from now on is not among what ends before that is reported.
 void phx_outcome_lost(struct phx_sim_transport *transport, uint32_t peer);
 

@@ -181,6 +181,8 @@ static void push_peer(struct phx_fabric *f, uint32_t rank, uint32_t peer, uint32
     event.peer.epoch = (uint16_t)incarnation;
     event.status = status;
     event.backend_code = code;
+    if (status != 0)
+        phx_outcome_loss_told(f->ranks[rank].transport, peer);
     phx_sim_event_push(f, rank, &event);
 }
 
