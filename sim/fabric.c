@@ -92,7 +92,7 @@ bool phx_queues_make(struct phx_fabric *f, struct phx_connection *c)
 // Takes finished messages off the front.
 static void queue_retire(struct phx_fabric *f, struct phx_queue *q)
 {
-    while (q->head != PHX_NO_MESSAGE) {
+    while (q->head != PHX_NO_MESSAGE && !q->walked) {
         uint32_t index = q->head;
         struct phx_carried *m = phx_carried_at(f, index);
         if (m->state != PHX_MESSAGE_FINISHED || q->unposted == index)
@@ -282,14 +282,13 @@ void phx_queue_flush(struct phx_fabric *f, uint32_t queue, uint32_t first, int s
     struct phx_queue *q = phx_queue_at(f, queue);
     const uint32_t flushed_code = 5; // as IBV_WC_WR_FLUSH_ERR, for logs
     phx_burst_cut(f, queue);
-    uint32_t i = q->head;
-    while (i != PHX_NO_MESSAGE) {
-        struct phx_carried *m = phx_carried_at(f, i);
-        uint32_t next = m->next;
-        if (m->state != PHX_MESSAGE_FINISHED)
+    // Ending one would release it, and with it those behind it that had ended before.
+    q->walked = true;
+    for (uint32_t i = q->head; i != PHX_NO_MESSAGE; i = phx_carried_at(f, i)->next)
+        if (phx_carried_at(f, i)->state != PHX_MESSAGE_FINISHED)
             phx_carried_finish(f, i, i == first ? status : rest, i == first ? code : flushed_code);
-        i = next;
-    }
+    q->walked = false;
+    queue_retire(f, q);
     q->timer++;
     q->retries = 0;
 }

@@ -96,7 +96,8 @@ struct phx_queue {
     uint8_t state;  // enum phx_queue_state
     uint8_t retries;
     bool armed;        // an issue event is scheduled
-    bool deaf;         // the target refused a message and drops all that follow
+    bool deaf;         // the target refused or missed a message and drops all that follow
+    bool walked;       // somebody goes through the list: nothing may leave it
     uint32_t ticket;   // of the issue event that counts
     uint32_t burst;    // the latest: its first message, while burst_ps is to come
     uint64_t burst_ps; // when its last was posted

@@ -71,6 +71,9 @@ struct rank {
     uint32_t word_capacity; // power of two
     struct arena *arena;
     struct done done[KINDS];
+    // Operations of each group count from 1. What groups that are over completed at the most: a
+    // peer that still runs one of them has its evidence from there.
+    struct done over[KINDS];
 };
 
 struct phx_memory {
@@ -336,6 +339,7 @@ void phx_memory_restart(struct phx_memory *memory, uint32_t rank)
     struct rank *r = &memory->ranks[rank];
     r->dead = false;
     memset(r->done, 0, sizeof r->done);
+    memset(r->over, 0, sizeof r->over);
     for (uint32_t i = 0; r->sources != NULL && i < memory->options.ranks; i++) {
         struct source *s = &r->sources[i];
         s->fenced = 0;
@@ -424,8 +428,9 @@ static bool reused(const struct rank *r, uint64_t old, uint64_t entry, uint64_t 
         return false;
     const struct done *done = &r->done[kind];
     int32_t ahead = distance((uint32_t)done->number & 0xFFFFFFu, entry_sequence(old), 24);
+    uint64_t over = r->over[kind].number;
     if (done->number == 0 || ahead < 0)
-        return true;
+        return over == 0 || distance((uint32_t)over & 0xFFFFFFu, entry_sequence(old), 24) < 0;
     return ahead == 0 && at_ps < done->at_ps;
 }
 
@@ -639,6 +644,9 @@ void phx_memory_phase(struct phx_memory *memory, uint32_t rank, uint32_t phase, 
     struct done *done = &memory->ranks[rank].done[kind];
     if (kind == 0 || done->number == number)
         return; // the first worker to say so counts
+    struct done *over = &memory->ranks[rank].over[kind];
+    if (number < done->number && over->number < done->number)
+        *over = *done; // another group
     done->number = number;
     done->at_ps = at_ps;
 }

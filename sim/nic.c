@@ -40,7 +40,10 @@ static void wait_to_resend(struct phx_fabric *f, uint32_t index, bool nak)
     uint32_t queue = m->queue;
     struct phx_queue *q = phx_queue_at(f, queue);
     if (!phx_carried_owned(f, m)) {
-        phx_carried_finish(f, index, PHX_ERR_FLUSHED, 0); // its queue pairs went with the process
+        // Its queue pairs went with the process. Nobody sends this one again, and the target takes
+        // nothing that follows it.
+        q->deaf = true;
+        phx_carried_finish(f, index, PHX_ERR_FLUSHED, 0);
         return;
     }
     // A NAK comes back after one flight. A timer has run since the message had left.
@@ -205,8 +208,12 @@ void phx_nic_deliver(struct phx_fabric *f, uint32_t index)
             wait_to_resend(f, index, false);
         return;
     }
-    if (phx_queue_of(f, m)->deaf)
-        return; // to be flushed with the one that was refused
+    if (phx_queue_of(f, m)->deaf) {
+        // To be flushed with the one that was refused; of a dead process nobody does that.
+        if (!flushed && !phx_carried_owned(f, m))
+            phx_carried_finish(f, index, PHX_ERR_FLUSHED, 0);
+        return;
+    }
     bool clean = phx_network_clean(f->network, m->source, m->target, m->posted_ps);
     bool duplicate = m->received == UINT32_MAX;
     bool nak = false;
@@ -230,7 +237,9 @@ void phx_nic_deliver(struct phx_fabric *f, uint32_t index)
     }
     bool pieces = !clean || m->resent || m->damaged;
     if (pieces && !receive_packets(f, m, &place, &nak)) {
-        if (!flushed)
+        if (flushed)
+            phx_queue_of(f, m)->deaf = true; // the same: it is given up
+        else
             wait_to_resend(f, index, nak);
         return;
     }

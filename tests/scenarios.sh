@@ -23,6 +23,18 @@ for scenario in scenarios/*.yaml; do
     done
 done
 
+# Failures that were found, shrunk and mended: each as it was found, and with other seeds and ties.
+for scenario in scenarios/regressions/*.yaml; do
+    for how in '' '--seed 2' '--seed 3 --tie random'; do
+        # shellcheck disable=SC2086 # words of options
+        if ! output=$("$phx" sim "$scenario" $how 2>&1); then
+            printf 'scenarios.sh: %s %s fails:\n%s\n' "$scenario" "$how" "$output" >&2
+            failed=1
+        fi
+        count=$((count + 1))
+    done
+done
+
 # broken RULE SCENARIO SED...: with these changes the run must fail by this rule.
 broken() {
     local rule=$1 scenario=$2 changed="${TMPDIR:-/tmp}/scenario-broken.$$.yaml" edit
