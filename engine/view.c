@@ -130,7 +130,8 @@ int phx__view_install(struct phx_group *group, const struct phx_view *view,
     if (rc != 0)
         return rc;
     group->epoch = view->epoch;
-    group->rank.epoch = (uint32_t)(view->epoch & 0xFFFFu);
+    // In words epochs go round from 1: memory that nobody has written is a word of no view.
+    group->rank.epoch = (uint32_t)((view->epoch - 1) % 0xFFFFu) + 1;
     group->operations = view->operations;
     for (uint32_t k = 0; k < 2; k++)
         group->kinds[k].sent = group->kinds[k].received = view->sequences[k];

@@ -49,6 +49,11 @@ static struct written draw(struct fuzz_input *in, uint64_t epoch, uint64_t numbe
     return w;
 }
 
+static uint64_t in_words(uint64_t epoch) // as phx__view_install() puts it
+{
+    return (epoch - 1) % 0xFFFF + 1;
+}
+
 static uint32_t expect(const struct written *w, uint64_t epoch, uint64_t number)
 {
     if (w->epoch != epoch || w->number < number)
@@ -67,7 +72,7 @@ static void check_words(const struct phx_worker *w, struct fuzz_input *in, uint6
     uint32_t expected = PHX_SEEN_ALL;
     for (uint32_t i = 0; i < count; i++) {
         struct written by = draw(in, epoch, w->op->sequence);
-        words[i] = phx_word_make(by.epoch, by.number, by.value);
+        words[i] = phx_word_make(in_words(by.epoch), by.number, by.value);
         uint32_t one = expect(&by, epoch, w->op->sequence);
         uint32_t seen = phx_word_look(w, words[i]);
         FUZZ_CHECK(seen == one,
@@ -89,7 +94,7 @@ static void check_status(const struct phx_worker *w, struct fuzz_input *in, uint
 {
     const struct phx_shape *s = &w->rank->shape;
     struct written by = draw(in, epoch, w->op->operation);
-    uint64_t word = phx_word_make(by.epoch, by.number, by.value);
+    uint64_t word = phx_word_make(in_words(by.epoch), by.number, by.value);
     int64_t expected = -1;
     memcpy(w->rank->from[1] + phx_status_word_offset(s), &word, sizeof word);
     if (by.epoch == epoch && by.number <= w->op->operation &&
@@ -119,7 +124,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     rank.shape.workers = 1 + fuzz_below(&in, 11);
     rank.shape.in_flight = 1 + fuzz_below(&in, 2);
     uint64_t epoch = whole(&in, 16);
-    rank.epoch = (uint32_t)(epoch & 0xFFFF);
+    rank.epoch = (uint32_t)in_words(epoch);
     op.sequence = whole(&in, 24);
     op.operation = whole(&in, 24);
     from[1] = fuzz_alloc(phx_heads_bytes(&rank.shape));
@@ -129,6 +134,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     w.rank = &rank;
     w.count = 1;
     w.op = &op;
+    FUZZ_CHECK(phx_word_look(&w, 0) == PHX_SEEN_NOTHING, "memory that nobody wrote is a word");
     for (int round = 0; round < 8 && fuzz_left(&in) > 0; round++) {
         check_words(&w, &in, epoch);
         check_status(&w, &in, epoch);
