@@ -1,0 +1,245 @@
+// bench/bench_scale.c: what a dispatch costs the simulator as ranks are added.
+//
+// The whole engine: ranks open a group, and each dispatches 128 tokens to 8 experts each, drawn
+// evenly, with thin payloads, one worker a rank, 8 ranks a node. Messages are counted by the
+// network: rows, route messages and words. The simulator may take time that grows with
+// messages * log(messages), so the last two columns should not grow: of wall time, and of processor
+// time for machines that do other things.
+//
+//   bench_scale [--check | --no-check] [RANKS...]      default: 64 and 256, and 1024 without checks
+//
+// Each count of ranks runs in a process of its own, so that its peak memory is its own. The memory
+// checker is on up to 256 ranks, unless said otherwise.
+
+#define _POSIX_C_SOURCE 200809L
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sim/fabric.h"
+#include "sim/open.h"
+#include "sim/world_internal.h"
+
+enum { TOKENS = 128, TOP_K = 8, HIDDEN = 7168, STORED = 128, EXPERTS = 1024 };
+
+struct scale {
+    struct phx_world *world;
+    uint32_t ranks;
+    uint32_t arrived; // ranks whose group is open
+    uint32_t finished;
+    uint64_t rows; // received by all
+    double opened; // real seconds
+    double ended;
+    double opened_cpu;
+    double ended_cpu;
+    uint64_t opened_ps;
+    uint64_t ended_ps;
+    uint64_t messages; // before
+    uint64_t events;
+};
+
+static double seconds_of(clockid_t clock)
+{
+    struct timespec now;
+    (void)clock_gettime(clock, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+static double seconds(void)
+{
+    return seconds_of(CLOCK_MONOTONIC);
+}
+
+static void die(const char *why)
+{
+    (void)fprintf(stderr, "bench_scale: %s\n", why);
+    exit(1);
+}
+
+static uint64_t messages_of(const struct scale *s)
+{
+    return phx_fabric_figures(phx_fabric_of(s->world)).messages;
+}
+
+static void open_group(struct scale *s, struct phx_sim_rank *rank, struct phx_group **group,
+                       struct phx_handle **handle)
+{
+    struct phx_group_options o;
+    struct phx_message message = {""};
+    phx_group_options_init(&o);
+    o.experts = EXPERTS;
+    o.top_k = TOP_K;
+    o.tokens_max = TOKENS;
+    o.hidden = HIDDEN;
+    o.channels = STORED;
+    o.dtype = PHX_FP8_E4M3;
+    o.workers = 1;
+    o.layout = PHX_LAYOUT_COMPACT;
+    o.timeout_us = 100000;
+    if (phx_sim_open(rank, &o, group, &message) != 0 ||
+        phx_handle_create(*group, handle, &message) != 0)
+        die(message.text);
+    // The figures of opening are not the dispatch's.
+    if (++s->arrived == s->ranks) {
+        s->opened = seconds();
+        s->opened_cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+        s->opened_ps = phx_core_now_ps(phx_world_core(s->world));
+        s->messages = messages_of(s);
+        s->events = phx_core_events(phx_world_core(s->world));
+    }
+    while (s->arrived < s->ranks)
+        phx_sim_sleep_ns(rank, 1000);
+}
+
+static void draw(uint32_t rank, uint16_t *x, int64_t *topk, float *weights)
+{
+    for (uint32_t i = 0; i < TOKENS * STORED; i++)
+        x[i] = (uint16_t)(0x3F80 + rank % 64);
+    for (uint32_t t = 0; t < TOKENS; t++)
+        for (uint32_t k = 0; k < TOP_K; k++) {
+            bool again = true;
+            for (uint32_t draw = 0; again; draw++) {
+                uint64_t at = ((uint64_t)rank * TOKENS + t) * TOP_K + k;
+                int64_t expert =
+                    (int64_t)phx_chance_below(EXPERTS, 1, PHX_CHANCE_ROUTING, at, draw);
+                again = false;
+                for (uint32_t i = 0; i < k; i++)
+                    again |= topk[t * TOP_K + i] == expert;
+                topk[t * TOP_K + k] = expert;
+            }
+            weights[t * TOP_K + k] = 0.125f;
+        }
+}
+
+static void rank_main(struct phx_sim_rank *rank, void *argument)
+{
+    struct scale *s = argument;
+    struct phx_group *group = NULL;
+    struct phx_handle *handle = NULL;
+    struct phx_outcome outcome;
+    struct phx_message message = {""};
+    struct phx_dispatch_args a;
+    uint32_t me = phx_sim_rank_number(rank);
+    uint32_t local = EXPERTS / s->ranks;
+    uint64_t rows = 4u * TOKENS * TOP_K; // enough for even routing
+    memset(&a, 0, sizeof a);
+    uint16_t *x = phx_sim_alloc(rank, sizeof *x * TOKENS * STORED);
+    int64_t *topk = phx_sim_alloc(rank, sizeof *topk * TOKENS * TOP_K);
+    float *weights = phx_sim_alloc(rank, sizeof *weights * TOKENS * TOP_K);
+    a.recv_x = phx_sim_alloc(rank, rows * STORED);
+    a.recv_scales = phx_sim_alloc(rank, rows * sizeof(float));
+    a.recv_count = phx_sim_alloc(rank, local * sizeof(int32_t));
+    a.recv_src_info = phx_sim_alloc(rank, rows * sizeof(int32_t));
+    a.recv_layout_range = phx_sim_alloc(rank, (uint64_t)local * s->ranks * sizeof(int64_t));
+    if (x == NULL || topk == NULL || weights == NULL || a.recv_x == NULL || a.recv_scales == NULL ||
+        a.recv_count == NULL || a.recv_src_info == NULL || a.recv_layout_range == NULL)
+        die("no memory for a rank's arrays");
+    draw(me, x, topk, weights);
+    open_group(s, rank, &group, &handle);
+    a.size = sizeof a;
+    a.token_count = TOKENS;
+    a.x = x;
+    a.topk_idx = topk;
+    a.topk_weights = weights;
+    a.recv_rows_max = rows;
+    if (phx_dispatch(group, &a, handle, &outcome, &message) != 0)
+        die(message.text);
+    if (outcome.masked_count != 0)
+        die("a rank was masked");
+    s->rows += outcome.rows_received;
+    if (++s->finished == s->ranks) {
+        s->ended = seconds();
+        s->ended_cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+        s->ended_ps = phx_core_now_ps(phx_world_core(s->world));
+    }
+    phx_handle_free(group, handle);
+    phx_sim_close(rank, group);
+}
+
+static void run_one(uint32_t ranks, bool check)
+{
+    struct scale s = {.ranks = ranks};
+    struct phx_world_options o;
+    struct phx_message message = {""};
+    const struct phx_violation *list = NULL;
+    struct rusage usage;
+    memset(&o, 0, sizeof o);
+    o.seed = 1;
+    o.fibers = PHX_FIBERS;
+    o.workers = 1;
+    o.cluster.nodes = ranks / 8;
+    o.cluster.ranks_per_node = 8;
+    o.cluster.intra_node = "nvlink4";
+    o.cluster.inter_node = "roce_400g";
+    double begin = seconds();
+    if (phx_world_create(&o, &s.world, &message) != 0)
+        die(message.text);
+    phx_memory_check(phx_fabric_memory(phx_fabric_of(s.world)), check);
+    if (phx_world_run(s.world, rank_main, &s, &message) != 0)
+        die(message.text);
+    if (phx_world_violations(s.world, &list) != 0)
+        die(list[0].text);
+    if (s.rows != (uint64_t)ranks * TOKENS * TOP_K)
+        die("rows are missing");
+    uint64_t messages = messages_of(&s) - s.messages;
+    double wall = s.ended - s.opened;
+    double cpu = s.ended_cpu - s.opened_cpu;
+    double growth = (double)messages * log2((double)messages);
+    (void)getrusage(RUSAGE_SELF, &usage);
+    printf("%6u %8s %9llu %10llu %10.1f %9.3f %9.3f %9.3f %9.0f %9.1f %9.1f\n", ranks,
+           check ? "yes" : "no", (unsigned long long)messages,
+           (unsigned long long)(phx_core_events(phx_world_core(s.world)) - s.events),
+           (double)(s.ended_ps - s.opened_ps) / 1e6, s.opened - begin, wall, cpu,
+           (double)usage.ru_maxrss / 1024, wall * 1e9 / growth, cpu * 1e9 / growth);
+    (void)fflush(stdout);
+    phx_world_destroy(s.world);
+}
+
+static int run_apart(uint32_t ranks, bool check)
+{
+    int status = 0;
+    (void)fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        run_one(ranks, check);
+        exit(0);
+    }
+    if (child < 0 || waitpid(child, &status, 0) != child)
+        die("no process could be started");
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    static const uint32_t usual[] = {64, 256, 1024};
+    int check = -1;
+    int failed = 0;
+    int at = 1;
+    if (at < argc && strcmp(argv[at], "--check") == 0)
+        check = 1;
+    else if (at < argc && strcmp(argv[at], "--no-check") == 0)
+        check = 0;
+    at += check >= 0;
+    printf("dispatch of %d tokens to %d of %d experts, thin\n", TOKENS, TOP_K, EXPERTS);
+    printf("%6s %8s %9s %10s %10s %9s %9s %9s %9s %9s %9s\n", "ranks", "checked", "messages",
+           "events", "virtual us", "open s", "wall s", "cpu s", "peak MiB", "ns/mlogm", "cpu ns");
+    for (uint32_t i = 0; at == argc && i < sizeof usual / sizeof usual[0]; i++)
+        failed |= run_apart(usual[i], check >= 0 ? check != 0 : usual[i] <= 256);
+    for (; at < argc; at++) {
+        char *end;
+        unsigned long ranks = strtoul(argv[at], &end, 10);
+        if (*end != '\0' || ranks < 8 || ranks > PHX_RANKS_MAX || EXPERTS % ranks != 0) {
+            (void)fprintf(stderr, "usage: bench_scale [--check | --no-check] [RANKS...]\n"
+                                  "RANKS: 8 to 1024, a power of two\n");
+            return 2;
+        }
+        failed |= run_apart((uint32_t)ranks, check >= 0 ? check != 0 : ranks <= 256);
+    }
+    return failed;
+}
