@@ -27,6 +27,15 @@ struct phx_checked {     // a checker that looked at this run
 };
 #define PHX_CHECKS_MAX 16u
 
+struct phx_summary_live { // of a run on real processes; all zero: the run was simulated
+    const char *transport;
+    uint32_t workers;    // of each rank
+    uint32_t slack;      // what deadlines, durations and times were multiplied with
+    uint64_t open_ns;    // from launch to the last rank's first operation
+    uint64_t longest_ns; // that a call of an undisturbed rank took
+    struct phx_rank_set away; // ranks that a fault held up, and that ended among fewer than all
+};
+
 struct phx_summary {
     bool is_passed; // no violation
     uint64_t seed;
@@ -47,6 +56,7 @@ struct phx_summary {
     uint64_t violations_total;
     struct phx_checked checks[PHX_CHECKS_MAX];
     uint32_t check_count;
+    struct phx_summary_live live;
 };
 
 void phx_summary_free(struct phx_summary *summary); // what it points to

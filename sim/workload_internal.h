@@ -99,6 +99,7 @@ struct phx_run {
     uint64_t dispatches_checked;
     uint64_t combines_checked;
     uint64_t outcomes_checked;
+    uint64_t told_checked;       // pairs of ranks of which one was given up, or ended early
     uint64_t history_checked;    // results that were compared with a recorded run's
     uint64_t frozen_checked;     // calls that ended with faults frozen
     uint64_t suspicions_checked; // calls after which suspicions were looked at
@@ -136,6 +137,9 @@ void phx_run_expert(uint32_t expert, uint32_t channels, const uint16_t *x, uint1
 void phx_watch_begin(struct phx_run *run, uint32_t rank, uint64_t operation, bool is_first);
 void phx_watch_end(struct phx_run *run, uint32_t rank, const struct phx_group *group,
                    uint64_t operation, uint32_t kind, uint64_t number);
+// A rank masked another, for that cause, in that operation: whether it may.
+void phx_watch_suspect(struct phx_run *run, uint32_t rank, uint32_t other, uint32_t cause,
+                       uint32_t kind, uint64_t number, bool is_tolerated);
 // True when the fault strikes this rank, itself or with its host.
 bool phx_watch_strikes(const struct phx_workload *w, const struct phx_fault *f, uint32_t rank);
 

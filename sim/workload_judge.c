@@ -234,6 +234,7 @@ enum check_line {
     CHECK_HEALTHY,
     CHECK_CORRUPT,
     CHECK_HISTORY,
+    CHECK_TOLD,
     CHECK_COUNT
 };
 
@@ -250,7 +251,8 @@ static const struct check_rule CHECKS[CHECK_COUNT] = {
                      {"write-to-peer-region", "fenced-write", "stale-write", "word-on-two-lanes"}},
     [CHECK_SLOT] = {"no slot is reused without evidence", {"slot-reused-without-evidence"}},
     [CHECK_PROGRESS] = {"every survivor finishes",
-                        {"progress", "unfinished", "open", "open-peer-lost", "open-peer-stopped"}},
+                        {"progress", "unfinished", "open", "open-peer-lost", "open-peer-stopped",
+                         "rank-crashed"}},
     [CHECK_FINISH] = {"survivors finish the struck operation in time", {"expect-finish"}},
     [CHECK_ALIVE] = {"survivors hold the expected ranks active", {"expect-alive"}},
     [CHECK_LOST] = {"no more tokens are lost than expected", {"expect-lost-tokens"}},
@@ -260,6 +262,8 @@ static const struct check_rule CHECKS[CHECK_COUNT] = {
     [CHECK_HEALTHY] = {"ranks that no fault touches keep one another", {"healthy-masked"}},
     [CHECK_CORRUPT] = {"exactly the expected sources are reported as corrupt", {"expect-corrupt"}},
     [CHECK_HISTORY] = {"outputs are the recorded run's, bit for bit", {"replay-differs"}},
+    [CHECK_TOLD] = {"who is given up learns it, and no end is missed",
+                    {"not-told", "death-missed"}},
 };
 
 static uint32_t violations_of(const struct phx_summary *s, const struct check_rule *rule)
@@ -274,7 +278,7 @@ static uint32_t violations_of(const struct phx_summary *s, const struct check_ru
 static void fill_checks(const struct phx_run *run, struct phx_summary *s, uint32_t survivors)
 {
     const struct phx_expectation *e = &run->workload->expect;
-    bool is_clean = run->workload->fault_count == 0;
+    bool is_clean = run->workload->fault_count == 0 && run->options->history == NULL;
     uint64_t counts[CHECK_COUNT] = {
         [CHECK_DISPATCH] = run->dispatches_checked,
         [CHECK_COMBINE] = run->combines_checked,
@@ -291,6 +295,7 @@ static void fill_checks(const struct phx_run *run, struct phx_summary *s, uint32
         [CHECK_HEALTHY] = e->is_healthy_stay ? run->suspicions_checked : 0,
         [CHECK_CORRUPT] = e->is_corrupt_checked ? run->suspicions_checked : 0,
         [CHECK_HISTORY] = run->history_checked,
+        [CHECK_TOLD] = run->told_checked,
     };
     for (uint32_t i = 0; i < CHECK_COUNT; i++)
         s->checks[s->check_count++] =
@@ -373,7 +378,7 @@ int phx_judge(struct phx_run *run, struct phx_summary *summary, struct phx_messa
         return rc;
     uint32_t survivors = 0;
     for (uint32_t r = 0; r < run->ranks; r++)
-        survivors += !phx_rank_set_has(&faulted, r);
+        survivors += run->options->history == NULL && !phx_rank_set_has(&faulted, r);
     fill_checks(run, summary, survivors);
     return 0;
 }

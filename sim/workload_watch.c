@@ -98,8 +98,8 @@ static void check_time(struct phx_run *run, uint32_t rank, uint32_t kind, uint64
                         (double)(now_ps - from_ps) / 1e6, (double)limit_ps / 1e6);
 }
 
-static void suspect_check(struct phx_run *run, uint32_t rank, uint32_t other, uint32_t cause,
-                          uint32_t kind, uint64_t number, bool is_tolerated)
+void phx_watch_suspect(struct phx_run *run, uint32_t rank, uint32_t other, uint32_t cause,
+                       uint32_t kind, uint64_t number, bool is_tolerated)
 {
     const struct phx_workload *w = run->workload;
     if (cause == PHX_CAUSE_CORRUPT)
@@ -131,7 +131,7 @@ void phx_watch_end(struct phx_run *run, uint32_t rank, const struct phx_group *g
         if (causes[r] == PHX_CAUSE_NONE || phx_rank_set_has(&mine->suspected, r))
             continue;
         mine->suspected.words[r / 64] |= UINT64_C(1) << (r % 64);
-        suspect_check(run, rank, r, causes[r], kind, number,
+        phx_watch_suspect(run, rank, r, causes[r], kind, number,
                       operation < mine->tolerated[operation & 1]);
     }
 }

@@ -9,6 +9,8 @@
 #include "tools/bug_option.h"
 #include "tools/command.h"
 #include "tools/explore.h"
+#include "tools/run_history.h"
+#include "tools/run_replay.h"
 
 enum replay_option { OPTION_JSON = 'j', OPTION_BUG = 256, OPTION_HANG };
 
@@ -138,6 +140,8 @@ int phx_command_replay(int argc, char **argv)
     struct replay r = {.hang_seconds = 60};
     if (argp_parse(&argp, argc, argv, 0, NULL, &r) != 0)
         return PHX_EXIT_INTERNAL;
+    if (phx_history_is(r.path))
+        return phx_replay_history(r.path, r.is_json);
     struct phx_scenario *s = NULL;
     int status = phx_failure_load("phx replay", r.path, &s);
     if (status == 0)

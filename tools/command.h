@@ -14,6 +14,7 @@ enum phx_exit {
 
 // argv[0] is the command's name as usage shows it, such as "phx sim". Each returns enum phx_exit.
 int phx_command_sim(int argc, char **argv);
+int phx_command_run(int argc, char **argv);
 int phx_command_info(int argc, char **argv);
 int phx_command_explore(int argc, char **argv);
 int phx_command_replay(int argc, char **argv);

@@ -20,8 +20,7 @@ struct command {
 
 static const struct command COMMANDS[] = {
     {"sim", "run a scenario in virtual time", phx_command_sim, NULL},
-    {"run", "run a scenario with real processes and real faults", NULL,
-     "the transports for real machines (hw/: shm, verbs, cuda)"},
+    {"run", "run a scenario with real processes and real faults", phx_command_run, NULL},
     {"explore", "run many seeds with drawn faults", phx_command_explore, NULL},
     {"replay", "replay a saved failure from its list of faults", phx_command_replay, NULL},
     {"shrink", "find the smallest scenario that still fails", phx_command_shrink, NULL},

@@ -53,6 +53,25 @@ static void print_load(FILE *out, const struct phx_moe_load *m)
                   m->renormalise ? ", renormalised" : "");
 }
 
+static void print_live(FILE *out, const struct phx_workload *w, const struct phx_summary_live *l)
+{
+    uint32_t ranks = w->cluster.nodes * w->cluster.ranks_per_node;
+    char away[64];
+    (void)fprintf(out, LABEL "%u process%s of this host over %s, %u worker%s each\n", "made by",
+                  ranks, ranks == 1 ? "" : "es", l->transport, l->workers,
+                  l->workers == 1 ? "" : "s");
+    (void)fprintf(out, LABEL "deadlines, durations and times are those above, times %u\n", "slack",
+                  l->slack);
+    (void)fprintf(out, LABEL "%.3f ms from launch to the last rank's first operation\n", "open",
+                  (double)l->open_ns / 1e6);
+    (void)fprintf(out, LABEL "%.3f ms, the longest call of a rank that no fault held up\n", "stall",
+                  (double)l->longest_ns / 1e6);
+    phx_ranks_format(&l->away, ranks, away, sizeof away);
+    if (strcmp(away, "none") != 0)
+        (void)fprintf(out, LABEL "ranks %s, held up too long, ended knowing that they are out\n",
+                      "zombies", away);
+}
+
 static void print_setup(FILE *out, const struct phx_scenario *s)
 {
     const struct phx_workload *w = &s->workload;
@@ -194,6 +213,8 @@ void phx_report_text(FILE *out, const struct phx_scenario *scenario,
 {
     const struct phx_workload *w = &scenario->workload;
     print_setup(out, scenario);
+    if (summary->live.transport != NULL)
+        print_live(out, w, &summary->live);
     (void)fprintf(out, "\n");
     for (uint32_t i = 0; i < summary->strike_count; i++)
         print_strike(out, w, &summary->strikes[i]);
@@ -201,12 +222,14 @@ void phx_report_text(FILE *out, const struct phx_scenario *scenario,
     (void)fprintf(out, "\n");
     print_checks(out, summary);
     print_violations(out, summary);
+    bool is_live = summary->live.transport != NULL;
     (void)fprintf(out,
                   "\n" LABEL "%" PRIu64 " operations, %" PRIu64 " messages, %" PRIu64
-                  " events; %.3f us of virtual time in %.1f ms\n",
+                  " events; %.3f us%s in %.1f ms\n",
                   "run", summary->operations, summary->messages, summary->events,
-                  (double)summary->virtual_ns / 1e3, wall_ms);
-    (void)fprintf(out, LABEL "seed %" PRIu64 ", trace hash %016" PRIx64 "\n", "replay",
-                  summary->seed, summary->trace_hash);
+                  (double)summary->virtual_ns / 1e3, is_live ? "" : " of virtual time", wall_ms);
+    (void)fprintf(out, LABEL "seed %" PRIu64 ", %s hash %016" PRIx64 "\n",
+                  is_live ? "gave" : "replay", summary->seed, is_live ? "result" : "trace",
+                  summary->trace_hash);
     (void)fprintf(out, LABEL "%s\n", "result", summary->is_passed ? "PASS" : "FAIL");
 }

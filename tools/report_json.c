@@ -62,6 +62,13 @@ static int fill(cJSON *object, const struct phx_summary *s, double wall_ms)
     for (uint32_t i = 0; i < s->violation_count; i++)
         if (add_violation(violations, &s->violations[i]) != 0)
             return -1;
+    const struct phx_summary_live *l = &s->live;
+    if (l->transport != NULL &&
+        (!cJSON_AddStringToObject(object, "transport", l->transport) ||
+         !add_u64(object, "workers", l->workers) || !add_u64(object, "slack", l->slack) ||
+         !add_u64(object, "open_ns", l->open_ns) ||
+         !add_u64(object, "longest_stall_ns", l->longest_ns)))
+        return -1;
     char wall[32];
     (void)snprintf(wall, sizeof wall, "%.3f", wall_ms);
     return cJSON_AddRawToObject(object, "wall_ms", wall) ? 0 : -1;

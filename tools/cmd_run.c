@@ -1,0 +1,281 @@
+// tools/cmd_run.c: phx run FILE: runs a scenario on real processes, with faults made for real.
+
+#include <argp.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/bug_option.h"
+#include "tools/command.h"
+#include "tools/report.h"
+#include "tools/run.h"
+#include "tools/run_history.h"
+#include "tools/run_soak.h"
+
+#define ROUNDS_MAX 1000000u
+
+enum run_option {
+    OPTION_TRANSPORT = 't',
+    OPTION_SEED = 's',
+    OPTION_RANKS = 'r',
+    OPTION_WORKERS = 'w',
+    OPTION_JSON = 'j',
+    OPTION_SLACK = 256,
+    OPTION_RECORD,
+    OPTION_ROUNDS,
+    OPTION_KILL,
+    OPTION_PAUSE,
+    OPTION_BUG
+};
+
+struct run {
+    const char *path;
+    const char *transport;
+    const char *record; // NULL: nowhere
+    const char *bug;
+    struct phx_scenario_options scenario;
+    struct phx_live_options live;
+    struct phx_soak_options soak; // rounds 0: one run, with its report
+    bool has_seed;
+    bool is_json;
+};
+
+static const struct argp_option OPTIONS[] = {
+    {"transport", OPTION_TRANSPORT, "NAME", 0, "shm: processes of this host (default)", 0},
+    {"seed", OPTION_SEED, "N", 0, "decides the inputs (default 1)", 0},
+    {"ranks", OPTION_RANKS, "N", 0, "scale the cluster to N ranks", 0},
+    {"workers", OPTION_WORKERS, "N", 0,
+     "threads of each rank (default: as many as fit the cores, 1 to 4)", 0},
+    {"slack", OPTION_SLACK, "N", 0,
+     "multiply deadlines, durations and times of the file (default 1, or 100 when workers "
+     "outnumber the cores)",
+     0},
+    {"json", OPTION_JSON, NULL, 0, "print one JSON object", 0},
+    {"record", OPTION_RECORD, "OUT", 0, "write what happened, for phx replay", 0},
+    {"rounds", OPTION_ROUNDS, "N", 0, "run it N times, and print figures of all of them", 0},
+    {"kill-random", OPTION_KILL, NULL, 0,
+     "each round with a SIGKILL at a random moment, instead of the file's faults", 0},
+    {"pause-random", OPTION_PAUSE, NULL, 0,
+     "each round with a SIGSTOP at a random moment, for three deadlines", 0},
+    {"bug", OPTION_BUG, "NAME", 0, "with a planted mistake (phx-planted only)", 0},
+    {0},
+};
+
+static uint64_t number_or_usage(struct argp_state *state, const char *option, const char *text,
+                                uint64_t min, uint64_t max)
+{
+    uint64_t value = 0;
+    if (phx_parse_u64(text, &value) != 0 || value < min || value > max)
+        argp_error(state, "%s %s: must be a whole number, %" PRIu64 " to %" PRIu64, option, text,
+                   min, max); // does not return
+    return value;
+}
+
+static error_t parse_number(struct run *run, int key, const char *text, struct argp_state *state)
+{
+    switch (key) {
+    case OPTION_SEED:
+        run->live.seed = number_or_usage(state, "--seed", text, 0, UINT64_MAX);
+        run->has_seed = true;
+        return 0;
+    case OPTION_RANKS:
+        run->scenario.ranks = (uint32_t)number_or_usage(state, "--ranks", text, 1, PHX_RANKS_MAX);
+        return 0;
+    case OPTION_WORKERS:
+        run->live.workers = (uint32_t)number_or_usage(state, "--workers", text, 1, PHX_WORKERS_MAX);
+        return 0;
+    case OPTION_SLACK:
+        run->live.slack = (uint32_t)number_or_usage(state, "--slack", text, 1, PHX_LIVE_SLACK_MAX);
+        return 0;
+    case OPTION_ROUNDS:
+        run->soak.rounds = (uint32_t)number_or_usage(state, "--rounds", text, 1, ROUNDS_MAX);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static void check_usage(const struct run *run, struct argp_state *state)
+{
+    if (run->path == NULL)
+        argp_error(state, "which scenario? There are some in scenarios/");
+    if (run->soak.kind != 0 && run->soak.rounds == 0)
+        argp_error(state, "--kill-random and --pause-random need --rounds N");
+    if (run->soak.rounds != 0 && run->record != NULL)
+        argp_error(state, "--record writes down one run; --rounds makes many");
+}
+
+static error_t parse_option(int key, char *argument, struct argp_state *state)
+{
+    struct run *run = state->input;
+    switch (key) {
+    case OPTION_TRANSPORT:
+        run->transport = argument;
+        return 0;
+    case OPTION_JSON:
+        run->is_json = true;
+        return 0;
+    case OPTION_RECORD:
+        run->record = argument;
+        return 0;
+    case OPTION_KILL:
+    case OPTION_PAUSE:
+        if (run->soak.kind != 0)
+            argp_error(state, "one of --kill-random and --pause-random");
+        run->soak.kind = key == OPTION_KILL ? PHX_FAULT_KILL : PHX_FAULT_PAUSE;
+        return 0;
+    case OPTION_BUG:
+        run->bug = argument;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (run->path != NULL)
+            argp_error(state, "one scenario at a time: %s, then %s", run->path, argument);
+        run->path = argument;
+        return 0;
+    case ARGP_KEY_END:
+        check_usage(run, state);
+        return 0;
+    default:
+        return parse_number(run, key, argument, state);
+    }
+}
+
+// --- being interrupted --------------------------------------------------------------------------
+
+static volatile sig_atomic_t caught;
+
+static void on_signal(int number)
+{
+    caught = number;
+    phx_live_interrupt();
+}
+
+// Its ranks are ended first; then it ends as it was told to.
+static void signals_catch(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = on_signal};
+    (void)sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        (void)sigaction(numbers[i], &action, NULL);
+}
+
+static void signal_pass_on(void)
+{
+    if (caught == 0)
+        return;
+    (void)fflush(NULL);
+    (void)signal(caught, SIG_DFL);
+    (void)raise(caught);
+}
+
+// --- runs ---------------------------------------------------------------------------------------
+
+static int refuse(const struct run *run, int rc, const struct phx_message *message)
+{
+    (void)fprintf(stderr, "phx run: %s: %s\n", run->path, message->text);
+    signal_pass_on();
+    return rc == PHX_ERR_INVALID || rc == PHX_ERR_IO || rc == PHX_ERR_UNSUPPORTED
+               ? PHX_EXIT_USAGE
+               : PHX_EXIT_INTERNAL;
+}
+
+static int run_rounds(const struct run *run, const struct phx_workload *w)
+{
+    struct phx_message message = {""};
+    struct phx_soak_options options = run->soak;
+    options.is_json = run->is_json;
+    options.has_progress = !run->is_json;
+    int rc = phx_soak_run(w, &run->live, &options, stdout, &message);
+    if (rc < 0)
+        return refuse(run, rc, &message);
+    return rc == 0 ? PHX_EXIT_PASSED : PHX_EXIT_FAILED;
+}
+
+static void print_repeat(const struct run *run, const struct phx_summary *s)
+{
+    (void)fprintf(run->is_json ? stderr : stdout,
+                  "repeat: %s run %s --seed %" PRIu64 " --workers %u --slack %u%s\n", phx_program(),
+                  run->path, s->seed, s->live.workers, s->live.slack,
+                  run->record == NULL ? " --record OUT, and phx replay OUT" : "");
+}
+
+static int run_once(const struct run *run, const struct phx_scenario *scenario)
+{
+    struct phx_summary summary;
+    struct phx_history history;
+    struct phx_message message = {""};
+    int rc = phx_live_run(&scenario->workload, &run->live, &summary, &history, &message);
+    if (rc != 0)
+        return refuse(run, rc, &message);
+    int status = summary.is_passed ? PHX_EXIT_PASSED : PHX_EXIT_FAILED;
+    if (!run->is_json) {
+        phx_report_text(stdout, scenario, &summary, phx_wall_ms());
+    } else if (phx_report_json(stdout, &summary, phx_wall_ms()) != 0) {
+        (void)fprintf(stderr, "phx run: no memory for the report\n");
+        status = PHX_EXIT_INTERNAL;
+    }
+    if (status == PHX_EXIT_FAILED)
+        print_repeat(run, &summary);
+    if (run->record != NULL) {
+        rc = phx_history_write(run->record, scenario, summary.seed, &history, &message);
+        if (rc != 0)
+            status = refuse(run, rc, &message);
+    }
+    phx_summary_free(&summary);
+    phx_history_free(&history);
+    return status;
+}
+
+static int run_scenario(struct run *run, const struct phx_scenario *scenario)
+{
+    struct phx_message message = {""};
+    if (strcmp(run->transport, "shm") != 0) {
+        (void)fprintf(stderr, "phx run: --transport %s: this build has shm\n", run->transport);
+        return PHX_EXIT_USAGE;
+    }
+    if (scenario->run.is_given && !run->has_seed)
+        run->live.seed = scenario->run.seed;
+    struct phx_workload w = scenario->workload;
+    if (run->soak.kind != 0)
+        w.fault_count = 0;
+    int rc = phx_live_check(&w, &run->live, &message);
+    if (rc != 0)
+        return refuse(run, rc, &message);
+    signals_catch();
+    return run->soak.rounds != 0 ? run_rounds(run, &scenario->workload) : run_once(run, scenario);
+}
+
+int phx_command_run(int argc, char **argv)
+{
+    static const struct argp argp = {
+        .options = OPTIONS,
+        .parser = parse_option,
+        .args_doc = "FILE",
+        .doc = "Run a scenario with a process for each rank, and make its faults for real: SIGKILL "
+               "and SIGSTOP at the put, the phase or the time that the file names.\v"
+               "docs/running.md says what can be made for real. Exit status: 0 passed, 1 the "
+               "scenario failed, 2 usage or input error, 3 internal error.",
+    };
+    struct run run = {.transport = "shm", .live.seed = 1};
+    if (argp_parse(&argp, argc, argv, 0, NULL, &run) != 0)
+        return PHX_EXIT_INTERNAL;
+    struct phx_scenario *scenario = NULL;
+    struct phx_diagnosis d = {{0, 0}, {""}};
+    int rc = phx_scenario_load(run.path, &run.scenario, &scenario, &d);
+    if (rc != 0) {
+        if (d.place.line > 0)
+            (void)fprintf(stderr, "%s:%u:%u: %s\n", run.path, d.place.line, d.place.column,
+                          d.message.text);
+        else
+            (void)fprintf(stderr, "%s: %s\n", run.path, d.message.text);
+        return rc == PHX_ERR_NO_MEMORY ? PHX_EXIT_INTERNAL : PHX_EXIT_USAGE;
+    }
+    int status = phx_choose_bug("phx run", run.bug != NULL ? run.bug : scenario->run.bug);
+    if (status == 0)
+        status = run_scenario(&run, scenario);
+    phx_scenario_free(scenario);
+    return status;
+}

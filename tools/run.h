@@ -1,0 +1,41 @@
+// tools/run.h: a scenario on real processes of this host, whose faults are made for real.
+//
+// Each rank is a process that runs sim/workload_program.h over shared memory. It leaves what it got
+// in memory that outlives it; the launcher stops, resumes and slows processes, and compares
+// everything with the oracle afterwards, by the code that holds simulated runs to it. A kill or a
+// stop that waits for a put or a phase is made by the very thread that comes to it.
+
+#ifndef PHX_TOOLS_RUN_H
+#define PHX_TOOLS_RUN_H
+
+#include "sim/history.h"
+#include "sim/summary.h"
+#include "tools/scenario.h"
+
+#define PHX_LIVE_SLACK_MAX 1000000u
+#define PHX_LIVE_BYTES_MAX (UINT64_C(4) << 30) // of what all ranks leave behind
+// When workers outnumber the cores, so that one that could go on waits for its turn.
+#define PHX_LIVE_SLACK_CROWDED 100u
+
+struct phx_live_options {
+    uint64_t seed;
+    uint32_t workers; // of each rank; 0: as many as fit the cores, 1 to PHX_WORKLOAD_WORKERS
+    uint32_t slack;   // what deadlines, durations and times are multiplied with; 0: 1, or
+                      // PHX_LIVE_SLACK_CROWDED when workers outnumber the cores
+    bool is_quiet;    // what ranks print goes out as it is, without "rank N: " before it
+};
+
+// PHX_ERR_UNSUPPORTED: what can't be made for real here, by name. PHX_ERR_INVALID: more than
+// PHX_LIVE_BYTES_MAX to leave behind, a slack that is out of range.
+int phx_live_check(const struct phx_workload *w, const struct phx_live_options *options,
+                   struct phx_message *message);
+
+// Runs it. 0 when it ran, whether it passed or not: *summary and *history are the caller's.
+// PHX_ERR_ABORTED: phx_live_interrupt() was called. Nothing is left behind in any case: no process,
+// segment, file or socket. The caller has one thread.
+int phx_live_run(const struct phx_workload *w, const struct phx_live_options *options,
+                 struct phx_summary *summary, struct phx_history *history,
+                 struct phx_message *message);
+void phx_live_interrupt(void); // for signal handlers
+
+#endif
