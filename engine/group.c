@@ -190,7 +190,7 @@ static void carve_group(struct carver *c, struct phx_group *g, const struct phx_
     g->state = carve(c, sizeof *g->state, 64);
     g->rank.suspected = carve(c, ranks * 8, 64);
     g->rank.fates = carve(c, PHX_WAIT_PHASES * ranks * 8, 64);
-    g->rank.owed = carve(c, ranks * 8, 64);
+    g->rank.owed = carve(c, PHX_WAIT_PHASES * ranks * 8, 64);
     g->rank.stage = carve(c, phx_stage_bytes(s), 4096);
     uint8_t *regions = carve(c, ranks * phx_region_bytes(s), 4096);
     for (uint32_t r = 0; c->base != NULL && r < s->ranks; r++)

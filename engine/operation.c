@@ -250,10 +250,27 @@ static struct phx_op_common *common_of(struct phx_launch *launch)
     return launch->kind == PHX_DISPATCH ? &launch->dispatch.common : &launch->combine.common;
 }
 
+// What was flushed may have been a word that the peer waits for, of the last operation of either
+// kind: it is owed MASKED there. One of several parts is enough.
+static void owe_flushed(struct phx_group *group, uint32_t peer, uint32_t kind)
+{
+    const struct phx_shape *s = &group->rank.shape;
+    uint32_t offset = (peer + s->ranks - group->rank.rank) % s->ranks;
+    uint32_t worker = s->workers >= s->ranks ? offset : offset % s->workers;
+    uint64_t dispatch = group->kinds[DISPATCH].sent - (kind == PHX_DISPATCH);
+    uint64_t combine = group->kinds[COMBINE].sent - (kind == PHX_COMBINE);
+    for (uint32_t p = 0; p < PHX_WAIT_PHASES; p++) {
+        uint64_t *owed = &group->rank.owed[p * s->ranks + peer];
+        uint64_t sequence = p == PHX_WAIT_COMBINE ? combine : dispatch;
+        if (*owed == 0 && sequence > 0)
+            *owed = phx_owed_make(sequence, worker);
+    }
+}
+
 // Staging slots are about to be written again. Puts to a rank that is not suspected have arrived:
 // its signals say so. What is still under way to one that is must not read the new rows. Once is
 // enough: later on it gets the MASKED value alone, which has no source.
-static void flush_suspects(struct phx_group *group)
+static void flush_suspects(struct phx_group *group, uint32_t kind)
 {
     struct phx_transport *t = group->target.transport;
     for (uint32_t r = 0; r < group->rank.shape.ranks; r++) {
@@ -263,8 +280,10 @@ static void flush_suspects(struct phx_group *group)
         group->flushed[r] = 1;
         if (PHX_BUG(FLUSH_SKIPPED)) // planted: a put that is still under way reads new rows
             continue;
-        if (phx_pending(t, group->peers[r]) > 0)
+        if (phx_pending(t, group->peers[r]) > 0) {
             phx_peer_flush(t, group->peers[r]);
+            owe_flushed(group, r, kind);
+        }
     }
 }
 
@@ -281,7 +300,7 @@ static int run(struct phx_group *group, struct phx_handle *handle, uint32_t halv
         c->pending[c->sent - c->received - 1] = handle;
     phx__group_events(group);
     if (halves & PHX_HALF_SEND)
-        flush_suspects(group);
+        flush_suspects(group, launch->kind);
     int rc =
         e->ops->run(e, phx_kernel_run, launch, group->rank.shape.workers, phx__group_events, group);
     if (rc != 0) // some workers may not have passed the barriers that were counted

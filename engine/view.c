@@ -140,7 +140,8 @@ int phx__view_install(struct phx_group *group, const struct phx_view *view,
         if (!phx_rank_set_has(&view->members, r))
             cause = PHX_CAUSE_VIEW;
         __atomic_store_n(&group->rank.suspected[r], cause, __ATOMIC_RELEASE);
-        group->rank.owed[r] = 0; // a word of the old epoch says nothing now
+        for (uint32_t p = 0; p < PHX_WAIT_PHASES; p++) // words of the old epoch say nothing now
+            group->rank.owed[p * group->rank.shape.ranks + r] = 0;
         if (cause == PHX_CAUSE_NONE)
             group->flushed[r] = 0;
     }

@@ -140,7 +140,7 @@ PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine
     puts.held = 0;
     puts.posted = 1;
     if (phx_suspects(w, source)) {
-        phx_send_masked(w, source, word_at, phx_token_tag(PHX_COMBINE, sequence));
+        phx_send_masked(w, PHX_WAIT_COMBINE, source, word_at, phx_token_tag(PHX_COMBINE, sequence));
         return;
     }
     // A source whose rows never came gets the signal and no rows: it will count them as lost.
@@ -153,7 +153,7 @@ PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine
     if (puts.posted)
         phx_combine_put_last(w, op, &puts, word_at, phx_word_make(rank->epoch, sequence, sent));
     if (!puts.posted)
-        phx_send_failed(w, source, word_at);
+        phx_send_failed(w, PHX_WAIT_COMBINE, source);
 }
 
 PHX_FN void phx_combine_send(struct phx_worker *w, const struct phx_combine_op *op)

@@ -58,7 +58,7 @@ PHX_FN void phx_dispatch_send_route(struct phx_worker *w, const struct phx_dispa
     uint64_t word_at = phx_counts_word_offset(s, sequence);
     // Planted: rows go on to a rank that was given up.
     if (phx_suspects(w, peer) && !PHX_BUG(SLOT_WITHOUT_EVIDENCE)) {
-        phx_send_masked(w, peer, word_at, tag);
+        phx_send_masked(w, PHX_WAIT_COUNTS, peer, word_at, tag);
         return;
     }
     uint8_t *message = rank->stage + phx_stage_route_offset(s, sequence, peer);
@@ -66,7 +66,7 @@ PHX_FN void phx_dispatch_send_route(struct phx_worker *w, const struct phx_dispa
     uint64_t bytes = phx_route_bytes(s, h->row_count, h->entry_count);
     if (!phx_send_put_signal(w, peer, phx_route_offset(s, sequence), message, bytes, bytes, word_at,
                              phx_word_make(rank->epoch, sequence, h->row_count), tag))
-        phx_send_failed(w, peer, word_at);
+        phx_send_failed(w, PHX_WAIT_COUNTS, peer);
 }
 
 PHX_FN void phx_dispatch_stage_rows(struct phx_worker *w, const struct phx_dispatch_op *op)
@@ -105,7 +105,7 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
     int posted = 1;
     // Planted: rows go on to a rank that was given up.
     if (phx_suspects(w, peer) && !PHX_BUG(SLOT_WITHOUT_EVIDENCE)) {
-        phx_send_masked(w, peer, word_at, tag);
+        phx_send_masked(w, PHX_WAIT_ROWS, peer, word_at, tag);
         return;
     }
     uint64_t word = phx_word_make(rank->epoch, sequence, mine);
@@ -122,7 +122,7 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
     if (mine == 0 && !PHX_BUG(ZERO_ROWS_SILENT) && !(PHX_BUG(WORD_UNWRITTEN) && row_count == 0))
         posted = phx_send_signal(w, peer, word_at, word, tag);
     if (!posted)
-        phx_send_failed(w, peer, word_at);
+        phx_send_failed(w, PHX_WAIT_ROWS, peer);
 }
 
 PHX_FN void phx_dispatch_send(struct phx_worker *w, const struct phx_dispatch_op *op)

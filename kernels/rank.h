@@ -51,7 +51,7 @@ struct phx_rank {
     struct phx_rank_state *state;
     uint64_t *suspected; // [ranks] enum phx_cause
     uint64_t *fates;     // [PHX_WAIT_PHASES][ranks] operation << 8 | enum phx_fate
-    uint64_t *owed; // [ranks] the word that a full lane kept from a peer given up; 0: none (wait.h)
+    uint64_t *owed;      // [PHX_WAIT_PHASES][ranks] phx_owed_make(): a word to be stored; 0: none
     const void *environment; // C targets: struct phx_environment of device_c.h
 };
 
@@ -107,6 +107,21 @@ struct phx_combine_op {
     uint64_t *answered;   // [ranks] 1: the rank answered in full
     struct phx_handle_view handle;
 };
+
+// A word that a rank given up may still wait for, by the worker that stores it (wait.h).
+PHX_BOTH uint64_t phx_owed_make(uint64_t sequence, uint32_t worker)
+{
+    return (sequence & 0xFFFFFFu) << 16 | (worker + 1);
+}
+PHX_BOTH uint64_t phx_owed_word_offset(const struct phx_shape *s, uint32_t phase, uint64_t owed)
+{
+    uint64_t sequence = owed >> 16;
+    uint32_t part = s->workers >= s->ranks ? ((uint32_t)(owed & 0xFFFFu) - 1) / s->ranks : 0;
+    if (phase == PHX_WAIT_COUNTS)
+        return phx_counts_word_offset(s, sequence);
+    return phase == PHX_WAIT_ROWS ? phx_rows_word_offset(s, sequence, part)
+                                  : phx_combine_word_offset(s, sequence, part);
+}
 
 // Where row `row` of local expert `expert` lies in recv_x, recv_src_info and y.
 PHX_BOTH uint64_t phx_row_at(const struct phx_shape *s, const struct phx_handle_view *h,

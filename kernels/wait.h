@@ -385,7 +385,11 @@ PHX_FN int phx_room_wait(struct phx_worker *w, uint32_t peer, struct phx_room *r
         room->waited = 1;
         room->since_ns = now;
     }
-    if (phx_overdue(w, peer, now, &room->charged))
+    // Past the deadline a lane that still moves is not given up: what was lost to the wait for one
+    // peer is no fault of the next. To 2D in all, as with waits that are extended.
+    if (phx_overdue(w, peer, now, &room->charged) &&
+        (now - room->since_ns >= w->op->timeout_ns / 8 ||
+         now - w->start_ns >= 2 * w->op->timeout_ns))
         return 0;
     uint64_t until = phx_poll_until(w, now);
     phx_park(w, NULL, 0, until < now + 1000 ? until : now + 1000);
@@ -437,39 +441,43 @@ PHX_FN int phx_send_signal(struct phx_worker *w, uint32_t peer, uint64_t signal_
     return posted;
 }
 
-// A word that could not be stored is owed: word / 8 << 40 | sequence << 16 | worker + 1. Its worker
-// stores MASKED there with the next operation, before which the lanes to a peer that was given up
-// are emptied (flush_suspects() in engine/operation.c). Of several the first is kept: it is the one
-// that the peer waits for.
-PHX_FN void phx_owe(const struct phx_worker *w, uint32_t peer, uint64_t word_at)
+// A word that a peer given up may wait for, and that never got there: the lane was full, or what
+// was under way was flushed. It is owed, one for each phase of waiting, to be stored as MASKED by
+// its own worker with the next operation, before which the lanes to such a peer are emptied
+// (flush_suspects() in engine/operation.c). Of several the first is kept.
+PHX_FN void phx_owe(const struct phx_worker *w, uint32_t phase, uint32_t peer)
 {
-    uint64_t owed = word_at / 8 << 40 | (w->op->sequence & 0xFFFFFFu) << 16 | (w->index + 1);
     if (peer != w->rank->rank)
-        phx_local_cas(w, &w->rank->owed[peer], 0, owed);
+        phx_local_cas(w, &w->rank->owed[(uint64_t)phase * w->rank->shape.ranks + peer], 0,
+                      phx_owed_make(w->op->sequence, w->index));
 }
 
-// The lane to a peer did not make room for what goes with this word, and will not.
-PHX_FN void phx_send_failed(const struct phx_worker *w, uint32_t peer, uint64_t word_at)
+// The lane to a peer did not make room for what goes with the word of this phase, and will not.
+PHX_FN void phx_send_failed(const struct phx_worker *w, uint32_t phase, uint32_t peer)
 {
-    phx_owe(w, peer, word_at);
+    phx_owe(w, phase, peer);
     phx_suspect(w, peer, PHX_CAUSE_TIMEOUT);
 }
 
-// All that a peer gets which was given up: MASKED in the word that it may be waiting for.
-PHX_FN void phx_send_masked(const struct phx_worker *w, uint32_t peer, uint64_t word_at,
-                            uint32_t token)
+// All that a peer gets which was given up: MASKED in the words that it may be waiting for.
+PHX_FN void phx_send_masked(const struct phx_worker *w, uint32_t phase, uint32_t peer,
+                            uint64_t word_at, uint32_t token)
 {
     const struct phx_rank *rank = w->rank;
-    uint64_t owed = phx_local_load(w, &rank->owed[peer]);
-    if ((owed & 0xFFFFu) == w->index + 1) {
+    for (uint32_t p = PHX_WAIT_PHASES; p-- > 0;) { // the latest first: there may be room for one
+        uint64_t *entry = &rank->owed[(uint64_t)p * rank->shape.ranks + peer];
+        uint64_t owed = phx_local_load(w, entry);
+        if ((owed & 0xFFFFu) != w->index + 1)
+            continue;
+        uint64_t at = phx_owed_word_offset(&rank->shape, p, owed);
         uint64_t masked = phx_word_make(rank->epoch, owed >> 16, PHX_WORD_VALUE_MASKED);
         // The word of this operation takes the place of an older one.
-        if (owed >> 40 == word_at / 8 || phx_signal(w, peer, owed >> 40 << 3, masked, token))
-            phx_local_store(w, &rank->owed[peer], 0);
+        if (at == word_at || phx_signal(w, peer, at, masked, token))
+            phx_local_store(w, entry, 0);
     }
     if (!phx_signal(w, peer, word_at,
                     phx_word_make(rank->epoch, w->op->sequence, PHX_WORD_VALUE_MASKED), token))
-        phx_owe(w, peer, word_at);
+        phx_owe(w, phase, peer);
 }
 
 // --- the workers of one rank --------------------------------------------------------------------

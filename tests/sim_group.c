@@ -17,6 +17,7 @@ struct sg_run *sg_new(void)
     run->workers = 2;
     run->layout = PHX_LAYOUT_SLOTS;
     run->rows = PHX_ROWS_ONCE;
+    run->check = PHX_CHECK_ROUTES;
     return run;
 }
 
@@ -31,12 +32,14 @@ void sg_options(const struct sg_run *run, struct phx_group_options *o)
     o->experts = SG_EXPERTS;
     o->top_k = SG_TOP_K;
     o->tokens_max = SG_TOKENS;
-    o->hidden = SG_HIDDEN;
+    o->hidden = run->wire_hidden != 0 ? run->wire_hidden : SG_HIDDEN;
+    o->channels = SG_HIDDEN;
     o->dtype = PHX_BF16;
     o->workers = run->workers;
     o->timeout_us = run->timeout_us;
     o->layout = run->layout;
     o->rows = run->rows;
+    o->check = run->check;
 }
 
 struct phx_rank_set sg_members(uint32_t count)

@@ -261,6 +261,8 @@ TEST(group_size_hint_says_what_is_asked_for)
     o.in_flight = 2;
     o.layout = PHX_LAYOUT_COMPACT;
     check_hint(&o);
+    o.check = PHX_CHECK_ROWS;
+    check_hint(&o);
 }
 
 // --- cards --------------------------------------------------------------------------------------
@@ -280,6 +282,24 @@ TEST(group_names_the_rank_and_the_field_that_differ)
     cards_for(&f, cards);
     CHECK_EQ(phx_group_connect(f.group, cards, &f.message), PHX_ERR_MISMATCH);
     CHECK_STR_EQ(f.message.text, "rank 1 opened with top_k = 3, this rank (0) with 2");
+    close_pair(&f);
+}
+
+TEST(group_compares_what_is_checked)
+{
+    struct fixture f;
+    uint8_t cards[1024];
+    struct phx_group_options o = small_options();
+    memset(&f, 0, sizeof f);
+    f.target = fake_target_open(0);
+    f.twin_target = fake_target_open(1);
+    open_one(&o, f.target, &f.group);
+    o.rank = 1;
+    o.check = PHX_CHECK_ROWS;
+    open_one(&o, f.twin_target, &f.twin);
+    cards_for(&f, cards);
+    CHECK_EQ(phx_group_connect(f.group, cards, &f.message), PHX_ERR_MISMATCH);
+    CHECK_STR_EQ(f.message.text, "rank 1 opened with check = 2, this rank (0) with 1");
     close_pair(&f);
 }
 

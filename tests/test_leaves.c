@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/limits.h"
+#include "kernels/check.h"
 #include "kernels/leaves.h"
 #include "kernels/numerics.h"
 #include "tests/test.h"
@@ -238,6 +239,58 @@ TEST(leaves_move_exactly_the_bytes_asked_for)
     check_moves(&phx_leaves_portable);
     if (phx_leaves_avx2() != NULL)
         check_moves(phx_leaves_avx2());
+}
+
+// --- the check of a row --------------------------------------------------------------------------
+
+TEST(leaves_check_sum_is_the_formula)
+{
+    // Worked out by hand from check.h's text, in another language.
+    CHECK_EQ(phx_check_mix(0, 0), 0);
+    CHECK_EQ(phx_check_mix(0, 1), UINT64_C(0x351F3DEEF2F1548F));
+    CHECK_EQ(phx_check_mix(UINT64_C(0x0123456789ABCDEF), 7), UINT64_C(0xEFB5F2E827C6619E));
+    CHECK_EQ(phx_check_key(2, 0x1000005, 9), UINT64_C(0xFBE5169B31E824D8));
+    uint64_t words[3] = {1, 2, 3};
+    CHECK_EQ(phx_leaves_portable.check_sum(words, sizeof words), UINT64_C(0xBB9071ABA6566143));
+    CHECK_EQ(phx_leaves_portable.check_sum(words, 0), 0);
+}
+
+TEST(leaves_avx2_check_sums_as_portable)
+{
+    const struct phx_leaves *set = avx2_or_skip();
+    uint64_t state = 21;
+    random_row(&state, m.rows[0]);
+    for (uint32_t at = 0; at < 32; at += 8)
+        for (uint32_t bytes = 0; bytes <= 512; bytes += 8) {
+            const uint8_t *row = (const uint8_t *)m.rows[0] + at;
+            CHECK_EQ(set->check_sum(row, bytes), phx_leaves_portable.check_sum(row, bytes));
+        }
+}
+
+static void check_flips(const struct phx_leaves *set)
+{
+    enum { BYTES = 7168 / 4 }; // 56 words a group of lanes, and some left over
+    uint64_t state = 22;
+    random_row(&state, m.rows[0]);
+    uint8_t *row = (uint8_t *)m.rows[0];
+    uint64_t sum = set->check_sum(row, BYTES);
+    for (uint32_t bit = 0; bit < 8 * BYTES; bit++) {
+        row[bit / 8] = (uint8_t)(row[bit / 8] ^ 1u << bit % 8);
+        CHECK_MSG(set->check_sum(row, BYTES) != sum, "%s: bit %u", set->name, bit);
+        row[bit / 8] = (uint8_t)(row[bit / 8] ^ 1u << bit % 8);
+    }
+    uint8_t first[8]; // the same words in another order
+    memcpy(first, row, 8);
+    memmove(row, row + 8, 8);
+    memcpy(row + 8, first, 8);
+    CHECK(set->check_sum(row, BYTES) != sum);
+}
+
+TEST(leaves_check_sum_sees_every_single_bit)
+{
+    check_flips(&phx_leaves_portable);
+    if (phx_leaves_avx2() != NULL)
+        check_flips(phx_leaves_avx2());
 }
 
 TEST(leaves_round_trip_stays_within_half_a_step)

@@ -274,7 +274,7 @@ TEST(view_install_refuses_what_makes_no_sense)
     struct phx_group group;
     struct phx_message m = {""};
     uint64_t suspected[2] = {0};
-    uint64_t owed[2] = {0};
+    uint64_t owed[2 * PHX_WAIT_PHASES] = {0};
     uint8_t flags[2][2] = {{0}};
     struct phx_view view;
     memset(&group, 0, sizeof group);
@@ -322,7 +322,7 @@ TEST(view_a_newcomer_takes_the_numbers_over)
     struct phx_group group;
     struct phx_message m = {""};
     uint64_t suspected[2] = {0};
-    uint64_t owed[2] = {0};
+    uint64_t owed[2 * PHX_WAIT_PHASES] = {0};
     uint8_t flags[2][2] = {{0}};
     struct phx_view view = {7, sg_members(2), 12, {7, 5}};
     memset(&group, 0, sizeof group);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/wait.h"
+#include "sim/fabric_internal.h"
 #include "sim/world_internal.h"
 #include "tests/sim_group.h"
 #include "tests/test.h"
@@ -480,4 +481,58 @@ TEST(wait_decides_what_nobody_decided)
     CHECK_EQ(r.suspected[1], PHX_CAUSE_GAVE_UP);
     CHECK_EQ(race_wait(&r, PHX_FATE_OPEN, 0, RACE_SEQUENCE), PHX_SEEN_ALL);
     CHECK_EQ(r.fates[PHX_WAIT_ROWS * 2 + 1], 0); // the caller decides, when it has looked
+}
+
+// --- lanes that stay full -----------------------------------------------------------------------
+
+// Lanes of one op: what follows the first waits until that has landed.
+static void narrow_lanes(struct phx_sim_rank *rank, void *argument)
+{
+    struct sg_run *run = argument;
+    phx_fabric_of(run->world)->post_count_max = 1;
+    sg_main(rank, run);
+}
+
+static struct sg_run *full_lane(uint64_t heals_after_us)
+{
+    struct sg_run *run = sg_new();
+    run->main = narrow_lanes;
+    run->fault_count = 1;
+    run->faults[0].kind = PHX_FAULT_LINK_ONE_WAY;
+    run->faults[0].rank = 3;
+    run->faults[0].peer = 0;
+    run->faults[0].duration_ps = heals_after_us * US;
+    run->faults[0].when.rank = 3;
+    run->faults[0].when.kind = PHX_COMBINE;
+    run->faults[0].when.number = 2;
+    return run;
+}
+
+// Rank 3 is late, and then its lane to rank 0 takes nothing: the worker that also serves rank 2
+// gets there after rank 2's deadline. Rank 3 must say that it waits, and for whom.
+TEST(wait_a_full_lane_is_told_like_any_other_wait)
+{
+    struct sg_run *run = full_lane(0);
+    run->think_ns[3] = 400000;
+    sg_go(run);
+    CHECK_EQ(run->ranks[3].causes[0], PHX_CAUSE_TIMEOUT);
+    for (uint32_t r = 1; r <= 2; r++)
+        CHECK_EQ(masked_by(run, r), 0);
+    CHECK(run->ranks[3].wait_ns[0] > 900000); // a wait for rank 0, and charged as one
+    CHECK(run->ranks[2].wait_ns[0] > 900000); // who waits for rank 3 meanwhile charges it, too
+    sg_free(run);
+}
+
+// Rank 0 is late; rank 3 gives it up on its full lane, before rank 0's own deadline. What the lane
+// had no room for is made up for: rank 0 learns it as soon as the path takes anything again.
+TEST(wait_who_was_given_up_on_a_full_lane_is_told)
+{
+    struct sg_run *run = full_lane(1200);
+    run->think_ns[0] = 600000;
+    sg_go(run);
+    CHECK_EQ(run->ranks[3].causes[0], PHX_CAUSE_TIMEOUT);
+    CHECK_EQ(run->ranks[0].causes[3], PHX_CAUSE_GAVE_UP);
+    for (uint32_t r = 0; r < SG_RANKS; r++)
+        CHECK_EQ(masked_by(run, r), r % 3 == 0);
+    sg_free(run);
 }

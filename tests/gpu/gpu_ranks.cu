@@ -147,7 +147,7 @@ static void take_rank(struct gpu_ranks *g, uint32_t r, const struct placement *p
     d->rank.state = d->state;
     d->rank.suspected = take_array<uint64_t>(g, s->ranks);
     d->rank.fates = take_array<uint64_t>(g, (uint64_t)PHX_WAIT_PHASES * s->ranks);
-    d->rank.owed = take_array<uint64_t>(g, s->ranks);
+    d->rank.owed = take_array<uint64_t>(g, (uint64_t)PHX_WAIT_PHASES * s->ranks);
     d->rank.from = take_array<uint8_t *>(g, s->ranks);
     d->rank.to = take_array<uint8_t *>(g, s->ranks);
     copy_in(g, d->rank.from, from.data(), s->ranks * sizeof(uint8_t *));
