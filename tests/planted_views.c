@@ -28,7 +28,7 @@ enum {
     PAIRS_RETURN = 7,
     PAIRS_NUMBERS = 12,
     RETURN_MS = 24, // by then every survivor is through with the pairs before
-    LEAPS = 3, // the checkers, too, tell numbers apart up to 2^24
+    LEAPS = 3,      // the checkers, too, tell numbers apart up to 2^24
     SKIPPED = (1 << 22) - 4
 };
 
