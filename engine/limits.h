@@ -26,11 +26,13 @@
 #define PHX_WORD_EPOCH_BITS 16u
 #define PHX_WORD_VALUE_MASKED 0xFFFFFFu  // "I have masked you"
 #define PHX_WORD_VALUE_WAITING 0xFFF000u // + rank: "I am blocked on that rank"
+#define PHX_WORD_VALUE_HELD 0xFFF800u    // + rank: the same, "and have not sent all"
 #define PHX_WORD_VALUE_MAX 0xFFEFFFu     // largest plain value
 
 static_assert(PHX_WORD_VALUE_BITS + PHX_WORD_SEQUENCE_BITS + PHX_WORD_EPOCH_BITS == 64,
               "a signal word is 64 bits");
-static_assert(PHX_WORD_VALUE_WAITING + PHX_RANKS_MAX < PHX_WORD_VALUE_MASKED,
+static_assert(PHX_WORD_VALUE_WAITING + PHX_RANKS_MAX <= PHX_WORD_VALUE_HELD &&
+                  PHX_WORD_VALUE_HELD + PHX_RANKS_MAX < PHX_WORD_VALUE_MASKED,
               "WAITING plus any rank stays below MASKED");
 static_assert(PHX_HIDDEN_MAX % PHX_HIDDEN_MULTIPLE == 0, "the largest hidden size is legal");
 static_assert(PHX_TOKENS_MAX * PHX_TOP_K_MAX <= PHX_WORD_VALUE_MAX,

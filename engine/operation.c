@@ -294,6 +294,7 @@ static int run(struct phx_group *group, struct phx_handle *handle, uint32_t halv
     struct phx_executor *e = group->target.executor;
     struct phx_kind_counts *c = counts_of(group, launch->kind);
     launch->halves = halves;
+    common_of(launch)->sent = group->operations;
     common_of(launch)->barriers_before = group->barriers;
     group->barriers += phx_kernel_barriers(launch->kind, halves);
     if (halves & PHX_HALF_SEND)

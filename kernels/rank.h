@@ -25,11 +25,14 @@ enum phx_cause {
     PHX_CAUSE_VIEW       // it is outside the view
 };
 
+#define PHX_BLOCKED_SENDING 0x8000u
+static_assert(PHX_RANKS_MAX < PHX_BLOCKED_SENDING, "a rank and a flag fit 16 bits");
+
 // Mutable, shared by a rank's workers; rank-local atomics only. Arrays are [ranks] unless said.
 struct phx_rank_state {
     uint64_t barrier_arrived; // workers that ever arrived, all barriers together
-    uint64_t blocked_on;     // operation << 16 | (rank + 1), of a worker blocked for D/4; + 0: that
-                             // rank has come
+    uint64_t blocked_on;     // operation << 16 | PHX_BLOCKED_SENDING, if so, | (rank + 1), of a
+                             // worker blocked for D/4; + 0: that rank has come
     uint64_t abort;          // not 0: every wait ends
     uint64_t rows_dropped;   // rows beyond the capacity of a compact output, in this operation
     uint64_t puts;           // GPU test launches: puts so far; the rank dies at die_after_puts
@@ -72,6 +75,7 @@ struct phx_handle_view {
 struct phx_op_common {
     uint64_t operation;       // of the group, both kinds, from 1
     uint64_t sequence;        // of this kind, from 1
+    uint64_t sent;            // the newest operation whose send half was launched
     uint64_t timeout_ns;      // D; UINT64_MAX: wait for ever
     uint64_t barriers_before; // rank-wide barriers that this group ever passed
     int32_t *active_ranks;    // [ranks] 1 = active; cleared, never set. NULL: none

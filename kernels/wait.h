@@ -11,10 +11,13 @@
 // of a newer epoch, is not there yet.
 //
 // A late rank is not a dead rank: a worker blocked for D/4 has worker 0 store WAITING + the rank it
-// is blocked on into this rank's status word at every peer; a reader whose deadline passes, and who
-// finds such a word from this or one of the last operations, waits to 2D in all and charges the
-// rank named. A worker whose own polls were more than D/4 apart was paused: it looks again first
-// (the words may show that it was given up), and restarts its deadline once.
+// is blocked on into this rank's status word at every peer, with the number of the newest operation
+// that it has sent (or HELD, with that which it is sending). A reader whose deadline passes, and
+// who waits for what is not sent yet, waits to 2D in all and charges the rank named. What was sent
+// already is late for a reason of its own: that wait ends at D, or a rank that is cut off would
+// hold up others for so long that their own peers give up on them. A worker whose own polls were
+// more than D/4 apart was paused: it looks again first (the words may show that it was given up),
+// and restarts its deadline once.
 
 #ifndef PHX_KERNELS_WAIT_H
 #define PHX_KERNELS_WAIT_H
@@ -187,13 +190,16 @@ PHX_FN int64_t phx_waiting_on(const struct phx_worker *w, uint32_t source)
     uint64_t word = phx_load(w, status);
     uint32_t age = ((uint32_t)w->op->operation - phx_word_sequence(word)) & 0xFFFFFFu;
     uint32_t value = phx_word_value(word);
-    // So far apart can two ranks be whose operations wait for each other.
+    uint32_t base = value < PHX_WORD_VALUE_HELD ? PHX_WORD_VALUE_WAITING : PHX_WORD_VALUE_HELD;
+    // So far apart can two ranks be whose operations wait for each other. What it says that it has
+    // sent is not late because it waits.
     uint32_t age_max = 2 * rank->shape.in_flight - 1;
-    if (phx_word_epoch(word) != (rank->epoch & 0xFFFFu) || age > age_max)
+    if (phx_word_epoch(word) != (rank->epoch & 0xFFFFu) || age > age_max ||
+        (age == 0 && base == PHX_WORD_VALUE_WAITING))
         return -1;
-    if (value < PHX_WORD_VALUE_WAITING || value >= PHX_WORD_VALUE_WAITING + rank->shape.ranks)
+    if (value < base || value >= base + rank->shape.ranks)
         return -1;
-    return value - PHX_WORD_VALUE_WAITING;
+    return value - base;
 }
 
 // Worker 0 alone writes status words: a word has one ordered path.
@@ -207,8 +213,10 @@ PHX_FN void phx_announce(struct phx_worker *w)
     if (blocked >> 16 != w->op->operation || named == 0 || named == w->announced)
         return;
     w->announced = named;
-    uint32_t whom = named - 1;
-    uint64_t word = phx_word_make(rank->epoch, w->op->operation, PHX_WORD_VALUE_WAITING + whom);
+    uint32_t whom = (named & ~PHX_BLOCKED_SENDING) - 1;
+    uint64_t word = named & PHX_BLOCKED_SENDING
+                        ? phx_word_make(rank->epoch, w->op->operation, PHX_WORD_VALUE_HELD + whom)
+                        : phx_word_make(rank->epoch, w->op->sent, PHX_WORD_VALUE_WAITING + whom);
     for (uint32_t i = 1; i < rank->shape.ranks; i++) {
         uint32_t peer = (rank->rank + i) % rank->shape.ranks;
         if (peer != whom && !phx_suspects(w, peer))
@@ -216,12 +224,15 @@ PHX_FN void phx_announce(struct phx_worker *w)
     }
 }
 
-PHX_FN void phx_note_blocked(struct phx_worker *w, uint32_t source)
+// One that is blocked while it sends goes before one that waits for others: it keeps what they wait
+// for.
+PHX_FN void phx_note_blocked(struct phx_worker *w, uint32_t source, uint32_t sending)
 {
     uint64_t *word = &w->rank->state->blocked_on;
     uint64_t seen = phx_local_load(w, word);
-    if (seen >> 16 != w->op->operation || (seen & 0xFFFFu) == 0) {
-        phx_local_cas(w, word, seen, w->op->operation << 16 | (source + 1));
+    if (seen >> 16 != w->op->operation || (seen & 0xFFFFu) == 0 ||
+        (sending & ~(uint32_t)seen) != 0) {
+        phx_local_cas(w, word, seen, w->op->operation << 16 | sending | (source + 1));
         phx_wake(w, NULL); // worker 0 may be parked, and is the one who announces
     }
     phx_announce(w);
@@ -230,9 +241,9 @@ PHX_FN void phx_note_blocked(struct phx_worker *w, uint32_t source)
 // What was waited for of `source` came, or will not. If it was the one that the peers were told of,
 // they are to hear of another: the one named gets no word itself, and would not know why we are
 // late.
-PHX_FN void phx_note_unblocked(struct phx_worker *w, uint32_t source)
+PHX_FN void phx_note_unblocked(struct phx_worker *w, uint32_t source, uint32_t sending)
 {
-    uint64_t blocked = w->op->operation << 16 | (source + 1);
+    uint64_t blocked = w->op->operation << 16 | sending | (source + 1);
     uint64_t *word = &w->rank->state->blocked_on;
     if (phx_local_load(w, word) == blocked)
         phx_local_cas(w, word, blocked, w->op->operation << 16);
@@ -241,6 +252,13 @@ PHX_FN void phx_note_unblocked(struct phx_worker *w, uint32_t source)
 // Polls further apart than D/4: this rank was paused (or busy), and restarts its deadline, once.
 PHX_FN void phx_notice_pause(struct phx_worker *w, uint64_t now)
 {
+    // Clocks of workers should not step back; one that does takes the deadline along.
+    if (now < w->last_poll_ns) {
+        uint64_t elapsed = w->last_poll_ns - w->start_ns;
+        w->start_ns = now > elapsed ? now - elapsed : 0;
+        w->last_poll_ns = now;
+        return;
+    }
     uint64_t gap = now - w->last_poll_ns;
     w->last_poll_ns = now;
     if (w->op->timeout_ns == UINT64_MAX || gap <= w->op->timeout_ns / 4 || w->restarted)
@@ -249,8 +267,9 @@ PHX_FN void phx_notice_pause(struct phx_worker *w, uint64_t now)
     w->start_ns = now;
 }
 
-// True when the wait for `source` must end.
-PHX_FN int phx_overdue(struct phx_worker *w, uint32_t source, uint64_t now, int64_t *charged)
+// True when the wait for `source` must end. sending: PHX_BLOCKED_SENDING, or 0.
+PHX_FN int phx_overdue(struct phx_worker *w, uint32_t source, uint32_t sending, uint64_t now,
+                       int64_t *charged)
 {
     uint64_t timeout = w->op->timeout_ns;
     phx_notice_pause(w, now);
@@ -258,7 +277,7 @@ PHX_FN int phx_overdue(struct phx_worker *w, uint32_t source, uint64_t now, int6
         return 0;
     uint64_t elapsed = now - w->start_ns;
     if (elapsed >= timeout / 4)
-        phx_note_blocked(w, source);
+        phx_note_blocked(w, source, sending);
     if (elapsed < timeout)
         return 0;
     // Planted: nobody listens to WAITING; or its bound is compared in us with elapsed ns.
@@ -333,13 +352,13 @@ PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
             result = phx_wait_end(phx_fate_absent(w, phase, source, PHX_CAUSE_GAVE_UP));
         } else {
             uint64_t now = phx_now(w);
-            if (phx_overdue(w, source, now, &charged))
+            if (phx_overdue(w, source, 0, now, &charged))
                 result = phx_wait_end(phx_fate_absent(w, phase, source, PHX_CAUSE_TIMEOUT));
             else
                 phx_park(w, words, count, phx_poll_until(w, now));
         }
     }
-    phx_note_unblocked(w, source);
+    phx_note_unblocked(w, source, 0);
     phx_wait_charge(w, source, since, charged);
     return result;
 }
@@ -387,7 +406,7 @@ PHX_FN int phx_room_wait(struct phx_worker *w, uint32_t peer, struct phx_room *r
     }
     // Past the deadline a lane that still moves is not given up: what was lost to the wait for one
     // peer is no fault of the next. To 2D in all, as with waits that are extended.
-    if (phx_overdue(w, peer, now, &room->charged) &&
+    if (phx_overdue(w, peer, PHX_BLOCKED_SENDING, now, &room->charged) &&
         (now - room->since_ns >= w->op->timeout_ns / 8 ||
          now - w->start_ns >= 2 * w->op->timeout_ns))
         return 0;
@@ -399,7 +418,7 @@ PHX_FN void phx_room_end(struct phx_worker *w, uint32_t peer, const struct phx_r
 {
     if (!room->waited)
         return;
-    phx_note_unblocked(w, peer);
+    phx_note_unblocked(w, peer, PHX_BLOCKED_SENDING);
     phx_wait_charge(w, peer, room->since_ns, room->charged);
 }
 
