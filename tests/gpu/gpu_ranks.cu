@@ -267,6 +267,7 @@ static void set_common(struct gpu_ranks *g, struct phx_op_common *op, uint32_t k
                        uint64_t timeout_us)
 {
     op->operation = g->operations;
+    op->sent = g->operations;
     op->sequence = g->sequences[kind - 1];
     op->timeout_ns = timeout_us * 1000;
     op->barriers_before = g->barriers;
