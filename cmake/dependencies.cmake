@@ -39,6 +39,7 @@ phx_dependency(boost_context boost/context/detail/fcontext.hpp libboost_context.
 phx_dependency(xxhash xxhash.h - "runs of the simulator have no trace hash")
 phx_dependency(yaml yaml.h yaml "the phx program is not built")
 phx_dependency(cjson cjson/cJSON.h cjson "the phx program is not built")
+phx_dependency(sodium sodium.h sodium "there is no bootstrap: ranks can't find each other")
 
 if(NOT PHX_TEST_RUNNER MATCHES "^(auto|criterion|mini)$")
     message(FATAL_ERROR "PHX_TEST_RUNNER is \"${PHX_TEST_RUNNER}\"; "
