@@ -16,6 +16,9 @@
 #include "kernels/leaves.h"
 #include "tools/command.h"
 
+#if PHX_HAVE_SODIUM
+#include <sodium.h>
+#endif
 #if PHX_HAVE_XXHASH
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -136,6 +139,11 @@ static void add_libraries(struct info *info)
 #endif
     fact_add(info, "yaml", true, "%s", yaml_get_version_string());
     fact_add(info, "cjson", true, "%s", cJSON_Version());
+#if PHX_HAVE_SODIUM
+    fact_add(info, "bootstrap", true, "tcp and file (libsodium %s)", sodium_version_string());
+#else
+    fact_add(info, "bootstrap", false, "built without libsodium: ranks can't find each other");
+#endif
 }
 
 static void add_transports(struct info *info)

@@ -20,6 +20,7 @@ int phx_command_explore(int argc, char **argv);
 int phx_command_replay(int argc, char **argv);
 int phx_command_shrink(int argc, char **argv);
 int phx_command_bench(int argc, char **argv);
+int phx_command_rendezvous(int argc, char **argv);
 
 // A whole number as people type it: decimal, or hexadecimal after 0x. 0, or -1 with *value
 // untouched.

@@ -25,6 +25,7 @@ static const struct command COMMANDS[] = {
     {"replay", "replay a saved failure from its list of faults", phx_command_replay, NULL},
     {"shrink", "find the smallest scenario that still fails", phx_command_shrink, NULL},
     {"bench", "measure, as a table and as JSON", phx_command_bench, NULL},
+    {"rendezvous", "serve as the place where ranks of a job meet", phx_command_rendezvous, NULL},
     {"info", "say what this machine and this build can do", phx_command_info, NULL},
 };
 #define COMMAND_COUNT (sizeof COMMANDS / sizeof COMMANDS[0])
@@ -66,7 +67,7 @@ static char *help_text(int key, const char *text, void *input)
         return NULL;
     size_t used = (size_t)snprintf(list, size, "Commands:\n");
     for (size_t i = 0; i < COMMAND_COUNT && used < size; i++)
-        used += (size_t)snprintf(list + used, size - used, "  %-8s %s%s\n", COMMANDS[i].name,
+        used += (size_t)snprintf(list + used, size - used, "  %-10s %s%s\n", COMMANDS[i].name,
                                  COMMANDS[i].summary, COMMANDS[i].run ? "" : " (not built yet)");
     if (used < size)
         (void)snprintf(list + used, size - used,
