@@ -50,6 +50,9 @@ static void bend(const struct card_case *c, struct phx_group_options *o)
     case 6:
         o->experts++;
         break;
+    case 7:
+        o->check = PHX_CHECK_ROWS;
+        break;
     default:
         o->top_k--;
         break;
@@ -160,14 +163,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct phx_world *world;
     memset(&o, 0, sizeof o);
     uint8_t how = fuzz_u8(&in);
+    struct sg_run *usual = sg_new();
+    c->run = *usual;
+    sg_free(usual);
     c->run.pairs = 2;
     c->run.timeout_us = 200;
-    c->run.workers = 2;
-    c->run.layout = PHX_LAYOUT_SLOTS;
-    c->run.rows = PHX_ROWS_ONCE;
     c->victim = how % SG_RANKS;
     c->odd = how / 4 % 8 == 7 ? how / 32 % SG_RANKS : SG_RANKS;
-    c->parameter = c->odd < SG_RANKS ? fuzz_below(&in, 8) : 0;
+    c->parameter = c->odd < SG_RANKS ? fuzz_below(&in, 9) : 0;
     while (c->patch_count < PATCHES && fuzz_left(&in) > 0) {
         struct patch *p = &c->patches[c->patch_count++];
         p->card = fuzz_below(&in, SG_RANKS);

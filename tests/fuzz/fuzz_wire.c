@@ -246,11 +246,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     c->in = fuzz_input_make(data, size);
     memset(&o, 0, sizeof o);
     uint8_t how = fuzz_u8(&c->in);
+    struct sg_run *usual = sg_new();
+    c->run = *usual;
+    sg_free(usual);
     c->run.pairs = 4;
     c->run.timeout_us = 200;
     c->run.workers = how % 2 == 0 ? 2 : SG_RANKS;
-    c->run.layout = PHX_LAYOUT_SLOTS;
-    c->run.rows = PHX_ROWS_ONCE;
+    c->run.check = how / 4 % 2 == 0 ? PHX_CHECK_ROUTES : PHX_CHECK_ROWS;
     o.seed = how;
     o.schedule.tie = PHX_TIE_RANDOM;
     o.fibers = PHX_FIBERS;
