@@ -27,7 +27,6 @@ static bool may_begin(struct phx_fabric *f, const struct phx_carried *m)
     return f->bursts && m->state == PHX_MESSAGE_POSTED && m->next != PHX_NO_MESSAGE &&
            !ends_burst(m) && !f->ranks[m->source].counted &&
            f->ranks[m->source].flips_caught == 0 && // each takes its own
-           f->ranks[m->source].flips_caught == 0 &&
            phx_network_plane(f->network, m->source, m->target) != PHX_PLANE_NIC &&
            phx_network_clean(f->network, m->source, m->target, phx_core_now_ps(f->core)) &&
            phx_send_check(f, m) == 0;

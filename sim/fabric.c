@@ -610,8 +610,10 @@ static void on_message(void *context, const struct phx_event_record *event)
     phx_assert(m->pending > 0);
     m->pending--;
     if (m->attempt != event->argument || m->dropped) {
-        if (m->attempt == event->argument)
+        if (m->attempt == event->argument) {
             phx_burst_drop(f, index);
+            phx_nvlink_release(f, m);
+        }
         phx_carried_release(f, index); // of an attempt that was given up
         return;
     }

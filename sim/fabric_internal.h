@@ -74,6 +74,7 @@ struct phx_carried {
     bool listed;     // in its queue
     bool resent;
     bool damaged; // a bit of it flipped on the wire, where the NIC's check sees it
+    uint32_t held; // NVLink: 1 + its queue's renewals, when it was held up; 0: it was not
     bool dropped; // phx_peer_flush(): what is still on the wire of it never lands
 };
 
@@ -98,6 +99,8 @@ struct phx_queue {
     bool armed;        // an issue event is scheduled
     bool deaf;         // the target refused or missed a message and drops all that follow
     bool walked;       // somebody goes through the list: nothing may leave it
+    uint32_t held;     // NVLink: messages that a path held up and that have not landed yet
+    uint32_t renewals; // of the queue; messages of an earlier one wait for nothing
     uint32_t ticket;   // of the issue event that counts
     uint32_t burst;    // the latest: its first message, while burst_ps is to come
     uint64_t burst_ps; // when its last was posted
@@ -274,6 +277,8 @@ void phx_nic_retry(struct phx_fabric *f, uint32_t queue);
 void phx_nic_refuse(struct phx_fabric *f, uint32_t index, int status);
 void phx_nvlink_deliver(struct phx_fabric *f, uint32_t index);
 void phx_nvlink_healed(void *context);
+// What is on its way no more holds up nothing.
+void phx_nvlink_release(struct phx_fabric *f, struct phx_carried *m);
 
 // --- burst.c ------------------------------------------------------------------------------------
 

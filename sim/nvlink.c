@@ -48,6 +48,38 @@ void phx_nvlink_healed(void *context)
     f->stalled_count = kept;
 }
 
+// Stores of one path land in order: those behind one that was held up wait until it has landed.
+static void hold(struct phx_fabric *f, uint32_t index)
+{
+    struct phx_carried *m = phx_carried_at(f, index);
+    struct phx_queue *q = phx_queue_of(f, m);
+    if (m->held != 0)
+        return;
+    m->held = 1 + q->renewals;
+    q->held++;
+}
+
+static bool wait_behind_held(struct phx_fabric *f, uint32_t index)
+{
+    struct phx_carried *m = phx_carried_at(f, index);
+    struct phx_queue *q = phx_queue_of(f, m);
+    if (m->held != 0 || q->held == 0)
+        return false;
+    hold(f, index);
+    uint64_t now_ps = phx_core_now_ps(f->core);
+    q->deliver_ps = q->deliver_ps < now_ps ? now_ps : q->deliver_ps + 1;
+    phx_carried_schedule(f, index, q->deliver_ps, PHX_NETWORK_DELIVER);
+    return true;
+}
+
+void phx_nvlink_release(struct phx_fabric *f, struct phx_carried *m)
+{
+    struct phx_queue *q = phx_queue_of(f, m);
+    if (m->held == 1 + q->renewals)
+        q->held--;
+    m->held = 0;
+}
+
 static void deliver(struct phx_fabric *f, uint32_t index)
 {
     struct phx_carried *m = phx_carried_at(f, index);
@@ -82,9 +114,13 @@ void phx_nvlink_deliver(struct phx_fabric *f, uint32_t index)
 {
     struct phx_carried *first = phx_carried_at(f, index);
     if (phx_network_down(f->network, first->source, first->target)) {
+        hold(f, index);
         stall(f, index);
         return;
     }
+    if (wait_behind_held(f, index))
+        return;
+    phx_nvlink_release(f, first);
     uint32_t count = first->burst.count;
     uint32_t next = first->next; // read ahead: what has landed may be free
     first->burst.count = 0;      // it may be flushed yet, before its error is reported: alone

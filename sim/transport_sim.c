@@ -234,6 +234,8 @@ static void queue_renew(struct phx_queue *q)
 {
     q->state = PHX_QUEUE_READY;
     q->deaf = false;
+    q->held = 0;
+    q->renewals++;
     q->arrive_ps = 0;
     q->deliver_ps = 0;
     q->finish_ps = 0;

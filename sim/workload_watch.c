@@ -4,6 +4,7 @@
 #include <inttypes.h>
 
 #include "kernels/rank.h"
+#include "sim/network.h"
 #include "sim/workload_internal.h"
 #include "sim/world_internal.h"
 
@@ -67,15 +68,23 @@ static bool is_slowed(const struct phx_workload *w, uint32_t rank)
     return false;
 }
 
+// When the faults before the freeze are over for the lanes too: what a queue pair lost is sent again
+// when its timer ends, and that may be longer than a deadline.
+static uint64_t settled_ps(const struct phx_workload *w)
+{
+    const struct phx_preset *nic =
+        w->cluster.inter_node != NULL ? phx_preset_find(w->cluster.inter_node) : NULL;
+    return w->freeze_ps + (w->cluster.nodes > 1 && nic != NULL ? nic->ack_timeout_ps : 0);
+}
+
 void phx_watch_begin(struct phx_run *run, uint32_t rank, uint64_t operation, bool is_first)
 {
     struct phx_run_rank *mine = &run->rank[rank];
-    uint64_t freeze_ps = run->workload->freeze_ps;
-    if (freeze_ps == 0)
+    if (run->workload->freeze_ps == 0)
         return;
     mine->call_ps = phx_world_time_ps(run->world);
-    // Whoever struck before the freeze may still be found out in two more operations.
-    if (is_first && (mine->call_ps < freeze_ps || mine->begun_frozen++ < 2))
+    // What struck before the freeze may still be found out in two more operations.
+    if (is_first && (mine->call_ps < settled_ps(run->workload) || mine->begun_frozen++ < 2))
         mine->tolerated[operation & 1] = operation + 1;
 }
 
