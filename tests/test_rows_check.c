@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "kernels/seal.h"
 #include "sim/workload.h"
 #include "tests/sim_group.h"
 #include "tests/test.h"
@@ -153,6 +154,50 @@ TEST(rows_check_a_flip_masks_its_source_where_it_came_and_nowhere_else)
         CHECK_MSG(hits[DISPATCH_ROW] > 0, "form %u", form);
         CHECK_MSG(hits[COMBINE_ROW] > 0, "form %u", form);
     }
+}
+
+// --- the key ------------------------------------------------------------------------------------
+
+static void charge(struct phx_executor *e, uint32_t worker, struct phx_cost cost)
+{
+    (void)e, (void)worker, (void)cost;
+}
+static void touch(struct phx_executor *e, uint32_t worker, const void *base, uint64_t size_bytes,
+                  int is_write)
+{
+    (void)e, (void)worker, (void)base, (void)size_bytes, (void)is_write;
+}
+
+// A whole row that belongs elsewhere: of another operation, kind or slot.
+TEST(rows_check_a_row_of_another_place_does_not_hold)
+{
+    const struct phx_executor_ops ops = {.charge = charge, .touch = touch};
+    struct phx_executor executor = {&ops};
+    struct phx_environment environment = {.executor = &executor, .leaves = phx_leaves_get()};
+    struct phx_rank rank;
+    struct phx_worker w;
+    _Alignas(16) uint8_t row[160];
+    const uint64_t bytes = 132; // 128 e4m3 and an f32 scale: padding follows
+    memset(&rank, 0, sizeof rank);
+    memset(&w, 0, sizeof w);
+    memset(row, 0xA5, sizeof row); // the padding, too
+    rank.environment = &environment;
+    rank.shape.hidden = rank.shape.channels = 128;
+    rank.shape.check = PHX_CHECK_ROWS;
+    w.rank = &rank;
+    phx_row_seal(&w, row, bytes, phx_check_key(PHX_DISPATCH, 5, 3));
+    CHECK_EQ(phx_wire_bytes(&rank.shape, bytes), 144);
+    CHECK(phx_row_holds(&w, row, bytes, phx_check_key(PHX_DISPATCH, 5, 3)));
+    CHECK(!phx_row_holds(&w, row, bytes, phx_check_key(PHX_DISPATCH, 3, 3)));
+    CHECK(!phx_row_holds(&w, row, bytes, phx_check_key(PHX_DISPATCH, 5, 4)));
+    CHECK(!phx_row_holds(&w, row, bytes, phx_check_key(PHX_COMBINE, 5, 3)));
+    for (uint32_t bit = 0; bit < 8 * 144; bit++) { // padding and check included
+        row[bit / 8] = (uint8_t)(row[bit / 8] ^ 1u << bit % 8);
+        CHECK(!phx_row_holds(&w, row, bytes, phx_check_key(PHX_DISPATCH, 5, 3)));
+        row[bit / 8] = (uint8_t)(row[bit / 8] ^ 1u << bit % 8);
+    }
+    memset(row, 0, sizeof row); // memory that nobody wrote
+    CHECK(!phx_row_holds(&w, row, bytes, phx_check_key(PHX_DISPATCH, 5, 3)));
 }
 
 // --- against the plain reference ----------------------------------------------------------------
