@@ -20,7 +20,7 @@ function(phx_planted target)
     endif()
     get_target_property(libraries ${target} LINK_LIBRARIES)
     list(TRANSFORM libraries APPEND "_planted"
-        REGEX "^phx_(engine|kernels|sim|scenario|explore|hw)$")
+        REGEX "^phx_(engine|kernels|sim|scenario|explore|live|hw)$")
     target_link_libraries(${target}_planted PUBLIC ${libraries})
     get_target_property(definitions ${target} COMPILE_DEFINITIONS)
     if(definitions)

@@ -130,15 +130,20 @@ uint32_t phx_crew_wait(struct phx_crew *crew, uint32_t ms)
     return crew->running;
 }
 
+void phx_crew_kill(struct phx_crew *crew)
+{
+    for (uint32_t r = 0; r < crew->options.ranks; r++)
+        if (crew->pids[r] != 0)
+            (void)kill(crew->pids[r], SIGKILL); // a stopped one too
+    reap(crew, 0);
+}
+
 void phx_crew_end(struct phx_crew *crew)
 {
     if (crew == NULL)
         return;
-    for (uint32_t r = 0; crew->pids != NULL && r < crew->options.ranks; r++)
-        if (crew->pids[r] != 0)
-            (void)kill(crew->pids[r], SIGKILL); // a stopped one too
     if (crew->pids != NULL && crew->statuses != NULL)
-        reap(crew, 0);
+        phx_crew_kill(crew);
     for (uint32_t i = 0; crew->streams != NULL && i < 2 * crew->options.ranks; i++) {
         while (crew->streams[i].from >= 0 && stream_pass(crew, i / 2, &crew->streams[i]))
             continue;

@@ -55,7 +55,9 @@ struct phx_crew_status phx_crew_status(const struct phx_crew *crew, uint32_t ran
 
 // Passes on what ranks print and takes in their ends, for at most `ms`. Returns how many still run.
 uint32_t phx_crew_wait(struct phx_crew *crew, uint32_t ms);
-// Kills what still runs, reaps everything, gives everything back. NULL is allowed.
+// Kills what still runs and reaps it; the arena stays.
+void phx_crew_kill(struct phx_crew *crew);
+// The same, and gives everything back. NULL is allowed.
 void phx_crew_end(struct phx_crew *crew);
 
 // --- in a process of the crew -------------------------------------------------------------------
@@ -68,6 +70,11 @@ void phx_crew_rank_on_phase(struct phx_crew_rank *self,
                             void (*phase)(void *context, uint32_t worker, uint32_t phase,
                                           uint64_t number),
                             void *context);
+// Told of ops that were posted, on the worker's thread, and of events. Before the first group.
+void phx_crew_rank_on_ops(struct phx_crew_rank *self,
+                          void (*post)(void *context, const struct phx_op *op),
+                          void (*event)(void *context, const struct phx_event *event),
+                          void *context);
 // Every rank of the crew calls it, in the same order. options->rank and ranks are filled in.
 // PHX_ERR_PEER_LOST: a rank ended before it showed its card.
 int phx_crew_rank_open(struct phx_crew_rank *self, const struct phx_group_options *options,

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "engine/transport_ops.h"
+
 #define LOOK_NS 10000000u // ends of ranks ring no bell
 
 static void on_phase(void *context, uint32_t worker, uint32_t phase, uint64_t number)
@@ -160,6 +162,15 @@ struct phx_shm *phx_crew_rank_shm(struct phx_crew_rank *self)
 struct phx_target phx_crew_rank_target(struct phx_crew_rank *self)
 {
     return (struct phx_target){phx_shm_transport(self->shm), phx_host_executor_of(self->executor)};
+}
+
+void phx_crew_rank_on_ops(struct phx_crew_rank *self,
+                          void (*post)(void *context, const struct phx_op *op),
+                          void (*event)(void *context, const struct phx_event *event),
+                          void *context)
+{
+    phx_shm_transport(self->shm)->hooks =
+        (struct phx_transport_hooks){.context = context, .post = post, .event = event};
 }
 
 void phx_crew_rank_on_phase(struct phx_crew_rank *self,

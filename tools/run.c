@@ -57,6 +57,10 @@ int phx_live_check(const struct phx_workload *w, const struct phx_live_options *
                    struct phx_message *message)
 {
     uint32_t slack = slack_chosen(w, options, workers_chosen(w, options));
+    if (ranks_of(w) > PHX_LIVE_RANKS_MAX)
+        return phx_fail(message, PHX_ERR_INVALID,
+                        "ranks is %u; over shm it may be 1 to %u (--ranks N makes them fewer)",
+                        ranks_of(w), PHX_LIVE_RANKS_MAX);
     if (options->workers > PHX_WORKERS_MAX)
         return phx_fail(message, PHX_ERR_INVALID, "workers is %u; it may be 1 to %u",
                         options->workers, PHX_WORKERS_MAX);
@@ -192,8 +196,9 @@ static int wait_for_all(struct phx_live *live, struct phx_live_arena *a,
     return 0;
 }
 
-// All have what they wanted; those that a fault holds are ended by phx_crew_end().
-static void let_go(struct phx_live *live, struct phx_live_arena *a)
+// All have what they wanted, or time is up. Those that a fault holds, or that do not leave, are
+// killed: what they left behind is to be looked at, and must not change any more.
+static void let_go(struct phx_live *live, struct phx_live_arena *a, bool *is_left)
 {
     uint64_t from_ns = phx_live_now_ns();
     uint32_t held = 0;
@@ -208,14 +213,17 @@ static void let_go(struct phx_live *live, struct phx_live_arena *a)
     while (phx_crew_wait(live->crew, TICK_MS) > held && !is_interrupted &&
            phx_live_now_ns() - from_ns < LEAVE_MS * UINT64_C(1000000))
         continue;
+    for (uint32_t r = 0; r < live->run.ranks; r++)
+        is_left[r] = phx_crew_pid(live->crew, r) != 0;
+    phx_crew_kill(live->crew);
 }
 
 // Whoever ended by a signal that no fault of the list sent.
-static void check_ends(struct phx_live *live, struct phx_live_arena *a)
+static void check_ends(struct phx_live *live, struct phx_live_arena *a, const bool *is_left)
 {
     for (uint32_t r = 0; r < live->run.ranks; r++) {
         struct phx_crew_status status = phx_crew_status(live->crew, r);
-        bool is_meant = false;
+        bool is_meant = is_left[r]; // it was killed just now
         for (uint32_t i = 0; i < live->workload.fault_count; i++)
             is_meant = is_meant || (live->workload.faults[i].kind == PHX_FAULT_KILL &&
                                     live->workload.faults[i].rank == r &&
@@ -251,8 +259,9 @@ static int crew_run(struct phx_live *live, struct phx_summary *summary, struct p
     struct phx_live_arena *a = phx_crew_arena(live->crew);
     rc = wait_for_all(live, a, message);
     if (rc == 0) {
-        let_go(live, a);
-        check_ends(live, a);
+        bool is_left[PHX_LIVE_RANKS_MAX];
+        let_go(live, a, is_left);
+        check_ends(live, a, is_left);
         rc = phx_live_judge(a, summary, history, message);
     }
     phx_crew_end(live->crew);

@@ -14,6 +14,8 @@
 
 #define PHX_LIVE_SLACK_MAX 1000000u
 #define PHX_LIVE_BYTES_MAX (UINT64_C(4) << 30) // of what all ranks leave behind
+// A process has a thread for each peer, so that they grow with the square of the ranks.
+#define PHX_LIVE_RANKS_MAX 64u
 // When workers outnumber the cores, so that one that could go on waits for its turn.
 #define PHX_LIVE_SLACK_CROWDED 100u
 
@@ -26,7 +28,8 @@ struct phx_live_options {
 };
 
 // PHX_ERR_UNSUPPORTED: what can't be made for real here, by name. PHX_ERR_INVALID: more than
-// PHX_LIVE_BYTES_MAX to leave behind, a slack that is out of range.
+// PHX_LIVE_BYTES_MAX to leave behind, more than PHX_LIVE_RANKS_MAX ranks, a slack or workers that
+// are out of range.
 int phx_live_check(const struct phx_workload *w, const struct phx_live_options *options,
                    struct phx_message *message);
 

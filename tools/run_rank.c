@@ -12,7 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "engine/transport_ops.h"
 #include "kernels/rank.h"
 #include "sim/workload_program.h"
 #include "tools/run_internal.h"
@@ -274,9 +273,7 @@ int phx_live_rank_main(struct phx_crew_rank *self, void *arena)
     for (uint32_t r = 0; r < h.live->run.ranks; r++)
         h.seat->active[r] = 1;
     __atomic_store_n(&h.seat->pid, getpid(), __ATOMIC_RELEASE);
-    struct phx_transport *transport = phx_crew_rank_target(self).transport;
-    transport->hooks =
-        (struct phx_transport_hooks){.context = &h, .post = on_post, .event = on_event};
+    phx_crew_rank_on_ops(self, on_post, on_event, &h);
     phx_crew_rank_on_phase(self, on_phase, &h);
     const struct phx_program program = {
         .ops = &HOST,

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "sim/core.h"
-#include "tools/command.h"
 
 #define CHECK_DEADLINES 3u // that a pause lasts
 
