@@ -24,7 +24,7 @@ enum phx_output_layout { PHX_LAYOUT_SLOTS = 1, PHX_LAYOUT_COMPACT };
 // shows, and its source is masked as corrupt.
 enum phx_check {
     PHX_CHECK_ROUTES = 1, // route messages; a flipped row passes
-    PHX_CHECK_ROWS        // and each row, 16 bytes or more longer (check.h)
+    PHX_CHECK_ROWS        // and each row, which is 8 to 20 bytes longer (check.h)
 };
 
 enum phx_kind { PHX_DISPATCH = 1, PHX_COMBINE };
