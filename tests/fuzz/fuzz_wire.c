@@ -14,14 +14,15 @@
 #define FORGER 3u
 #define ROWS_AN_EXPERT (SG_RANKS * SG_TOKENS)
 #define LOCAL (SG_EXPERTS / SG_RANKS)
-#define SCRATCH 65536u
-#define COMMANDS 48
+#define SCRATCH 4096u // of one command: a put is read from there long after it was posted
+#define COMMANDS 48u
 
 struct wire_case {
     struct sg_run run; // first: sg_pair() and others take it
     struct fuzz_input in;
     struct phx_mem scratch;
-    uint8_t *bytes; // [SCRATCH] the forger's
+    uint8_t *base;  // [COMMANDS][SCRATCH] the forger's
+    uint8_t *bytes; // of this command
 };
 
 // --- the forger ---------------------------------------------------------------------------------
@@ -38,6 +39,7 @@ static void put(struct wire_case *c, struct phx_sim_rank *rank, uint32_t victim,
     op.peer = g->peers[victim];
     op.size_bytes = op.wire_bytes = size;
     op.source.mem = c->scratch;
+    op.source.offset_bytes = (uint64_t)(c->bytes - c->base);
     op.target.mem = g->targets[victim];
     op.target.offset_bytes = offset;
     op.token = phx_token_tag(PHX_DISPATCH, 1);
@@ -138,13 +140,14 @@ static void forger_main(struct wire_case *c, struct phx_sim_rank *rank)
 {
     struct sg_rank *self = &c->run.ranks[FORGER];
     uint32_t honest = fuzz_below(&c->in, 3);
-    c->bytes = phx_sim_alloc(rank, SCRATCH);
-    FUZZ_CHECK(phx_mem_register(phx_sim_transport(rank), c->bytes, SCRATCH, PHX_WRITER_NONE,
-                                &c->scratch, NULL) == 0,
+    c->base = phx_sim_alloc(rank, COMMANDS * SCRATCH);
+    FUZZ_CHECK(phx_mem_register(phx_sim_transport(rank), c->base, COMMANDS * SCRATCH,
+                                PHX_WRITER_NONE, &c->scratch, NULL) == 0,
                "scratch");
     for (uint32_t pair = 0; pair < honest; pair++)
         (void)sg_pair(&c->run, rank, pair);
-    for (int i = 0; i < COMMANDS && fuzz_left(&c->in) > 0; i++) {
+    for (uint32_t i = 0; i < COMMANDS && fuzz_left(&c->in) > 0; i++) {
+        c->bytes = c->base + i * SCRATCH;
         forge(c, rank);
         phx_sim_sleep_ns(rank, 500);
     }
