@@ -205,6 +205,40 @@ TEST(a_rank_may_serve)
     life(ranks);
 }
 
+static void *deal_and_leave(void *argument)
+{
+    struct deal *d = argument;
+    (void)deal(d);
+    phx_bootstrap_leave(d->rank->b);
+    return NULL;
+}
+
+// Whoever is first through leaves at once, the one that serves included.
+TEST(a_serving_rank_that_leaves_first_costs_the_others_nothing)
+{
+    for (uint32_t round = 0; round < 20; round++) {
+        struct rank ranks[RANKS];
+        struct deal deals[RANKS];
+        struct phx_rendezvous_server *s = server_start(RANKS, 0);
+        phx_rendezvous_server_stop(s, 0);
+        ranks_make(ranks);
+        ranks[0].options.serve = true;
+        all_join(ranks);
+        for (uint32_t i = 0; i < RANKS; i++) {
+            deals[i] = (struct deal){.rank = &ranks[i],
+                                     .bytes = PHX_BOOTSTRAP_BLOB_MAX,
+                                     .round = round,
+                                     .gone = RANKS,
+                                     .wants_all = true};
+            CHECK_EQ(pthread_create(&deals[i].thread, NULL, deal_and_leave, &deals[i]), 0);
+        }
+        for (uint32_t i = 0; i < RANKS; i++)
+            CHECK_EQ(pthread_join(deals[i].thread, NULL), 0);
+        for (uint32_t i = 0; i < RANKS; i++)
+            CHECK_MSG(deals[i].rc == 0, "rank %u: %s", i, deals[i].message.text);
+    }
+}
+
 TEST(another_secret_is_refused_by_name)
 {
     struct phx_rendezvous_server *s = server_start(RANKS, 0);
@@ -260,11 +294,13 @@ TEST(a_rank_that_does_not_give_is_named)
     ranks[1].options.timeout_ms = 3000;
     all_join(ranks);
     struct phx_message message;
+    phx_bootstrap_leave(ranks[2].b); // nobody waits for it
     CHECK_EQ(phx_bootstrap_exchange(ranks[1].b, row, row, 1, NULL, &message), PHX_ERR_TIMEOUT);
-    CHECK_STR_EQ(message.text, "exchange 1 still waits for ranks 0, 2 and 3");
+    CHECK_STR_EQ(message.text, "exchange 1 still waits for ranks 0 and 3");
     CHECK_EQ(phx_bootstrap_barrier(ranks[1].b, &message), PHX_ERR_STATE);
     for (uint32_t i = 0; i < RANKS; i++)
-        phx_bootstrap_leave(ranks[i].b);
+        if (i != 2)
+            phx_bootstrap_leave(ranks[i].b);
     phx_rendezvous_server_stop(s, 0);
 }
 
@@ -398,10 +434,11 @@ TEST(four_ranks_join_undisturbed_among_a_thousand_strangers)
 
 // --- file ---------------------------------------------------------------------------------------
 
-static char top[] = "/tmp/phx-bootstrap-XXXXXX";
+static char top[32];
 
 static void top_make(void)
 {
+    (void)snprintf(top, sizeof top, "/tmp/phx-bootstrap-XXXXXX");
     CHECK(mkdtemp(top) != NULL);
     (void)snprintf(url, sizeof url, "file://%s/job", top);
 }
