@@ -480,7 +480,7 @@ static int row_read(struct phx_bootstrap *b, uint32_t rank, uint8_t *theirs, uin
                           h.extra);
     } else if (is_good) {
         is_good = record_read(f, file, &h, (uint64_t)bytes * b->ranks, (uint64_t)b->rank * bytes,
-                              bytes, theirs + (size_t)rank * bytes);
+                              bytes, bytes > 0 ? theirs + (size_t)rank * bytes : NULL);
     }
     (void)close(file);
     if (!is_good || h.kind != KIND_ROW || h.job != b->job || h.rank != rank || h.number != b->next)
