@@ -107,6 +107,10 @@ static void fibers_close(struct phx_fibers *fibers)
 #if HAVE_VALGRIND
         VALGRIND_STACK_DEREGISTER(f->valgrind_id);
 #endif
+#if defined(PHX_ASAN) && PHX_ASAN
+        // The next mapping there, whosever it is, must not inherit the red zones of frames.
+        __asan_unpoison_memory_region(stack_low(f) - GUARD_BYTES, MAPPING_BYTES);
+#endif
         munmap(stack_low(f) - GUARD_BYTES, MAPPING_BYTES);
     }
     free(all);
