@@ -114,7 +114,6 @@ static void violated(void *context, const struct phx_violation *violation)
     if (live->violation_count < PHX_LIVE_VIOLATIONS_KEPT)
         live->violations[live->violation_count] = v;
     live->violation_count++;
-    live->run.violations = live->violations;
     live->run.violation_count = live->violation_count;
 }
 
@@ -306,6 +305,7 @@ int phx_live_run(const struct phx_workload *w, const struct phx_live_options *op
     if (live->results_at == NULL || live->pair_bytes == NULL || live->dispatch_bytes == NULL ||
         live->violations == NULL)
         rc = phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for the run");
+    live->run.violations = live->violations;
     if (rc == 0)
         rc = workload_scale(live, w, message);
     if (rc == 0)
