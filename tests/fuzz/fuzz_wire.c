@@ -21,8 +21,9 @@ struct wire_case {
     struct sg_run run; // first: sg_pair() and others take it
     struct fuzz_input in;
     struct phx_mem scratch;
-    uint8_t *base;  // [COMMANDS][SCRATCH] the forger's
-    uint8_t *bytes; // of this command
+    uint8_t *base;     // [COMMANDS][SCRATCH] the forger's
+    uint8_t *bytes;    // of this command
+    uint32_t finished; // of the others
 };
 
 // --- the forger ---------------------------------------------------------------------------------
@@ -237,6 +238,9 @@ static void rank_main(struct phx_sim_rank *rank, void *argument)
         check_sets(me, &self->combined[pair], "combine");
         check_sums(self, me, pair);
     }
+    c->finished++;
+    while (c->finished < FORGER) // who leaves is lost to those that still wait for the forger
+        phx_sim_sleep_ns(rank, 1000);
     phx_sim_close(rank, self->group);
 }
 

@@ -3,6 +3,8 @@
 // Epochs and numbers here have 64 bits, words have 16 and 24 of them. As long as a word is less
 // than 2^23 operations and 2^15 views away, the reader must see what the whole numbers say.
 
+#include <stdbool.h>
+
 #include "kernels/wait.h"
 #include "tests/fake_target.h"
 #include "tests/fuzz/fuzz.h"
@@ -45,7 +47,8 @@ static struct written draw(struct fuzz_input *in, uint64_t epoch, uint64_t numbe
     w.epoch = epoch + (how < 128 ? 0 : (uint64_t)far(in, (1 << 15) - 1));
     w.number = number + (uint64_t)far(in, (1 << 23) - 1);
     how = fuzz_u8(in);
-    w.value = how < 192 ? values[how % 6] : fuzz_u32(in) & 0xFFFFFF;
+    w.value =
+        how < 192 ? values[how % (sizeof values / sizeof values[0])] : fuzz_u32(in) & 0xFFFFFF;
     return w;
 }
 
@@ -97,10 +100,14 @@ static void check_status(const struct phx_worker *w, struct fuzz_input *in, uint
     uint64_t word = phx_word_make(in_words(by.epoch), by.number, by.value);
     int64_t expected = -1;
     memcpy(w->rank->from[1] + phx_status_word_offset(s), &word, sizeof word);
+    bool is_held = by.value >= PHX_WORD_VALUE_HELD && by.value < PHX_WORD_VALUE_HELD + RANKS;
+    bool is_waiting =
+        by.value >= PHX_WORD_VALUE_WAITING && by.value < PHX_WORD_VALUE_WAITING + RANKS;
+    // What it has sent is not late because it waits; what it has not all sent is.
     if (by.epoch == epoch && by.number <= w->op->operation &&
         w->op->operation - by.number <= 2 * s->in_flight - 1 &&
-        by.value >= PHX_WORD_VALUE_WAITING && by.value < PHX_WORD_VALUE_WAITING + RANKS)
-        expected = by.value - PHX_WORD_VALUE_WAITING;
+        (is_held || (is_waiting && by.number < w->op->operation)))
+        expected = by.value - (is_held ? PHX_WORD_VALUE_HELD : PHX_WORD_VALUE_WAITING);
     int64_t seen = phx_waiting_on(w, 1);
     FUZZ_CHECK(seen == expected, "epoch %llu, operation %llu, value %06x: %lld, not %lld",
                (unsigned long long)by.epoch, (unsigned long long)by.number, by.value,
