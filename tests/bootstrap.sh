@@ -35,7 +35,8 @@ expect 2 'where? --listen HOST:PORT' --ranks 2
 expect 2 'how many ranks? --ranks N' --listen 127.0.0.1:0
 expect 2 '--ranks 1025: must be a whole number, 1 to 1024' --listen 127.0.0.1:0 --ranks 1025
 expect 2 'there is no secret' --listen 127.0.0.1:0 --ranks 2
-PHX_SECRET=short expect 2 'a secret of 5 bytes; it must have 16 to 256' --listen 127.0.0.1:0 --ranks 2
+PHX_SECRET=short expect 2 'a secret of 5 bytes; it must have 16 to 256' \
+    --listen 127.0.0.1:0 --ranks 2
 export PHX_SECRET=$secret
 expect 2 '--listen is nowhere; it must be HOST:PORT' --listen nowhere --ranks 2
 expect 2 'the port must be a number' --listen 127.0.0.1:x --ranks 2
