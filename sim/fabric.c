@@ -143,6 +143,7 @@ bool phx_queue_post(struct phx_fabric *f, uint32_t source, const struct phx_op *
     m->target = op->peer.rank;
     m->source_incarnation = f->ranks[source].incarnation;
     m->ordinal = ++q->ordinal;
+    m->renewals = q->renewals;
     m->posted_ps = posted_ps;
     m->state = PHX_MESSAGE_POSTED;
     m->listed = true;

@@ -74,7 +74,8 @@ struct phx_carried {
     bool listed;     // in its queue
     bool resent;
     bool damaged; // a bit of it flipped on the wire, where the NIC's check sees it
-    uint32_t held; // NVLink: 1 + its queue's renewals, when it was held up; 0: it was not
+    uint32_t renewals; // of its queue, when it was posted
+    uint32_t held;     // NVLink: 1 + its queue's renewals, when it was held up; 0: it was not
     bool dropped; // phx_peer_flush(): what is still on the wire of it never lands
 };
 
@@ -100,7 +101,7 @@ struct phx_queue {
     bool deaf;         // the target refused or missed a message and drops all that follow
     bool walked;       // somebody goes through the list: nothing may leave it
     uint32_t held;     // NVLink: messages that a path held up and that have not landed yet
-    uint32_t renewals; // of the queue; messages of an earlier one wait for nothing
+    uint32_t renewals; // times it was made anew; earlier messages hold up nothing, nor land on a NIC
     uint32_t ticket;   // of the issue event that counts
     uint32_t burst;    // the latest: its first message, while burst_ps is to come
     uint64_t burst_ps; // when its last was posted

@@ -203,6 +203,11 @@ void phx_nic_deliver(struct phx_fabric *f, uint32_t index)
 {
     struct phx_carried *m = phx_carried_at(f, index);
     bool flushed = m->state == PHX_MESSAGE_FINISHED; // reported already, and still on the wire
+    if (m->renewals != phx_queue_of(f, m)->renewals) {
+        if (!flushed) // the target made its end anew, too, and knows none of the old one's packets
+            phx_carried_finish(f, index, PHX_ERR_FLUSHED, 0);
+        return;
+    }
     if (!target_answers(f, m)) {
         if (!flushed)
             wait_to_resend(f, index, false);

@@ -30,12 +30,13 @@ static bool is_link(const struct phx_fault *f)
 }
 
 // True for what goes on when faults are frozen and is felt on the rank's paths. What stops a
-// process is not among it: its peers learn of it once.
+// process for a while is not among it: its peers learn of it once.
 static bool is_lasting(const struct phx_fault *f)
 {
     if (f->duration_ps != 0 || f->kind == PHX_FAULT_LINK_FLAP)
         return false;
     return is_link(f) || f->kind == PHX_FAULT_PARTITION || f->kind == PHX_FAULT_SLOW ||
+           f->kind == PHX_FAULT_KILL || f->kind == PHX_FAULT_HANG ||
            (f->unit == PHX_UNIT_NIC && f->kind <= PHX_FAULT_SLOW);
 }
 

@@ -249,6 +249,13 @@ static void draw_schedule(uint64_t seed, uint32_t tie, struct phx_schedule *sche
     schedule->pct_events = events[pick(seed, KNOB_PCT_EVENTS, 4)];
 }
 
+// True for a fault that stops or slows a rank and leaves the others' paths alone. What delays single
+// messages (a lane that waits for its retry timer) delays what a rank says of its own lateness, too.
+bool phx_explore_is_confined(const struct phx_fault *f)
+{
+    return f->kind <= PHX_FAULT_SLOW && f->unit != PHX_UNIT_NIC;
+}
+
 // What holds whatever the faults do. Two phases: safety throughout, and progress after a freeze.
 static void draw_expectations(uint64_t seed, struct phx_scenario *s)
 {
@@ -262,7 +269,8 @@ static void draw_expectations(uint64_t seed, struct phx_scenario *s)
         return;
     // One fault alone: after two, a rank can be late by more than a deadline, and then by another.
     // One load: who is late in a group says so there, and not in the next load's.
-    w->expect.is_healthy_stay = w->fault_count == 1 && w->load_count == 1;
+    w->expect.is_healthy_stay =
+        w->fault_count == 1 && w->load_count == 1 && phx_explore_is_confined(&w->faults[0]);
     if (pick(seed, KNOB_FREEZE, 2) != 0)
         return;
     w->freeze_ps = 50 * US + phx_explore_pick(seed, KNOB_FREEZE_AT, 0,

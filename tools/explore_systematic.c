@@ -214,7 +214,7 @@ void phx_systematic_draw(const struct phx_campaign *c, uint64_t number, struct p
     uint64_t event = 1 + number / VARIANT_COUNT;
     set_draw(c, set, s);
     fault_fill(s, v, event);
-    s->workload.expect.is_healthy_stay = true;
+    s->workload.expect.is_healthy_stay = phx_explore_is_confined(&s->workload.faults[0]);
     (void)snprintf(s->name, sizeof s->name, "%s right after event %llu",
                    phx_fault_kind_name((enum phx_fault_kind)v->kind), (unsigned long long)event);
 }
