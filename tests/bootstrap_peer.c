@@ -1,8 +1,8 @@
 // tests/bootstrap_peer.c
 
-#if PHX_HAVE_SODIUM
-
 #include "tests/bootstrap_peer.h"
+
+#if PHX_HAVE_SODIUM
 
 #include <stdlib.h>
 #include <string.h>
