@@ -219,8 +219,8 @@ PHX_FN void phx_announce(struct phx_worker *w)
                         : phx_word_make(rank->epoch, w->op->sent, PHX_WORD_VALUE_WAITING + whom);
     for (uint32_t i = 1; i < rank->shape.ranks; i++) {
         uint32_t peer = (rank->rank + i) % rank->shape.ranks;
-        // The one named too: it may hold an older word, that tells another reason. But not one whose
-        // lane is full.
+        // The one named too: it may hold an older word, that tells another reason. But not one
+        // whose lane is full.
         if ((peer != whom || !(named & PHX_BLOCKED_SENDING)) && !phx_suspects(w, peer))
             phx_signal(w, peer, phx_status_word_offset(&rank->shape), word, 0); // or not at all
     }

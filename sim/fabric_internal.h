@@ -73,10 +73,10 @@ struct phx_carried {
     uint8_t pending; // events of the core, and bursts of others, that name it
     bool listed;     // in its queue
     bool resent;
-    bool damaged; // a bit of it flipped on the wire, where the NIC's check sees it
+    bool damaged;      // a bit of it flipped on the wire, where the NIC's check sees it
     uint32_t renewals; // of its queue, when it was posted
     uint32_t held;     // NVLink: 1 + its queue's renewals, when it was held up; 0: it was not
-    bool dropped; // phx_peer_flush(): what is still on the wire of it never lands
+    bool dropped;      // phx_peer_flush(): what is still on the wire of it never lands
 };
 
 enum phx_queue_state {
@@ -97,13 +97,14 @@ struct phx_queue {
     uint32_t probe; // PROBING: the message
     uint8_t state;  // enum phx_queue_state
     uint8_t retries;
-    bool armed;        // an issue event is scheduled
-    bool deaf;         // the target refused or missed a message and drops all that follow
-    bool walked;       // somebody goes through the list: nothing may leave it
-    uint32_t held;     // NVLink: messages that a path held up and that have not landed yet
-    uint32_t renewals; // times it was made anew; earlier messages hold up nothing, nor land on a NIC
-    uint32_t ticket;   // of the issue event that counts
-    uint32_t burst;    // the latest: its first message, while burst_ps is to come
+    bool armed;    // an issue event is scheduled
+    bool deaf;     // the target refused or missed a message and drops all that follow
+    bool walked;   // somebody goes through the list: nothing may leave it
+    uint32_t held; // NVLink: messages that a path held up and that have not landed yet
+    uint32_t
+        renewals;    // times it was made anew; earlier messages hold up nothing, nor land on a NIC
+    uint32_t ticket; // of the issue event that counts
+    uint32_t burst;  // the latest: its first message, while burst_ps is to come
     uint64_t burst_ps; // when its last was posted
     // A later message never overtakes an earlier one, jitter or not.
     uint64_t arrive_ps;

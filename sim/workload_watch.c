@@ -69,8 +69,8 @@ static bool is_slowed(const struct phx_workload *w, uint32_t rank)
     return false;
 }
 
-// When the faults before the freeze are over for the lanes too: what a queue pair lost is sent again
-// when its timer ends, and that may be longer than a deadline.
+// When the faults before the freeze are over for the lanes too: what a queue pair lost is sent
+// again when its timer ends, and that may be longer than a deadline.
 static uint64_t settled_ps(const struct phx_workload *w)
 {
     const struct phx_preset *nic =
@@ -142,6 +142,6 @@ void phx_watch_end(struct phx_run *run, uint32_t rank, const struct phx_group *g
             continue;
         mine->suspected.words[r / 64] |= UINT64_C(1) << (r % 64);
         phx_watch_suspect(run, rank, r, causes[r], kind, number,
-                      operation < mine->tolerated[operation & 1]);
+                          operation < mine->tolerated[operation & 1]);
     }
 }

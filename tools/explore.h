@@ -33,7 +33,7 @@ struct phx_campaign {
     struct phx_scenario **bases; // [base_count]; none: everything is drawn
     uint32_t base_count;
     bool keeps_expectations; // of bases: each holds whatever else is drawn
-    uint32_t tie; // enum phx_tie, of every run; 0: drawn
+    uint32_t tie;            // enum phx_tie, of every run; 0: drawn
     bool is_systematic;
     uint64_t systematic_events[PHX_SYSTEMATIC_SETS]; // of each set's run without a fault
     uint64_t count;                                  // of a systematic campaign's runs

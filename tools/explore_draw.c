@@ -52,7 +52,6 @@ enum knob {
 #define US UINT64_C(1000000) // in ps
 // Below this a rank without a fault of its own may be late, and is masked: nothing is promised.
 #define TIMEOUT_SURE_US 1000u
-#define DRAWS_ROW_CHECK false // a workload cannot ask its groups for `check: rows` yet
 
 uint64_t phx_explore_pick(uint64_t seed, uint32_t knob, uint64_t which, uint64_t bound)
 {
@@ -249,8 +248,9 @@ static void draw_schedule(uint64_t seed, uint32_t tie, struct phx_schedule *sche
     schedule->pct_events = events[pick(seed, KNOB_PCT_EVENTS, 4)];
 }
 
-// True for a fault that stops or slows a rank and leaves the others' paths alone. What delays single
-// messages (a lane that waits for its retry timer) delays what a rank says of its own lateness, too.
+// True for a fault that stops or slows a rank and leaves the others' paths alone. What delays
+// single messages (a lane that waits for its retry timer) delays what a rank says of its own
+// lateness, too.
 bool phx_explore_is_confined(const struct phx_fault *f)
 {
     return f->kind <= PHX_FAULT_SLOW && f->unit != PHX_UNIT_NIC;
@@ -289,7 +289,7 @@ static void draw_rest(const struct phx_campaign *c, uint64_t seed, struct phx_sc
     w->timeout_us = timeouts_us[pick(seed, KNOB_TIMEOUT, 16)];
     w->workers = workers[pick(seed, KNOB_WORKERS, 8)];
     w->is_full = pick(seed, KNOB_FULL, 8) == 0;
-    w->row_check = DRAWS_ROW_CHECK && pick(seed, KNOB_ROW_CHECK, 2) == 0;
+    w->row_check = pick(seed, KNOB_ROW_CHECK, 2) == 0;
     phx_explore_draw_faults(c, seed, s);
     // Without a fault nobody may be lost, so nobody may be hurried either.
     if (w->fault_count == 0 && w->timeout_us < TIMEOUT_SURE_US)
