@@ -25,6 +25,7 @@ struct endpoint {
     uint8_t *arena;
     struct phx_mem mems[MEMS]; // registered and imported
     uint32_t mem_count;
+    bool foreign[MEMS];    // a region that another writes
     uint32_t sizes[RANKS]; // most that was registered for each writer
     bool dead;
 };
@@ -47,10 +48,14 @@ static uint8_t mark_of(uint32_t writer) // every byte that a writer sends
     return (uint8_t)(0x10 + writer);
 }
 
-static void keep(struct endpoint *e, struct phx_mem mem)
+static void keep(struct endpoint *e, struct phx_mem mem, bool is_foreign)
 {
-    if (e->mem_count < MEMS)
+    if (e->mem_count == MEMS)
+        phx_mem_release(e->transport, mem); // one that is not known can't be told from a source
+    else {
+        e->foreign[e->mem_count] = is_foreign;
         e->mems[e->mem_count++] = mem;
+    }
 }
 
 // One of ours; or, now and then, any bytes.
@@ -85,13 +90,13 @@ static void do_register(struct key_case *c, uint32_t rank)
     uint32_t size = 8 * (1 + fuzz_u16(&c->in) % (REGION_MAX / 8));
     struct phx_mem mem;
     struct phx_mem_key key;
-    uint32_t slot = writer < RANKS ? writer : 0;
+    uint32_t slot = writer < RANKS ? writer : rank;
     int rc = phx_mem_register(e->transport, e->arena + slot * SLOT + REGION_AT, size,
                               (uint16_t)(writer == RANKS ? PHX_WRITER_NONE : writer), &mem, &key);
     if (rc != 0)
         return;
     FUZZ_CHECK(writer <= RANKS, "writer %u of %u ranks was taken", writer, RANKS);
-    keep(e, mem);
+    keep(e, mem, writer < RANKS && writer != rank);
     if (writer >= RANKS)
         return;
     if (e->sizes[writer] < size)
@@ -121,7 +126,17 @@ static void do_import(struct key_case *c, uint32_t rank)
     if (how % 16 == 15)
         peer = pick_peer(c);
     if (phx_mem_import(e->transport, peer, &key, &mem) == 0)
-        keep(e, mem);
+        keep(e, mem, false);
+}
+
+// A source is never what others write: by its bytes the checks know who wrote what.
+static struct phx_mem pick_source(struct key_case *c, const struct endpoint *e)
+{
+    struct phx_mem mem = pick_mem(c, e);
+    for (uint32_t i = 0; i < e->mem_count; i++)
+        if (e->foreign[i] && e->mems[i].index == mem.index && e->mems[i].epoch == mem.epoch)
+            return e->mems[0];
+    return mem;
 }
 
 static void do_post(struct key_case *c, uint32_t rank)
@@ -139,7 +154,7 @@ static void do_post(struct key_case *c, uint32_t rank)
     op.peer = pick_peer(c);
     op.size_bytes = how < 240 ? fuzz_u16(&c->in) % 4096u : fuzz_u32(&c->in);
     op.wire_bytes = op.size_bytes;
-    op.source.mem = pick_mem(c, e);
+    op.source.mem = pick_source(c, e);
     op.source.offset_bytes = how < 224 ? fuzz_u8(&c->in) : fuzz_u64(&c->in);
     op.target.mem = pick_mem(c, e);
     op.target.offset_bytes = how < 224 ? 8u * fuzz_u8(&c->in) : fuzz_u64(&c->in);
@@ -215,7 +230,7 @@ static void open_ends(struct key_case *c)
         FUZZ_CHECK(phx_mem_register(e->transport, e->arena + SOURCE_AT, SOURCE_BYTES,
                                     PHX_WRITER_NONE, &mem, NULL) == 0,
                    "a source");
-        keep(e, mem);
+        keep(e, mem, false);
     }
     for (uint32_t i = 0; i < RANKS * RANKS; i++) {
         struct endpoint *target = &c->ends[i / RANKS];
@@ -225,11 +240,11 @@ static void open_ends(struct key_case *c)
         FUZZ_CHECK(phx_mem_register(target->transport, target->arena + i % RANKS * SLOT + REGION_AT,
                                     REGION_MAX, (uint16_t)(i % RANKS), &mem, &c->keys[i]) == 0,
                    "a region");
-        keep(target, mem);
+        keep(target, mem, i / RANKS != i % RANKS);
         target->sizes[i % RANKS] = REGION_MAX;
         c->key_peers[c->key_count++] = peer;
         FUZZ_CHECK(phx_mem_import(writer->transport, peer, &c->keys[i], &mem) == 0, "an import");
-        keep(writer, mem);
+        keep(writer, mem, false);
         FUZZ_CHECK(phx_peer_connect(writer->transport, peer) == 0, "a connection");
     }
     while (phx_core_step(phx_world_core(c->world)))
