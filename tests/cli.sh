@@ -112,7 +112,7 @@ expect 2 sim "$dir/clean.yaml" --nonsense
 expect 2 smi "$dir/clean.yaml"
 says err "'smi' is not a command; did you mean 'sim'?"
 expect 0 --help
-says out 'replay   replay a saved failure from its list of faults'
+says out 'replay     replay a saved failure from its list of faults'
 for command in $(sed -n 's/^  \([a-z]*\) .*(not built yet)$/\1/p' "$dir/out"); do
     expect 2 $command
     says err "phx $command: not built yet: it needs "
