@@ -45,7 +45,7 @@ struct phx_campaign {
 void phx_explore_draw(const struct phx_campaign *c, uint64_t number, struct phx_scenario *s);
 // Faults onto s, whose cluster, loads and timeout are set.
 void phx_explore_draw_faults(const struct phx_campaign *c, uint64_t seed, struct phx_scenario *s);
-bool phx_explore_is_confined(const struct phx_fault *f); // to its rank: no path is touched
+bool phx_explore_is_confined(const struct phx_fault *f); // it strikes once
 
 // A number below `bound`, by seed and by what it is for: `knob`, and which of several.
 uint64_t phx_explore_pick(uint64_t seed, uint32_t knob, uint64_t which, uint64_t bound);

@@ -248,12 +248,14 @@ static void draw_schedule(uint64_t seed, uint32_t tie, struct phx_schedule *sche
     schedule->pct_events = events[pick(seed, KNOB_PCT_EVENTS, 4)];
 }
 
-// True for a fault that stops or slows a rank and leaves the others' paths alone. What delays
-// single messages (a lane that waits for its retry timer) delays what a rank says of its own
-// lateness, too.
+// True for a fault that comes once: it stops or slows a rank, or cuts a path for a while. What delays
+// single messages again and again (a lane that waits for its retry timer, and then again) may delay
+// what a rank says of its own lateness, too.
 bool phx_explore_is_confined(const struct phx_fault *f)
 {
-    return f->kind <= PHX_FAULT_SLOW && f->unit != PHX_UNIT_NIC;
+    if (f->kind == PHX_FAULT_LINK_FLAP)
+        return f->count == 1;
+    return f->kind != PHX_FAULT_LINK_LOSSY && f->kind != PHX_FAULT_BIT_FLIP;
 }
 
 // What holds whatever the faults do. Two phases: safety throughout, and progress after a freeze.
