@@ -144,10 +144,11 @@ void phx_oracle_wire_read(const struct phx_shape *shape, const struct phx_oracle
     }
     for (uint32_t g = 0; g < shape->channels / GROUP; g++) {
         float scale;
-        memcpy(&scale, &row.scales[g], sizeof(scale));
-        if (shape->scale_format == PHX_SCALE_UE8M0) {
+        if (shape->scale_format == PHX_SCALE_UE8M0) { // four groups to a word
             int exponent = (int)(row.scales[g / 4] >> (g % 4 * 8) & 0xFF);
             scale = exponent == 255 ? NAN : ldexpf(1.0f, exponent - 127);
+        } else {
+            memcpy(&scale, &row.scales[g], sizeof(scale));
         }
         (has_avx2() ? dequantise_avx2 : dequantise_plain)(row.payload + (uint64_t)g * GROUP, scale,
                                                           x + (uint64_t)g * GROUP);
