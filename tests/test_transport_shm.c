@@ -13,15 +13,6 @@
 #include "tests/conformance.h"
 #include "tests/test.h"
 
-#if defined(PHX_TSAN)
-// The watcher takes its lock by pthread_mutex_clocklock(), which ThreadSanitizer does not follow.
-const char *__tsan_default_suppressions(void);
-const char *__tsan_default_suppressions(void)
-{
-    return "mutex:watch_main\n";
-}
-#endif
-
 #define QUIET_MS 150 // longer than a watcher's turn
 
 struct fixture {

@@ -489,7 +489,7 @@ TEST(wait_decides_what_nobody_decided)
 static void narrow_lanes(struct phx_sim_rank *rank, void *argument)
 {
     struct sg_run *run = argument;
-    phx_fabric_of(run->world)->post_count_max = 1;
+    __atomic_store_n(&phx_fabric_of(run->world)->post_count_max, 1u, __ATOMIC_RELAXED);
     sg_main(rank, run);
 }
 

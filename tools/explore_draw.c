@@ -248,9 +248,9 @@ static void draw_schedule(uint64_t seed, uint32_t tie, struct phx_schedule *sche
     schedule->pct_events = events[pick(seed, KNOB_PCT_EVENTS, 4)];
 }
 
-// True for a fault that comes once: it stops or slows a rank, or cuts a path for a while. What delays
-// single messages again and again (a lane that waits for its retry timer, and then again) may delay
-// what a rank says of its own lateness, too.
+// True for a fault that comes once: it stops or slows a rank, or cuts a path for a while. What
+// delays single messages again and again (a lane that waits for its retry timer, and then again)
+// may delay what a rank says of its own lateness, too.
 bool phx_explore_is_confined(const struct phx_fault *f)
 {
     if (f->kind == PHX_FAULT_LINK_FLAP)
