@@ -289,7 +289,7 @@ TEST(a_rank_that_does_not_give_is_named)
 {
     struct rank ranks[RANKS];
     struct phx_rendezvous_server *s = server_start(RANKS, 0);
-    uint8_t row[RANKS];
+    uint8_t row[RANKS] = {0};
     ranks_make(ranks);
     ranks[1].options.timeout_ms = 3000;
     all_join(ranks);
