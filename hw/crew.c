@@ -13,10 +13,10 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "engine/assert.h"
+#include "hw/clock.h"
 
 #define LINE_BYTES 4096u
 
@@ -36,13 +36,6 @@ struct phx_crew {
     struct stream *streams;           // [ranks][2]
     uint32_t running;
 };
-
-uint64_t phx_crew_now_ns(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 // --- output -------------------------------------------------------------------------------------
 
@@ -106,7 +99,7 @@ static void reap(struct phx_crew *crew, int flags)
         struct phx_crew_status *s = &crew->statuses[r];
         s->exit = WIFEXITED(status) ? PHX_CREW_EXITED : PHX_CREW_KILLED;
         s->code = WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status);
-        s->at_ns = phx_crew_now_ns();
+        s->at_ns = phx_clock_ns();
         __atomic_store_n(&crew->shared->ranks[r].is_gone, 1u, __ATOMIC_RELEASE);
     }
 }

@@ -31,8 +31,6 @@ struct phx_crew_rank {
     void *phase_context;
 };
 
-uint64_t phx_crew_now_ns(void);
-
 // crew_rank.c. `self` is closed whatever make returned.
 int phx_crew_rank_make(struct phx_crew_rank *self, const struct phx_crew_options *options,
                        struct phx_crew_shared *shared, uint32_t rank, struct phx_message *message);

@@ -7,10 +7,10 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "engine/assert.h"
 #include "engine/limits.h"
+#include "hw/clock.h"
 
 struct worker {
     struct phx_host_executor *executor;
@@ -48,18 +48,11 @@ static struct phx_host_executor *self_of(struct phx_executor *e)
     return (struct phx_host_executor *)(void *)e;
 }
 
-static uint64_t clock_ns(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static uint64_t executor_now_ns(struct phx_executor *e, uint32_t worker)
 {
     (void)e;
     (void)worker;
-    return clock_ns();
+    return phx_clock_ns();
 }
 
 static void pause_a_little(void)
@@ -88,7 +81,7 @@ static void executor_park(struct phx_executor *e, uint32_t worker, const uint64_
                           uint32_t count, uint64_t until_ns)
 {
     struct phx_host_executor *x = self_of(e);
-    uint64_t now_ns = clock_ns();
+    uint64_t now_ns = phx_clock_ns();
     (void)words;
     (void)count;
     if (until_ns <= now_ns)
@@ -180,12 +173,12 @@ static void *worker_main(void *argument)
     struct phx_host_executor *x = w->executor;
     uint64_t done = 0;
     for (;;) {
-        uint64_t since_ns = clock_ns();
+        uint64_t since_ns = phx_clock_ns();
         uint64_t launches;
         while ((launches = __atomic_load_n(&x->launches, __ATOMIC_ACQUIRE)) == done) {
             if (__atomic_load_n(&x->is_stopping, __ATOMIC_ACQUIRE))
                 return NULL;
-            if (clock_ns() - since_ns < x->spin_ns) {
+            if (phx_clock_ns() - since_ns < x->spin_ns) {
                 pause_a_little();
                 continue;
             }
@@ -220,10 +213,10 @@ static int executor_run(struct phx_executor *e, phx_body_fn *body, void *argumen
     __atomic_store_n(&x->left, x->options.workers, __ATOMIC_RELEASE);
     __atomic_store_n(&x->launches, x->launches + 1, __ATOMIC_RELEASE);
     phx_bell_ring(&x->launch);
-    uint64_t since_ns = clock_ns();
+    uint64_t since_ns = phx_clock_ns();
     while (__atomic_load_n(&x->left, __ATOMIC_ACQUIRE) != 0) {
         events_take(x, on_events, context);
-        if (clock_ns() - since_ns < x->spin_ns) {
+        if (phx_clock_ns() - since_ns < x->spin_ns) {
             pause_a_little();
             continue;
         }

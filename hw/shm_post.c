@@ -7,14 +7,8 @@
 #include "hw/shm_internal.h"
 
 #include <string.h>
-#include <time.h>
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
+#include "hw/clock.h"
 
 // --- one op -------------------------------------------------------------------------------------
 
@@ -123,7 +117,7 @@ static void push(struct phx_shm *shm, struct phx_shm_lane *lane, const struct ph
     e->peer = op->peer;
     e->status = status;
     e->token = op->token;
-    e->at_ns = now_ns();
+    e->at_ns = phx_clock_ns();
     if (op->peer.rank < shm->options.ranks)
         __atomic_store_n(&lane->posted[op->peer.rank], lane->posted[op->peer.rank] + 1,
                          __ATOMIC_RELEASE);
@@ -201,7 +195,7 @@ static void tell(struct phx_event *e, const struct phx_shm_peer *peer, uint32_t 
     e->peer.epoch = peer->incarnation;
     e->status = is_up ? 0 : peer->lost_status;
     e->backend_code = is_up ? 0 : peer->evidence;
-    e->at_ns = now_ns();
+    e->at_ns = phx_clock_ns();
 }
 
 // Losses that the lanes can't follow any more: noticed before the lanes were emptied.

@@ -241,8 +241,7 @@ PHX_FN void phx_note_blocked(struct phx_worker *w, uint32_t source, uint32_t sen
 }
 
 // What was waited for of `source` came, or will not. If it was the one that the peers were told of,
-// they are to hear of another: the one named gets no word itself, and would not know why we are
-// late.
+// they are to hear of another: what they know of why we are late is true no more.
 PHX_FN void phx_note_unblocked(struct phx_worker *w, uint32_t source, uint32_t sending)
 {
     uint64_t blocked = w->op->operation << 16 | sending | (source + 1);

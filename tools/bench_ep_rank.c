@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "hw/clock.h"
 #include "kernels/leaves.h"
 #include "sim/routing.h"
 #include "sim/workload.h"
@@ -43,13 +43,6 @@ struct bencher {
     uint64_t rows_max;
     struct phx_message message;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 // --- opening ------------------------------------------------------------------------------------
 
@@ -361,31 +354,31 @@ static uint64_t floor_run(struct bencher *r)
 {
     uint64_t bytes = (r->seat->bytes.dispatch + r->seat->bytes.combine) / 2; // copied: twice moved
     phx_crew_rank_barrier(r->self);
-    uint64_t from_ns = now_ns();
+    uint64_t from_ns = phx_clock_ns();
     memcpy(r->t.to, r->t.from, bytes);
     __asm__ volatile("" : : "r"(r->t.to) : "memory");
-    return now_ns() - from_ns;
+    return phx_clock_ns() - from_ns;
 }
 
 static int sample_run(struct bencher *r, struct phx_bench_sample *sample)
 {
     sample->floor_ns = floor_run(r);
     phx_crew_rank_barrier(r->self);
-    uint64_t from_ns = now_ns();
+    uint64_t from_ns = phx_clock_ns();
     int rc = dispatch(r);
-    sample->dispatch_ns = now_ns() - from_ns;
+    sample->dispatch_ns = phx_clock_ns() - from_ns;
     phx_crew_rank_barrier(r->self);
-    from_ns = now_ns();
+    from_ns = phx_clock_ns();
     if (rc == 0)
         rc = combine(r);
-    sample->combine_ns = now_ns() - from_ns;
+    sample->combine_ns = phx_clock_ns() - from_ns;
     phx_crew_rank_barrier(r->self);
-    from_ns = now_ns();
+    from_ns = phx_clock_ns();
     if (rc == 0)
         rc = dispatch(r);
     if (rc == 0)
         rc = combine(r);
-    sample->pair_ns = now_ns() - from_ns;
+    sample->pair_ns = phx_clock_ns() - from_ns;
     return rc;
 }
 

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
+#include "hw/clock.h"
 #include "hw/crew.h"
 #include "tools/bench_ep.h"
 
@@ -30,13 +30,6 @@ struct end {
     uint64_t *word; // where the other's signals arrive
     struct phx_op op;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 static void await(const uint64_t *word, uint64_t value)
 {
@@ -76,7 +69,7 @@ static double signal_run(struct end *e, uint64_t base)
 {
     uint32_t rounds = e->arena->rounds;
     phx_crew_rank_barrier(e->self);
-    uint64_t from_ns = now_ns();
+    uint64_t from_ns = phx_clock_ns();
     for (uint64_t i = base + 1; i <= base + rounds; i++) {
         e->op.signal_value = i;
         if (e->rank == 0)
@@ -85,7 +78,7 @@ static double signal_run(struct end *e, uint64_t base)
         if (e->rank == 1)
             (void)phx_post(e->t, &e->op, 1);
     }
-    return (double)(now_ns() - from_ns) / (2.0 * rounds);
+    return (double)(phx_clock_ns() - from_ns) / (2.0 * rounds);
 }
 
 static double line_run(struct end *e, uint64_t base)
@@ -94,7 +87,7 @@ static double line_run(struct end *e, uint64_t base)
     uint64_t *mine = e->arena->lines[e->rank];
     uint64_t *theirs = e->arena->lines[1 - e->rank];
     phx_crew_rank_barrier(e->self);
-    uint64_t from_ns = now_ns();
+    uint64_t from_ns = phx_clock_ns();
     for (uint64_t i = base + 1; i <= base + rounds; i++) {
         if (e->rank == 0)
             __atomic_store_n(theirs, i, __ATOMIC_RELEASE);
@@ -102,7 +95,7 @@ static double line_run(struct end *e, uint64_t base)
         if (e->rank == 1)
             __atomic_store_n(theirs, i, __ATOMIC_RELEASE);
     }
-    return (double)(now_ns() - from_ns) / (2.0 * rounds);
+    return (double)(phx_clock_ns() - from_ns) / (2.0 * rounds);
 }
 
 static int compare(const void *a, const void *b)

@@ -109,7 +109,7 @@ static void violated(void *context, const struct phx_violation *violation)
     struct phx_live *live = context;
     struct phx_violation v = *violation;
     uint64_t zero_ns = live->zero_ns != 0 ? live->zero_ns : live->launch_ns;
-    uint64_t now_ns = v.at_ns != 0 ? v.at_ns : phx_live_now_ns();
+    uint64_t now_ns = v.at_ns != 0 ? v.at_ns : phx_clock_ns();
     v.at_ns = now_ns > zero_ns ? now_ns - zero_ns : 0;
     if (live->violation_count < PHX_LIVE_VIOLATIONS_KEPT)
         live->violations[live->violation_count] = v;
@@ -182,7 +182,7 @@ static int wait_for_all(struct phx_live *live, struct phx_live_arena *a,
             return phx_fail(message, PHX_ERR_ABORTED, "interrupted");
         take_zero(live, a);
         phx_live_faults_tick(a);
-        if (phx_live_now_ns() - live->launch_ns <= limit)
+        if (phx_clock_ns() - live->launch_ns <= limit)
             continue;
         const struct phx_live_seat *seat = phx_live_seat_of(a, first);
         phx_run_violate(&live->run, live->zero_ns == 0 ? "open-peer-stopped" : "progress", first,
@@ -199,7 +199,7 @@ static int wait_for_all(struct phx_live *live, struct phx_live_arena *a,
 // killed: what they left behind is to be looked at, and must not change any more.
 static void let_go(struct phx_live *live, struct phx_live_arena *a, bool *is_left)
 {
-    uint64_t from_ns = phx_live_now_ns();
+    uint64_t from_ns = phx_clock_ns();
     uint32_t held = 0;
     __atomic_store_n(&a->is_over, 1u, __ATOMIC_RELEASE);
     for (uint32_t r = 0; r < live->run.ranks; r++) {
@@ -210,7 +210,7 @@ static void let_go(struct phx_live *live, struct phx_live_arena *a, bool *is_lef
             (void)kill(pid, SIGCONT);
     }
     while (phx_crew_wait(live->crew, TICK_MS) > held && !is_interrupted &&
-           phx_live_now_ns() - from_ns < LEAVE_MS * UINT64_C(1000000))
+           phx_clock_ns() - from_ns < LEAVE_MS * UINT64_C(1000000))
         continue;
     for (uint32_t r = 0; r < live->run.ranks; r++)
         is_left[r] = phx_crew_pid(live->crew, r) != 0;
@@ -251,7 +251,7 @@ static int crew_run(struct phx_live *live, struct phx_summary *summary, struct p
         .main = phx_live_rank_main,
         .is_quiet = live->options.is_quiet,
     };
-    live->launch_ns = phx_live_now_ns();
+    live->launch_ns = phx_clock_ns();
     int rc = phx_crew_start(&options, &live->crew, message);
     if (rc != 0)
         return rc;

@@ -99,7 +99,7 @@ static void strike(struct phx_live_arena *a, uint32_t index, uint32_t self, uint
     s->kind = kind;
     s->number = number;
     s->phase = seat->phase;
-    s->at_ns = phx_live_now_ns();
+    s->at_ns = phx_clock_ns();
     __atomic_store_n(&s->state, PHX_LIVE_STRUCK, __ATOMIC_RELEASE);
     if (f->kind == PHX_FAULT_SLOW)
         return; // the launcher does it
@@ -187,7 +187,7 @@ static bool is_timed(const struct phx_fault *f)
 uint64_t phx_live_faults_next_ns(struct phx_live_arena *a)
 {
     const struct phx_live *live = a->live;
-    uint64_t now_ns = phx_live_now_ns();
+    uint64_t now_ns = phx_clock_ns();
     uint64_t next_ns = UINT64_MAX;
     for (uint32_t i = 0; live->zero_ns != 0 && i < live->run.workload->fault_count; i++) {
         const struct phx_fault *f = &live->run.workload->faults[i];
@@ -203,7 +203,7 @@ void phx_live_faults_tick(struct phx_live_arena *a)
 {
     const struct phx_live *live = a->live;
     const struct phx_workload *w = live->run.workload;
-    uint64_t now_ns = phx_live_now_ns();
+    uint64_t now_ns = phx_clock_ns();
     for (uint32_t i = 0; i < w->fault_count; i++) {
         const struct phx_fault *f = &w->faults[i];
         const struct phx_live_strike *s = phx_live_strike_of(a, i);

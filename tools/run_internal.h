@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include "hw/clock.h"
 #include "hw/crew.h"
 #include "sim/workload_internal.h"
 #include "tools/run.h"
@@ -94,8 +95,6 @@ static inline struct phx_live_record *phx_live_record_of(struct phx_live_arena *
     uint8_t *base = (uint8_t *)a + a->live->records_at;
     return (struct phx_live_record *)(void *)base + rank * a->live->run.operations + operation;
 }
-
-uint64_t phx_live_now_ns(void);
 
 // --- run_results.c: where results lie in the arena ----------------------------------------------
 

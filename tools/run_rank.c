@@ -40,13 +40,6 @@ struct host { // the program's surroundings
     struct counter counters[3][COUNTED]; // [enum phx_kind]
 };
 
-uint64_t phx_live_now_ns(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static void sleep_ns(uint64_t ns)
 {
     const struct timespec moment = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
@@ -72,7 +65,7 @@ static int host_open(void *context, const struct phx_group_options *options,
 static void host_opened(void *context)
 {
     const struct host *h = context;
-    __atomic_store_n(&h->seat->opened_ns, phx_live_now_ns(), __ATOMIC_RELEASE);
+    __atomic_store_n(&h->seat->opened_ns, phx_clock_ns(), __ATOMIC_RELEASE);
 }
 
 static const struct phx_oracle_source *host_inputs(void *context, struct phx_stage *stage,
@@ -108,7 +101,7 @@ static void host_compute(void *context, uint64_t for_ns)
 static void host_call_begins(void *context, uint64_t operation, bool is_first)
 {
     struct host *h = context;
-    h->call_ns = phx_live_now_ns();
+    h->call_ns = phx_clock_ns();
     if (!is_first)
         return;
     phx_live_record_of(h->arena, h->rank, operation)->begin_ns = h->call_ns;
@@ -121,7 +114,7 @@ static void host_call_ended(void *context, const struct phx_group *group, uint64
     struct host *h = context;
     struct phx_live_record *record = phx_live_record_of(h->arena, h->rank, operation);
     uint32_t causes[PHX_RANKS_MAX];
-    uint64_t took_ns = phx_live_now_ns() - h->call_ns;
+    uint64_t took_ns = phx_clock_ns() - h->call_ns;
     if (took_ns > record->longest_ns)
         record->longest_ns = took_ns;
     phx_group_suspicions(group, causes);
@@ -150,7 +143,7 @@ static void host_dispatched(void *context, struct phx_stage *stage, uint64_t pai
     struct host *h = context;
     struct phx_live_results kept;
     uint64_t operation = stage->first_operation + 2 * pair;
-    phx_live_record_of(h->arena, h->rank, operation)->end_ns = phx_live_now_ns();
+    phx_live_record_of(h->arena, h->rank, operation)->end_ns = phx_clock_ns();
     phx_live_results(h->arena, load_of(h, stage), h->rank, pair, &kept);
     phx_live_keep_dispatch(stage, &result->output, &kept.received);
     operation_ended(h, operation, result->outcome);
@@ -163,7 +156,7 @@ static void host_combined(void *context, struct phx_stage *stage, uint64_t pair,
     struct phx_live_results kept;
     uint64_t tokens = stage->moe->tokens;
     uint64_t operation = stage->first_operation + 2 * pair + 1;
-    phx_live_record_of(h->arena, h->rank, operation)->end_ns = phx_live_now_ns();
+    phx_live_record_of(h->arena, h->rank, operation)->end_ns = phx_clock_ns();
     phx_live_results(h->arena, load_of(h, stage), h->rank, pair, &kept);
     memcpy(kept.out, result->out, tokens * stage->shape.channels * sizeof *kept.out);
     memcpy(kept.token_loss, result->token_loss, tokens * sizeof *kept.token_loss);
@@ -180,7 +173,7 @@ static void host_violate(void *context, const char *rule, uint32_t kind, uint64_
                                     .rank = h->rank,
                                     .kind = kind,
                                     .number = number,
-                                    .at_ns = phx_live_now_ns()};
+                                    .at_ns = phx_clock_ns()};
         (void)snprintf(v->text, sizeof v->text, "%s", text);
     }
     __atomic_store_n(&h->seat->violation_count, h->seat->violation_count + 1, __ATOMIC_RELEASE);
@@ -189,7 +182,7 @@ static void host_violate(void *context, const char *rule, uint32_t kind, uint64_
 static void host_leave(void *context, uint32_t end)
 {
     struct host *h = context;
-    h->seat->ended_ns = phx_live_now_ns();
+    h->seat->ended_ns = phx_clock_ns();
     __atomic_store_n(&h->seat->end, end, __ATOMIC_RELEASE);
     // Who leaves takes its memory along, which others still store into or read from.
     while (!__atomic_load_n(&h->arena->is_over, __ATOMIC_ACQUIRE))
