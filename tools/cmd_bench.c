@@ -11,7 +11,7 @@
 #include "tools/bench_ep.h"
 #include "tools/bench_stats.h"
 #include "tools/command.h"
-#include "tools/fields.h"
+#include "tools/options.h"
 
 enum {
     BENCH_TRANSPORT = 't',
@@ -60,16 +60,6 @@ static const struct argp_option OPTIONS[] = {
     {0},
 };
 
-static uint64_t number(struct argp_state *state, const char *option, const char *text, uint64_t min,
-                       uint64_t max)
-{
-    uint64_t value = 0;
-    if (phx_parse_u64(text, &value) != 0 || value < min || value > max)
-        argp_error(state, "%s %s: must be a whole number, %" PRIu64 " to %" PRIu64, option, text,
-                   min, max);
-    return value;
-}
-
 static uint32_t choice(struct argp_state *state, const char *option, const char *text,
                        const char *first, uint32_t first_value, const char *second,
                        uint32_t second_value)
@@ -105,7 +95,8 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
         if (numbers[i].key != key)
             continue;
         uint32_t *at = (uint32_t *)(void *)((char *)ep + numbers[i].at);
-        *at = (uint32_t)number(state, numbers[i].name, argument, numbers[i].min, numbers[i].max);
+        *at = (uint32_t)phx_number_or_usage(state, numbers[i].name, argument, numbers[i].min,
+                                            numbers[i].max);
         return 0;
     }
     return ARGP_ERR_UNKNOWN;
@@ -134,7 +125,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         b->ep.is_tolerant = false;
         return 0;
     case BENCH_SEED:
-        b->ep.seed = number(state, "--seed", argument, 0, UINT64_MAX);
+        b->ep.seed = phx_number_or_usage(state, "--seed", argument, 0, UINT64_MAX);
         return 0;
     case BENCH_JSON:
         b->is_json = true;

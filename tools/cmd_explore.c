@@ -12,6 +12,7 @@
 
 #include "tools/bug_option.h"
 #include "tools/command.h"
+#include "tools/options.h"
 #include "tools/explore_jobs.h"
 #include "tools/explore_report.h"
 
@@ -82,16 +83,6 @@ static const struct argp_option OPTIONS[] = {
     {0},
 };
 
-static uint64_t number_or_usage(struct argp_state *state, const char *option, const char *text,
-                                uint64_t min, uint64_t max)
-{
-    uint64_t value = 0;
-    if (phx_parse_u64(text, &value) != 0 || value < min || value > max)
-        argp_error(state, "%s %s: must be a whole number, %" PRIu64 " to %" PRIu64, option, text,
-                   min, max); // does not return
-    return value;
-}
-
 // As phx_wall_ms() tells it. A time of day that has passed is tomorrow's.
 static double until_or_usage(struct argp_state *state, const char *text)
 {
@@ -122,17 +113,18 @@ static error_t parse_limit(int key, char *argument, struct argp_state *state,
 {
     switch (key) {
     case OPTION_RANKS_MAX:
-        limits->ranks_max = (uint32_t)number_or_usage(state, "--ranks-max", argument, 1, 1024);
+        limits->ranks_max = (uint32_t)phx_number_or_usage(state, "--ranks-max", argument, 1, 1024);
         return 0;
     case OPTION_TOKENS_MAX:
-        limits->tokens_max = (uint32_t)number_or_usage(state, "--tokens-max", argument, 0, 65536);
+        limits->tokens_max =
+            (uint32_t)phx_number_or_usage(state, "--tokens-max", argument, 0, 65536);
         return 0;
     case OPTION_PAIRS_MAX:
-        limits->pairs_max = (uint32_t)number_or_usage(state, "--pairs-max", argument, 1, 4096);
+        limits->pairs_max = (uint32_t)phx_number_or_usage(state, "--pairs-max", argument, 1, 4096);
         return 0;
     case OPTION_FAULTS_MAX:
-        limits->faults_max =
-            (uint32_t)number_or_usage(state, "--faults-max", argument, 0, PHX_EXPLORE_FAULTS_MAX);
+        limits->faults_max = (uint32_t)phx_number_or_usage(state, "--faults-max", argument, 0,
+                                                           PHX_EXPLORE_FAULTS_MAX);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -153,18 +145,14 @@ static error_t parse_more(int key, char *argument, struct argp_state *state)
         e->campaign.keeps_expectations = true;
         return 0;
     case OPTION_FAILURES_MAX:
-        e->jobs.failures_max = number_or_usage(state, "--failures-max", argument, 1, UINT64_MAX);
+        e->jobs.failures_max =
+            phx_number_or_usage(state, "--failures-max", argument, 1, UINT64_MAX);
         return 0;
     case OPTION_HANG:
-        e->jobs.hang_seconds = (uint32_t)number_or_usage(state, "--hang", argument, 1, 1000000);
+        e->jobs.hang_seconds = (uint32_t)phx_number_or_usage(state, "--hang", argument, 1, 1000000);
         return 0;
     case OPTION_TIE:
-        e->campaign.tie = strcmp(argument, "fifo") == 0     ? PHX_TIE_FIFO
-                          : strcmp(argument, "random") == 0 ? PHX_TIE_RANDOM
-                          : strcmp(argument, "pct") == 0    ? PHX_TIE_PCT
-                                                            : 0;
-        if (e->campaign.tie == 0)
-            argp_error(state, "--tie %s: must be fifo, random or pct", argument);
+        e->campaign.tie = phx_tie_or_usage(state, argument);
         return 0;
     case OPTION_BUG:
         e->bug = argument;
@@ -187,16 +175,16 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     struct explore *e = state->input;
     switch (key) {
     case OPTION_SEEDS:
-        e->seeds = number_or_usage(state, "--seeds", argument, 1, UINT64_MAX / 2);
+        e->seeds = phx_number_or_usage(state, "--seeds", argument, 1, UINT64_MAX / 2);
         return 0;
     case OPTION_FIRST:
-        e->first = number_or_usage(state, "--first", argument, 0, UINT64_MAX / 2);
+        e->first = phx_number_or_usage(state, "--first", argument, 0, UINT64_MAX / 2);
         return 0;
     case OPTION_JOBS:
-        e->jobs.jobs = (uint32_t)number_or_usage(state, "--jobs", argument, 1, PHX_JOBS_MAX);
+        e->jobs.jobs = (uint32_t)phx_number_or_usage(state, "--jobs", argument, 1, PHX_JOBS_MAX);
         return 0;
     case OPTION_FOR:
-        e->for_seconds = number_or_usage(state, "--for", argument, 1, UINT32_MAX);
+        e->for_seconds = phx_number_or_usage(state, "--for", argument, 1, UINT32_MAX);
         return 0;
     case OPTION_UNTIL:
         e->jobs.until_wall_ms = until_or_usage(state, argument);
@@ -227,10 +215,8 @@ static int base_add(struct explore *e, const char *path)
     }
     struct phx_scenario **base = &e->bases[e->campaign.base_count];
     int rc = phx_scenario_load(path, &options, base, &d);
-    if (rc != 0) {
-        (void)fprintf(stderr, "%s:%u:%u: %s\n", path, d.place.line, d.place.column, d.message.text);
-        return PHX_EXIT_USAGE;
-    }
+    if (rc != 0)
+        return phx_refuse_file(path, &d, rc);
     e->campaign.base_count++;
     return 0;
 }

@@ -9,6 +9,7 @@
 #include "tools/bug_option.h"
 #include "tools/command.h"
 #include "tools/explore.h"
+#include "tools/options.h"
 #include "tools/run_history.h"
 #include "tools/run_replay.h"
 
@@ -32,7 +33,6 @@ static const struct argp_option OPTIONS[] = {
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
     struct replay *r = state->input;
-    uint64_t value = 0;
     switch (key) {
     case OPTION_JSON:
         r->is_json = true;
@@ -41,9 +41,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         r->bug = argument;
         return 0;
     case OPTION_HANG:
-        if (phx_parse_u64(argument, &value) != 0 || value < 1 || value > 1000000)
-            argp_error(state, "--hang %s: must be a whole number, 1 to 1000000", argument);
-        r->hang_seconds = (uint32_t)value;
+        r->hang_seconds = (uint32_t)phx_number_or_usage(state, "--hang", argument, 1, 1000000);
         return 0;
     case ARGP_KEY_ARG:
         if (r->path != NULL)
@@ -143,7 +141,7 @@ int phx_command_replay(int argc, char **argv)
     if (phx_history_is(r.path))
         return phx_replay_history(r.path, r.is_json);
     struct phx_scenario *s = NULL;
-    int status = phx_failure_load("phx replay", r.path, &s);
+    int status = phx_failure_load(r.path, &s);
     if (status == 0)
         status = phx_choose_bug("phx replay", r.bug != NULL ? r.bug : s->run.bug);
     if (status == 0)

@@ -9,6 +9,7 @@
 
 #include "tools/bug_option.h"
 #include "tools/command.h"
+#include "tools/options.h"
 #include "tools/report.h"
 #include "tools/run.h"
 #include "tools/run_history.h"
@@ -63,34 +64,27 @@ static const struct argp_option OPTIONS[] = {
     {0},
 };
 
-static uint64_t number_or_usage(struct argp_state *state, const char *option, const char *text,
-                                uint64_t min, uint64_t max)
-{
-    uint64_t value = 0;
-    if (phx_parse_u64(text, &value) != 0 || value < min || value > max)
-        argp_error(state, "%s %s: must be a whole number, %" PRIu64 " to %" PRIu64, option, text,
-                   min, max); // does not return
-    return value;
-}
-
 static error_t parse_number(struct run *run, int key, const char *text, struct argp_state *state)
 {
     switch (key) {
     case OPTION_SEED:
-        run->live.seed = number_or_usage(state, "--seed", text, 0, UINT64_MAX);
+        run->live.seed = phx_number_or_usage(state, "--seed", text, 0, UINT64_MAX);
         run->has_seed = true;
         return 0;
     case OPTION_RANKS:
-        run->scenario.ranks = (uint32_t)number_or_usage(state, "--ranks", text, 1, PHX_RANKS_MAX);
+        run->scenario.ranks =
+            (uint32_t)phx_number_or_usage(state, "--ranks", text, 1, PHX_RANKS_MAX);
         return 0;
     case OPTION_WORKERS:
-        run->live.workers = (uint32_t)number_or_usage(state, "--workers", text, 1, PHX_WORKERS_MAX);
+        run->live.workers =
+            (uint32_t)phx_number_or_usage(state, "--workers", text, 1, PHX_WORKERS_MAX);
         return 0;
     case OPTION_SLACK:
-        run->live.slack = (uint32_t)number_or_usage(state, "--slack", text, 1, PHX_LIVE_SLACK_MAX);
+        run->live.slack =
+            (uint32_t)phx_number_or_usage(state, "--slack", text, 1, PHX_LIVE_SLACK_MAX);
         return 0;
     case OPTION_ROUNDS:
-        run->soak.rounds = (uint32_t)number_or_usage(state, "--rounds", text, 1, ROUNDS_MAX);
+        run->soak.rounds = (uint32_t)phx_number_or_usage(state, "--rounds", text, 1, ROUNDS_MAX);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -196,10 +190,14 @@ static int run_rounds(const struct run *run, const struct phx_workload *w)
 
 static void print_repeat(const struct run *run, const struct phx_summary *s)
 {
-    (void)fprintf(run->is_json ? stderr : stdout,
-                  "repeat: %s run %s --seed %" PRIu64 " --workers %u --slack %u%s\n", phx_program(),
-                  run->path, s->seed, s->live.workers, s->live.slack,
-                  run->record == NULL ? " --record OUT, and phx replay OUT" : "");
+    FILE *out = run->is_json ? stderr : stdout;
+    (void)fprintf(out, "repeat: %s run ", phx_program());
+    phx_print_word(out, run->path);
+    (void)fprintf(out, " --seed %" PRIu64 " --workers %u --slack %u", s->seed, s->live.workers,
+                  s->live.slack);
+    if (run->record == NULL)
+        (void)fprintf(out, " --record OUT, and %s replay OUT", phx_program());
+    (void)fputc('\n', out);
 }
 
 static int run_once(const struct run *run, const struct phx_scenario *scenario)
@@ -265,14 +263,8 @@ int phx_command_run(int argc, char **argv)
     struct phx_scenario *scenario = NULL;
     struct phx_diagnosis d = {{0, 0}, {""}};
     int rc = phx_scenario_load(run.path, &run.scenario, &scenario, &d);
-    if (rc != 0) {
-        if (d.place.line > 0)
-            (void)fprintf(stderr, "%s:%u:%u: %s\n", run.path, d.place.line, d.place.column,
-                          d.message.text);
-        else
-            (void)fprintf(stderr, "%s: %s\n", run.path, d.message.text);
-        return rc == PHX_ERR_NO_MEMORY ? PHX_EXIT_INTERNAL : PHX_EXIT_USAGE;
-    }
+    if (rc != 0)
+        return phx_refuse_file(run.path, &d, rc);
     int status = phx_choose_bug("phx run", run.bug != NULL ? run.bug : scenario->run.bug);
     if (status == 0)
         status = run_scenario(&run, scenario);

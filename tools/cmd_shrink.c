@@ -8,6 +8,7 @@
 
 #include "tools/bug_option.h"
 #include "tools/command.h"
+#include "tools/options.h"
 #include "tools/shrink.h"
 
 enum shrink_option { OPTION_OUT = 'o', OPTION_BUG = 256, OPTION_HANG, OPTION_TRIALS };
@@ -29,14 +30,6 @@ static const struct argp_option OPTIONS[] = {
     {0},
 };
 
-static uint64_t number_or_usage(struct argp_state *state, const char *option, const char *text)
-{
-    uint64_t value = 0;
-    if (phx_parse_u64(text, &value) != 0 || value < 1 || value > 1000000)
-        argp_error(state, "%s %s: must be a whole number, 1 to 1000000", option, text);
-    return value;
-}
-
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
     struct shrink *s = state->input;
@@ -48,10 +41,11 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         s->bug = argument;
         return 0;
     case OPTION_HANG:
-        s->shrink.hang_seconds = (uint32_t)number_or_usage(state, "--hang", argument);
+        s->shrink.hang_seconds =
+            (uint32_t)phx_number_or_usage(state, "--hang", argument, 1, 1000000);
         return 0;
     case OPTION_TRIALS:
-        s->shrink.trials_max = number_or_usage(state, "--trials", argument);
+        s->shrink.trials_max = phx_number_or_usage(state, "--trials", argument, 1, 1000000);
         return 0;
     case ARGP_KEY_ARG:
         if (s->path != NULL)
@@ -125,7 +119,9 @@ static int shrink(struct shrink *s, const struct phx_scenario *scenario)
     (void)printf(" became ");
     print_size(stdout, s->shrink.best);
     (void)printf(", in %" PRIu64 " runs\n", s->shrink.trials);
-    (void)printf("repeat: " PHX_PROGRAM " replay %s\n", path);
+    (void)printf("repeat: %s replay ", phx_program());
+    phx_print_word(stdout, path);
+    (void)putchar('\n');
     phx_scenario_free(s->shrink.best);
     return PHX_EXIT_PASSED;
 }
@@ -144,7 +140,7 @@ int phx_command_shrink(int argc, char **argv)
     if (argp_parse(&argp, argc, argv, 0, NULL, &s) != 0)
         return PHX_EXIT_INTERNAL;
     struct phx_scenario *scenario = NULL;
-    int status = phx_failure_load("phx shrink", s.path, &scenario);
+    int status = phx_failure_load(s.path, &scenario);
     if (status == 0) {
         if (s.bug != NULL)
             (void)snprintf(scenario->run.bug, sizeof scenario->run.bug, "%s", s.bug);

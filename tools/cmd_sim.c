@@ -8,6 +8,7 @@
 
 #include "tools/bug_option.h"
 #include "tools/command.h"
+#include "tools/options.h"
 #include "tools/report.h"
 #include "tools/svg_picture.h"
 
@@ -70,16 +71,6 @@ static const struct argp_option OPTIONS[] = {
     {0},
 };
 
-static uint64_t number_or_usage(struct argp_state *state, const char *option, const char *text,
-                                uint64_t min, uint64_t max)
-{
-    uint64_t value = 0;
-    if (phx_parse_u64(text, &value) != 0 || value < min || value > max)
-        argp_error(state, "%s %s: must be a whole number, %" PRIu64 " to %" PRIu64, option, text,
-                   min, max); // does not return
-    return value;
-}
-
 static enum phx_fiber_mode fibers_or_usage(struct argp_state *state, const char *text)
 {
     if (strcmp(text, "context") != 0 && strcmp(text, "pthread") != 0)
@@ -87,37 +78,24 @@ static enum phx_fiber_mode fibers_or_usage(struct argp_state *state, const char 
     return strcmp(text, "context") == 0 ? PHX_FIBERS : PHX_PTHREADS;
 }
 
-static enum phx_tie tie_or_usage(struct argp_state *state, const char *text)
-{
-    static const struct {
-        const char *name;
-        enum phx_tie tie;
-    } ties[] = {{"fifo", PHX_TIE_FIFO}, {"random", PHX_TIE_RANDOM}, {"pct", PHX_TIE_PCT}};
-    for (size_t i = 0; i < sizeof ties / sizeof ties[0]; i++)
-        if (strcmp(text, ties[i].name) == 0)
-            return ties[i].tie;
-    argp_error(state, "--tie %s: must be fifo, random or pct", text);
-    return PHX_TIE_FIFO;
-}
-
 static error_t parse_schedule(struct sim *sim, int key, const char *argument,
                               struct argp_state *state)
 {
     switch (key) {
     case OPTION_SEED:
-        sim->run.seed = number_or_usage(state, "--seed", argument, 0, UINT64_MAX);
+        sim->run.seed = phx_number_or_usage(state, "--seed", argument, 0, UINT64_MAX);
         sim->has_seed = true;
         return 0;
     case OPTION_TIE:
-        sim->schedule.tie = tie_or_usage(state, argument);
+        sim->schedule.tie = phx_tie_or_usage(state, argument);
         return 0;
     case OPTION_PCT_DEPTH:
         sim->schedule.pct_depth =
-            (uint32_t)number_or_usage(state, "--pct-depth", argument, 1, PHX_PCT_DEPTH_MAX);
+            (uint32_t)phx_number_or_usage(state, "--pct-depth", argument, 1, PHX_PCT_DEPTH_MAX);
         return 0;
     case OPTION_QUANTUM:
-        sim->schedule.quantum_ps =
-            1000 * number_or_usage(state, "--quantum-ns", argument, 1, PHX_QUANTUM_PS_MAX / 1000);
+        sim->schedule.quantum_ps = 1000 * phx_number_or_usage(state, "--quantum-ns", argument, 1,
+                                                              PHX_QUANTUM_PS_MAX / 1000);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -140,11 +118,11 @@ static error_t parse_output(struct sim *sim, int key, char *argument, struct arg
         return 0;
     case OPTION_SVG_FROM:
         sim->window.from_ps =
-            1000000 * number_or_usage(state, "--svg-from-us", argument, 0, SVG_US_MAX);
+            1000000 * phx_number_or_usage(state, "--svg-from-us", argument, 0, SVG_US_MAX);
         return 0;
     case OPTION_SVG_TO:
         sim->window.to_ps =
-            1000000 * number_or_usage(state, "--svg-to-us", argument, 1, SVG_US_MAX);
+            1000000 * phx_number_or_usage(state, "--svg-to-us", argument, 1, SVG_US_MAX);
         return 0;
     default:
         return parse_schedule(sim, key, argument, state);
@@ -168,7 +146,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     switch (key) {
     case OPTION_RANKS:
         sim->scenario.ranks =
-            (uint32_t)number_or_usage(state, "--ranks", argument, 1, PHX_RANKS_MAX);
+            (uint32_t)phx_number_or_usage(state, "--ranks", argument, 1, PHX_RANKS_MAX);
         return 0;
     case OPTION_FIBERS:
         sim->run.fibers = fibers_or_usage(state, argument);
@@ -189,39 +167,11 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     }
 }
 
-static int refuse_input(const char *path, const struct phx_diagnosis *d, int rc)
-{
-    if (d->place.line > 0)
-        (void)fprintf(stderr, "%s:%u:%u: %s\n", path, d->place.line, d->place.column,
-                      d->message.text);
-    else
-        (void)fprintf(stderr, "%s: %s\n", path, d->message.text);
-    return rc == PHX_ERR_NO_MEMORY ? PHX_EXIT_INTERNAL : PHX_EXIT_USAGE;
-}
-
-// In single quotes, for a shell, where it needs them.
-static void print_word(FILE *out, const char *word)
-{
-    const char *plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+,:=@%";
-    if (word[0] != '\0' && strspn(word, plain) == strlen(word)) {
-        (void)fputs(word, out);
-        return;
-    }
-    (void)fputc('\'', out);
-    for (; *word != '\0'; word++) {
-        if (*word == '\'')
-            (void)fputs("'\\''", out);
-        else
-            (void)fputc(*word, out);
-    }
-    (void)fputc('\'', out);
-}
-
 // The last line of a failure: what to type to see it again.
 static void print_repeat(FILE *out, const struct sim *sim)
 {
     (void)fprintf(out, "repeat: %s sim ", phx_program());
-    print_word(out, sim->path);
+    phx_print_word(out, sim->path);
     (void)fprintf(out, " --seed %" PRIu64, sim->run.seed);
     if (sim->scenario.ranks != 0)
         (void)fprintf(out, " --ranks %u", sim->scenario.ranks);
@@ -334,7 +284,7 @@ int phx_command_sim(int argc, char **argv)
     struct phx_diagnosis diagnosis = {{0, 0}, {""}};
     int rc = phx_scenario_load(sim.path, &sim.scenario, &scenario, &diagnosis);
     if (rc != 0)
-        return refuse_input(sim.path, &diagnosis, rc);
+        return phx_refuse_file(sim.path, &diagnosis, rc);
     take_run(&sim, &scenario->run);
     int status = phx_choose_bug("phx sim", sim.bug);
     if (status == 0)

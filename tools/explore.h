@@ -131,8 +131,8 @@ int phx_failure_save(const struct phx_scenario *s, const struct phx_trial *trial
 // The file appears whole or not at all. 0, or PHX_ERR_IO.
 int phx_scenario_save(const struct phx_scenario *s, const char *path, struct phx_message *message);
 // Loads a failure, or any other scenario, which then runs with seed 1. 0; or how to exit, after a
-// line on stderr that begins with `command`. *s is the caller's either way (NULL: nothing).
-int phx_failure_load(const char *command, const char *path, struct phx_scenario **s);
+// line on stderr. *s is the caller's either way (NULL: nothing).
+int phx_failure_load(const char *path, struct phx_scenario **s);
 
 // A copy to change: its lists are its own, what they borrow is not. Not for phx_scenario_free().
 void phx_scenario_copy(struct phx_scenario *to, const struct phx_scenario *from);

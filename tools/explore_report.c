@@ -10,6 +10,7 @@
 
 #include "tools/bug_option.h"
 #include "tools/command.h"
+#include "tools/options.h"
 
 #define LINE_EVERY_MS 10000.0
 #define BAR_WIDTH 24u
@@ -120,7 +121,9 @@ void phx_totals_print(FILE *out, const struct phx_jobs *jobs, const struct phx_t
     }
     char path[1024];
     phx_failure_path(jobs, t->rules[0].first, path, sizeof path);
-    (void)fprintf(out, "repeat: " PHX_PROGRAM " replay %s\n", path);
+    (void)fprintf(out, "repeat: %s replay ", phx_program());
+    phx_print_word(out, path);
+    (void)fputc('\n', out);
 }
 
 // As digits, because a JSON library's numbers are doubles.

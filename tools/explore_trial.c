@@ -13,6 +13,7 @@
 
 #include "tools/command.h"
 #include "tools/explore.h"
+#include "tools/options.h"
 
 // Not failures of a drawn run: a fault whose moment did not come; and groups that cannot open
 // because a rank died or stopped before they were (opening has no deadline yet).
@@ -220,7 +221,7 @@ int phx_failure_save(const struct phx_scenario *s, const struct phx_trial *trial
     return rc;
 }
 
-int phx_failure_load(const char *command, const char *path, struct phx_scenario **s)
+int phx_failure_load(const char *path, struct phx_scenario **s)
 {
     struct phx_scenario_options options = {.ranks = 0};
     struct phx_diagnosis d = {{0, 0}, {""}};
@@ -231,9 +232,5 @@ int phx_failure_load(const char *command, const char *path, struct phx_scenario 
         return 0;
     }
     *s = NULL;
-    if (d.place.line > 0)
-        (void)fprintf(stderr, "%s:%u:%u: %s\n", path, d.place.line, d.place.column, d.message.text);
-    else
-        (void)fprintf(stderr, "%s: %s: %s\n", command, path, d.message.text);
-    return rc == PHX_ERR_NO_MEMORY ? PHX_EXIT_INTERNAL : PHX_EXIT_USAGE;
+    return phx_refuse_file(path, &d, rc);
 }

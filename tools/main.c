@@ -40,22 +40,6 @@ double phx_wall_ms(void)
            (double)(now.tv_nsec - started.tv_nsec) / 1e6;
 }
 
-int phx_parse_u64(const char *text, uint64_t *value)
-{
-    if (text[0] < '0' || text[0] > '9') // strtoull would take signs and blanks
-        return -1;
-    int base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10;
-    if (base == 16 && text[2] == '\0')
-        return -1;
-    char *end;
-    errno = 0;
-    unsigned long long number = strtoull(text, &end, base);
-    if (errno != 0 || *end != '\0')
-        return -1;
-    *value = number;
-    return 0;
-}
-
 static char *help_text(int key, const char *text, void *input)
 {
     (void)input;
