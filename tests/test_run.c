@@ -18,7 +18,9 @@
 #define FIBERS PHX_PTHREADS
 #endif
 
-enum { RANKS = 4, PAIRS = 6, DEADLINE_US = 200000 };
+// Slack makes the deadline 1 s where it must pass, and else 10 s: other programs may hold up a
+// healthy rank for longer than 200 ms, and are no reason to give it up.
+enum { RANKS = 4, PAIRS = 6, DEADLINE_US = 200000, SLACK_SHORT = 5, SLACK_LONG = 50 };
 
 static const char SCENARIO[] = "name: a test\n"
                                "cluster: {nodes: 1, ranks_per_node: 4, intra_node: nvlink4}\n"
@@ -41,9 +43,10 @@ static struct phx_scenario *scenario_of(const char *moe, const char *faults, con
     return s;
 }
 
-static void run(const struct phx_scenario *s, struct phx_summary *summary, struct phx_history *h)
+static void run(const struct phx_scenario *s, uint32_t slack, struct phx_summary *summary,
+                struct phx_history *h)
 {
-    const struct phx_live_options options = {.seed = 7, .workers = 2, .slack = 1};
+    const struct phx_live_options options = {.seed = 7, .workers = 2, .slack = slack};
     struct phx_message message = {""};
     int rc = phx_live_run(&s->workload, &options, summary, h, &message);
     CHECK_MSG(rc == 0, "%s", message.text);
@@ -82,11 +85,11 @@ TEST(run_compares_a_healthy_run_and_the_simulator_repeats_it)
         struct phx_scenario *s = scenario_of(forms[i], "", "");
         struct phx_summary summary;
         struct phx_history h;
-        run(s, &summary, &h);
+        run(s, SLACK_LONG, &summary, &h);
         CHECK_EQ(summary.operations, 2 * PAIRS * RANKS);
         CHECK_EQ(summary.lost_tokens, 0);
         CHECK_EQ(summary.active.words[0], 0xF);
-        CHECK_EQ(summary.live.slack, 1);
+        CHECK_EQ(summary.live.slack, SLACK_LONG);
         for (uint32_t r = 0; r < RANKS; r++)
             CHECK_EQ(h.begun[r], 2 * PAIRS);
         replays(s, &h);
@@ -103,7 +106,7 @@ TEST(run_kills_a_rank_at_its_put_and_the_others_go_on)
                     "alive: all_but_faulted, healthy_stay: true");
     struct phx_summary summary;
     struct phx_history h;
-    run(s, &summary, &h);
+    run(s, SLACK_LONG, &summary, &h);
     CHECK_EQ(summary.finished.words[0], 0xB);
     CHECK_EQ(summary.active.words[0], 0xB);
     CHECK_EQ(summary.strikes[0].kind, PHX_DISPATCH);
@@ -140,7 +143,7 @@ TEST(run_kills_a_rank_between_its_phases)
                     "alive: all_but_faulted");
     struct phx_summary summary;
     struct phx_history h;
-    run(s, &summary, &h);
+    run(s, SLACK_LONG, &summary, &h);
     CHECK_EQ(summary.active.words[0], 0xE);
     CHECK_EQ(h.begun[0], 3);
     phx_summary_free(&summary);
@@ -155,11 +158,11 @@ TEST(run_stops_a_rank_past_the_deadline_and_it_learns_that_it_is_out)
                     "alive: [0, 2, 3], healthy_stay: true");
     struct phx_summary summary;
     struct phx_history h;
-    run(s, &summary, &h);
+    run(s, SLACK_SHORT, &summary, &h);
     CHECK_EQ(summary.finished.words[0], 0xF);
     CHECK_EQ(summary.active.words[0], 0xD);
     CHECK_EQ(summary.live.away.words[0], 0x2);
-    CHECK(summary.live.longest_ns >= DEADLINE_US * UINT64_C(1000));
+    CHECK(summary.live.longest_ns >= DEADLINE_US * SLACK_SHORT * UINT64_C(1000));
     CHECK_EQ(phx_history_at(&h, 1, 2 * PAIRS - 1)->masked.words[0], 0xD);
     replays(s, &h);
     phx_summary_free(&summary);
@@ -173,7 +176,7 @@ TEST(run_goes_on_without_a_rank_that_hangs)
         "", "{hang: {rank: 3}, when: {operation: dispatch, number: 5}}", "alive: all_but_faulted");
     struct phx_summary summary;
     struct phx_history h;
-    run(s, &summary, &h);
+    run(s, SLACK_SHORT, &summary, &h);
     CHECK_EQ(summary.finished.words[0], 0x7);
     phx_summary_free(&summary);
     phx_history_free(&h);
@@ -185,7 +188,7 @@ TEST(run_notices_what_the_scenario_does_not_expect)
     struct phx_scenario *s =
         scenario_of("", "{kill: {rank: 2}, when: {operation: combine, number: 3, after_puts: 1}}",
                     "alive: all, lost_tokens_at_most: 0");
-    const struct phx_live_options options = {.seed = 7, .workers = 1, .slack = 1};
+    const struct phx_live_options options = {.seed = 7, .workers = 1, .slack = SLACK_LONG};
     struct phx_message message = {""};
     struct phx_summary summary;
     struct phx_history h;
@@ -207,7 +210,7 @@ TEST(run_notices_what_the_scenario_does_not_expect)
 static void refused(struct phx_fault fault, const char *why)
 {
     struct phx_scenario *s = scenario_of("", "", "");
-    const struct phx_live_options options = {.slack = 1};
+    const struct phx_live_options options = {.slack = SLACK_LONG};
     struct phx_message message = {""};
     s->workload.faults = &fault;
     s->workload.fault_count = 1;
@@ -255,7 +258,7 @@ TEST(run_refuses_what_is_too_large)
 TEST(run_counts_what_rounds_of_random_kills_break)
 {
     struct phx_scenario *s = scenario_of("", "", "");
-    const struct phx_live_options live = {.seed = 11, .workers = 1, .slack = 1};
+    const struct phx_live_options live = {.seed = 11, .workers = 1, .slack = SLACK_LONG};
     const struct phx_soak_options options = {.rounds = 4, .kind = PHX_FAULT_KILL, .is_json = true};
     struct phx_message message = {""};
     char *text = NULL;
