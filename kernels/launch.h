@@ -1,8 +1,8 @@
 // kernels/launch.h: starting the kernels on a GPU. No CUDA type in this header, for C callers.
 //
-// Today: all ranks of a group on one device, in one cooperative launch whose blocks are divided
-// among them, which is how the bodies are compared with the simulator's. One process per GPU comes
-// with the NVLink transport.
+// A rank's workers are the blocks of one cooperative launch. phx_gpu_launch() starts one rank's, on
+// a stream, with nothing on the host to wait for; phx_gpu_run() those of all ranks of a group that
+// share a device, which is how the bodies are compared with the simulator's.
 
 #ifndef PHX_KERNELS_LAUNCH_H
 #define PHX_KERNELS_LAUNCH_H
@@ -14,14 +14,31 @@
 extern "C" {
 #endif
 
-#define PHX_GPU_WARPS_PER_BLOCK 4u
+// Numbers that operations take on the device, so that a captured graph takes new ones each time it
+// is replayed. Device memory, zeroed at first; one launch of a group at a time.
+struct phx_gpu_counters {
+    uint64_t operations;
+    uint64_t sent[2];     // [enum phx_kind - 1] send halves
+    uint64_t received[2]; // receive halves
+    uint64_t operation_of[2][PHX_SLOTS_MAX]; // of sequence % PHX_SLOTS_MAX
+    uint64_t barriers;
+    uint64_t finished; // blocks of the launch that runs
+};
 
-// launches: [ranks] in device memory, and everything they point to. Each rank has shape.workers
-// workers, a multiple of PHX_GPU_WARPS_PER_BLOCK or fewer than that; `workers` repeats the number.
-// Runs and waits. PHX_ERR_INVALID: more blocks than the device holds at once; PHX_ERR_DEVICE_LOST:
-// a CUDA error, named in the message.
-int phx_gpu_run(const struct phx_launch *launches, uint32_t ranks, uint32_t workers,
+// The rank and everything it and the launch point to are memory that the device reaches;
+// launch->rank is a device address, and `shape` what stands there. Takes shape->workers blocks.
+// counters NULL: the launch has its numbers (struct phx_op_common). The stream is a cudaStream_t;
+// may be captured. Returns at once. PHX_ERR_INVALID: more workers than the device holds at a time;
+// PHX_ERR_DEVICE_LOST: a CUDA error, named in the message.
+int phx_gpu_launch(const struct phx_shape *shape, const struct phx_launch *launch,
+                   struct phx_gpu_counters *counters, void *stream, struct phx_message *message);
+
+// launches: [ranks] in device memory, of this shape. Runs and waits. Errors as above.
+int phx_gpu_run(const struct phx_shape *shape, const struct phx_launch *launches, uint32_t ranks,
                 float *kernel_us, struct phx_message *message);
+
+// The most workers that a rank of this shape can have, alone on the current device. 0: an error.
+uint32_t phx_gpu_workers_max(const struct phx_shape *shape);
 
 #ifdef __cplusplus
 }
