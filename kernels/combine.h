@@ -50,7 +50,7 @@ PHX_FN uint8_t *phx_combine_stage(struct phx_worker *w, const struct phx_combine
         phx_combine_row_stride(s));
 }
 
-PHX_FN void phx_combine_put(struct phx_worker *w, const struct phx_combine_op *op,
+PHX_CALL void phx_combine_put(struct phx_worker *w, const struct phx_combine_op *op,
                             struct phx_combine_puts *puts, uint8_t *stage, uint64_t slot)
 {
     const struct phx_shape *s = &w->rank->shape;
@@ -64,7 +64,7 @@ PHX_FN void phx_combine_put(struct phx_worker *w, const struct phx_combine_op *o
     puts->stage = stage;
 }
 
-PHX_FN void phx_combine_put_last(struct phx_worker *w, const struct phx_combine_op *op,
+PHX_CALL void phx_combine_put_last(struct phx_worker *w, const struct phx_combine_op *op,
                                  struct phx_combine_puts *puts, uint64_t word_at, uint64_t word)
 {
     const struct phx_shape *s = &w->rank->shape;
@@ -78,7 +78,7 @@ PHX_FN void phx_combine_put_last(struct phx_worker *w, const struct phx_combine_
             phx_combine_wire_bytes(s, s->hidden), word_at, word, tag);
 }
 
-PHX_FN void phx_combine_seal(const struct phx_worker *w, const struct phx_combine_op *op,
+PHX_CALL void phx_combine_seal(const struct phx_worker *w, const struct phx_combine_op *op,
                              uint8_t *stage, uint64_t slot)
 {
     const struct phx_shape *s = &w->rank->shape;
@@ -89,7 +89,7 @@ PHX_FN void phx_combine_seal(const struct phx_worker *w, const struct phx_combin
 
 // Builds and puts what one dispatched row of a source gives. Returns 1; 0 if part of it lay beyond
 // the compact output, so that the source must count it as lost.
-PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_combine_op *op,
+PHX_CALL uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_combine_op *op,
                                      struct phx_combine_puts *puts, uint32_t row)
 {
     const struct phx_shape *s = &w->rank->shape;
@@ -127,7 +127,16 @@ PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_comb
     return 1;
 }
 
-PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine_op *op,
+// Rows that a source is sent: none, if its own never came: it gets the signal, and will count them
+// as lost.
+PHX_FN uint32_t phx_combine_rows_for(const struct phx_worker *w, const struct phx_combine_op *op,
+                                     uint32_t source)
+{
+    uint8_t *message = op->handle.routes + source * phx_route_stride(&w->rank->shape);
+    return op->handle.present[source] == PHX_FATE_PRESENT ? phx_route_header(message)->row_count : 0;
+}
+
+PHX_CALL void phx_combine_send_part(struct phx_worker *w, const struct phx_combine_op *op,
                                   uint32_t source, uint32_t part)
 {
     const struct phx_rank *rank = w->rank;
@@ -146,13 +155,10 @@ PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine
         phx_send_masked(w, PHX_WAIT_COMBINE, source, word_at, phx_token_tag(PHX_COMBINE, sequence));
         return;
     }
-    // A source whose rows never came gets the signal and no rows: it will count them as lost.
-    if (op->handle.present[source] == PHX_FATE_PRESENT) {
-        uint8_t *message = op->handle.routes + source * phx_route_stride(s);
-        uint32_t row_count = phx_route_header(message)->row_count;
-        for (uint32_t row = part; row < row_count && puts.posted; row += parts)
-            sent += phx_combine_send_row(w, op, &puts, row);
-    }
+    uint32_t row_count =
+        PHX_KEEPS_NOTES ? phx_tally_of(w, source) : phx_combine_rows_for(w, op, source);
+    for (uint32_t row = part; row < row_count && puts.posted; row += parts)
+        sent += phx_combine_send_row(w, op, &puts, row);
     if (puts.posted)
         phx_combine_put_last(w, op, &puts, word_at, phx_word_make(rank->epoch, sequence, sent));
     if (!puts.posted)
@@ -165,6 +171,8 @@ PHX_FN void phx_combine_send(struct phx_worker *w, const struct phx_combine_op *
     if (w->index == 0)
         phx_phase(w, PHX_PHASE_COMBINE_SEND, op->common.sequence);
     phx_take_masks(w);
+    PHX_EACH(w, r, PHX_KEEPS_NOTES ? w->rank->shape.ranks : 0)
+    phx_tally_note(w, r, phx_combine_rows_for(w, op, r));
     for (struct phx_service v = phx_service_first(w); v.offset < w->rank->shape.ranks;
          v = phx_service_next(w, v))
         phx_combine_send_part(w, op, phx_service_peer(w, v), v.part);
@@ -198,7 +206,7 @@ PHX_FN int phx_combine_token_holds(const struct phx_worker *w, const struct phx_
 }
 
 // All rows that came from a peer, which are as many as we had sent it.
-PHX_FN int phx_combine_rows_hold(const struct phx_worker *w, const struct phx_combine_op *op,
+PHX_CALL int phx_combine_rows_hold(const struct phx_worker *w, const struct phx_combine_op *op,
                                  uint32_t peer)
 {
     uint32_t rows = 0;
@@ -208,7 +216,7 @@ PHX_FN int phx_combine_rows_hold(const struct phx_worker *w, const struct phx_co
     return holds;
 }
 
-PHX_FN void phx_combine_take(struct phx_worker *w, const struct phx_combine_op *op, uint32_t peer)
+PHX_CALL void phx_combine_take(struct phx_worker *w, const struct phx_combine_op *op, uint32_t peer)
 {
     const struct phx_shape *s = &w->rank->shape;
     const uint64_t *words =
@@ -292,7 +300,7 @@ PHX_BOTH int phx_combine_adds(const struct phx_shape *s, const struct phx_token 
 
 // Lists the rows of one token that came, in the order in which they are summed: in order of k, or,
 // rows once, in rank order and already weighted. Returns their number.
-PHX_FN uint32_t phx_combine_list(struct phx_worker *w, const struct phx_combine_op *op,
+PHX_CALL uint32_t phx_combine_list(struct phx_worker *w, const struct phx_combine_op *op,
                                  uint32_t token, const struct phx_token *t,
                                  struct phx_row_list *list)
 {
@@ -325,7 +333,7 @@ PHX_FN uint32_t phx_combine_list(struct phx_worker *w, const struct phx_combine_
     return count;
 }
 
-PHX_FN void phx_combine_token(struct phx_worker *w, const struct phx_combine_op *op, uint32_t token)
+PHX_CALL void phx_combine_token(struct phx_worker *w, const struct phx_combine_op *op, uint32_t token)
 {
     struct phx_token *t =
         phx_token_load(w, op->topk_idx, op->topk_weights, op->answered, token);

@@ -67,7 +67,7 @@ PHX_BOTH uint32_t phx_service_peer(const struct phx_worker *w, struct phx_servic
 
 // --- send ---------------------------------------------------------------------------------------
 
-PHX_FN void phx_dispatch_send_route(struct phx_worker *w, const struct phx_dispatch_op *op,
+PHX_CALL void phx_dispatch_send_route(struct phx_worker *w, const struct phx_dispatch_op *op,
                                     uint32_t peer)
 {
     const struct phx_rank *rank = w->rank;
@@ -75,12 +75,12 @@ PHX_FN void phx_dispatch_send_route(struct phx_worker *w, const struct phx_dispa
     uint64_t sequence = op->common.sequence;
     uint32_t tag = phx_token_tag(PHX_DISPATCH, sequence);
     uint64_t word_at = phx_counts_word_offset(s, sequence);
+    uint8_t *message = phx_route_message(w, op, peer);
     // Planted: rows go on to a rank that was given up.
     if (phx_suspects_to(w, peer) && !PHX_BUG(SLOT_WITHOUT_EVIDENCE)) {
         phx_send_masked(w, PHX_WAIT_COUNTS, peer, word_at, tag);
         return;
     }
-    uint8_t *message = rank->stage + phx_stage_route_offset(s, sequence, peer);
     const struct phx_route_header *h = phx_route_header(message);
     uint64_t bytes = phx_route_bytes(s, h->row_count, h->entry_count);
     if (!phx_send_put_signal(w, peer, phx_route_offset(s, sequence), message, bytes, bytes, word_at,
@@ -88,7 +88,7 @@ PHX_FN void phx_dispatch_send_route(struct phx_worker *w, const struct phx_dispa
         phx_send_failed(w, PHX_WAIT_COUNTS, peer);
 }
 
-PHX_FN void phx_dispatch_stage_rows(struct phx_worker *w, const struct phx_dispatch_op *op)
+PHX_CALL void phx_dispatch_stage_rows(struct phx_worker *w, const struct phx_dispatch_op *op)
 {
     const struct phx_shape *s = &w->rank->shape;
     for (uint32_t t = w->index; t < op->token_count; t += w->count) {
@@ -106,7 +106,7 @@ PHX_FN void phx_dispatch_stage_rows(struct phx_worker *w, const struct phx_dispa
 }
 
 // Puts the rows of one part to one peer; the last put carries the signal.
-PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
+PHX_CALL void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
                                    uint32_t peer, uint32_t part)
 {
     const struct phx_rank *rank = w->rank;
@@ -145,7 +145,7 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
 }
 
 // By token: each of this worker's rows to all its peers, then the words.
-PHX_FN void phx_dispatch_send_token(struct phx_worker *w, const struct phx_dispatch_op *op,
+PHX_CALL void phx_dispatch_send_token(struct phx_worker *w, const struct phx_dispatch_op *op,
                                     uint32_t token)
 {
     const struct phx_rank *rank = w->rank;
@@ -175,7 +175,7 @@ PHX_FN void phx_dispatch_send_token(struct phx_worker *w, const struct phx_dispa
     }
 }
 
-PHX_FN void phx_dispatch_send_word(struct phx_worker *w, const struct phx_dispatch_op *op,
+PHX_CALL void phx_dispatch_send_word(struct phx_worker *w, const struct phx_dispatch_op *op,
                                    uint32_t peer, uint32_t part)
 {
     const struct phx_shape *s = &w->rank->shape;
@@ -230,7 +230,7 @@ PHX_FN void phx_dispatch_send(struct phx_worker *w, const struct phx_dispatch_op
 
 // --- receive ------------------------------------------------------------------------------------
 
-PHX_FN void phx_dispatch_take_route(struct phx_worker *w, const struct phx_dispatch_op *op,
+PHX_CALL void phx_dispatch_take_route(struct phx_worker *w, const struct phx_dispatch_op *op,
                                     uint32_t source)
 {
     const struct phx_shape *s = &w->rank->shape;
@@ -259,7 +259,7 @@ PHX_FN uint32_t phx_dispatch_count(const struct phx_worker *w, const struct phx_
 }
 
 // Where each source's rows of one expert begin, and how many there are in all.
-PHX_FN void phx_dispatch_lay_out(struct phx_worker *w, const struct phx_dispatch_op *op,
+PHX_CALL void phx_dispatch_lay_out(struct phx_worker *w, const struct phx_dispatch_op *op,
                                  uint32_t expert)
 {
     const struct phx_shape *s = &w->rank->shape;
@@ -290,53 +290,47 @@ PHX_FN void phx_dispatch_lay_out(struct phx_worker *w, const struct phx_dispatch
         phx_store_i64(w, &op->handle.offset[expert + 1], (int64_t)((uint64_t)before + total));
 }
 
-// Fans one wire row out to its experts' places, or leaves zeros there.
-PHX_FN void phx_dispatch_place_row(struct phx_worker *w, const struct phx_dispatch_op *op,
-                                   uint32_t source, uint32_t row, int present)
+// Takes one wire row to the place of one of its experts, or leaves zeros there.
+PHX_CALL void phx_dispatch_place(struct phx_worker *w, const struct phx_dispatch_op *op,
+                               uint32_t source, const struct phx_route_entry *entry, int present)
 {
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
     const struct phx_handle_view *handle = &op->handle;
-    uint8_t *message = handle->routes + source * phx_route_stride(s);
-    const struct phx_route_header *h = phx_route_header(message);
-    const struct phx_route_row *rows = phx_route_rows(s, message);
-    const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
+    uint32_t token = entry->token;
+    uint32_t expert = entry->expert;
+    uint64_t in_expert =
+        (uint64_t)handle->begin[(uint64_t)expert * s->ranks + source] + entry->index;
+    uint64_t at = phx_row_at(s, handle, expert, in_expert);
     const uint8_t *wire =
-        rank->from[source] + phx_dispatch_row_offset(s, op->common.sequence, rows[row].token);
+        rank->from[source] + phx_dispatch_row_offset(s, op->common.sequence, token);
     uint64_t payload = phx_payload_bytes(s, s->channels);
     uint32_t words = phx_scale_words(s, s->channels);
     // Planted: four exponents a word, and a last word that is not full is forgotten.
     if (PHX_BUG(SCALES_CUT_SHORT) && s->scale_format == PHX_SCALE_UE8M0)
         words = phx_scale_groups(s->channels) / 4;
-    uint32_t end = phx_route_row_end(h, rows, row);
-    for (uint32_t i = rows[row].entry_begin; i < end; i++) {
-        uint32_t expert = entries[i].expert;
-        uint64_t in_expert =
-            (uint64_t)handle->begin[(uint64_t)expert * s->ranks + source] + entries[i].index;
-        uint64_t at = phx_row_at(s, handle, expert, in_expert);
-        if (s->layout == PHX_LAYOUT_COMPACT && at >= handle->rows_max) {
-            phx_local_add(w, &rank->state->rows_dropped, 1);
-            continue;
-        }
-        phx_store_i32(w, &op->recv_src_info[at], (int32_t)rows[row].token);
-        uint32_t *scales = op->recv_scales;
-        if (words != 0)
-            scales += phx_scales_at(s, handle, expert, in_expert);
-        if (present) {
-            phx_copy_row(w, op->recv_x + at * payload, wire, payload);
-            phx_scatter(w, scales, phx_scales_stride(s, handle),
-                        (const uint32_t *)(const void *)(wire + payload), words);
-        } else {
-            phx_zero_row(w, op->recv_x + at * payload, payload);
-            for (uint32_t word = 0; word < words; word++)
-                phx_store_u32(w, &scales[word * phx_scales_stride(s, handle)], 0);
-        }
+    if (s->layout == PHX_LAYOUT_COMPACT && at >= handle->rows_max) {
+        phx_local_add(w, &rank->state->rows_dropped, 1);
+        return;
+    }
+    phx_store_i32(w, &op->recv_src_info[at], (int32_t)token);
+    uint32_t *scales = op->recv_scales;
+    if (words != 0)
+        scales += phx_scales_at(s, handle, expert, in_expert);
+    if (present) {
+        phx_copy_row(w, op->recv_x + at * payload, wire, payload);
+        phx_scatter(w, scales, phx_scales_stride(s, handle),
+                    (const uint32_t *)(const void *)(wire + payload), words);
+    } else {
+        phx_zero_row(w, op->recv_x + at * payload, payload);
+        for (uint32_t word = 0; word < words; word++)
+            phx_store_u32(w, &scales[word * phx_scales_stride(s, handle)], 0);
     }
 }
 
 // Every row of a source holds its check. All workers that take rows of a source ask about all of
 // them, so that none places one before its fate is decided; each stops when another has decided.
-PHX_FN int phx_dispatch_rows_hold(struct phx_worker *w, const struct phx_dispatch_op *op,
+PHX_CALL int phx_dispatch_rows_hold(struct phx_worker *w, const struct phx_dispatch_op *op,
                                   uint32_t source)
 {
     const struct phx_shape *s = &w->rank->shape;
@@ -356,7 +350,7 @@ PHX_FN int phx_dispatch_rows_hold(struct phx_worker *w, const struct phx_dispatc
     return 1;
 }
 
-PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
+PHX_CALL void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
                                    uint32_t source, uint32_t share)
 {
     const struct phx_shape *s = &w->rank->shape;
@@ -385,12 +379,14 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
         fate = phx_fate_absent(w, PHX_WAIT_ROWS, source, PHX_CAUSE_CORRUPT);
     if (share == 0)
         phx_store_u64(w, &op->handle.present[source], fate);
+    const struct phx_route_header *h = phx_route_header(message);
+    const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
     struct phx_worker *split = phx_split(w, &storage);
-    for (uint32_t row = share + phx_split_first(split) * shares;
-         row < phx_route_header(message)->row_count; row += phx_split_step(split) * shares)
+    for (uint32_t i = share + phx_split_first(split) * shares; i < h->entry_count;
+         i += phx_split_step(split) * shares)
         // Planted: rows that never came are taken from where they would stand.
-        phx_dispatch_place_row(split, op, source, row,
-                               fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ));
+        phx_dispatch_place(split, op, source, &entries[i],
+                           fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ));
     phx_split_end(w);
 }
 

@@ -49,6 +49,9 @@ static __device__ void chip_begin(const struct phx_launch *launch,
     const uint32_t *from = (const uint32_t *)(const void *)launch;
     for (uint32_t i = threadIdx.x; i < sizeof *launch / 4; i += blockDim.x)
         ((uint32_t *)(void *)&chip->launch)[i] = from[i];
+    from = (const uint32_t *)(const void *)counters;
+    for (uint32_t i = threadIdx.x; counters != NULL && i < sizeof *counters / 4; i += blockDim.x)
+        ((uint32_t *)(void *)&chip->counters)[i] = from[i];
     from = (const uint32_t *)(const void *)launch->rank;
     for (uint32_t i = threadIdx.x; i < sizeof chip->rank / 4; i += blockDim.x)
         ((uint32_t *)(void *)&chip->rank)[i] = from[i];
@@ -62,10 +65,13 @@ static __device__ void chip_begin(const struct phx_launch *launch,
         chip->posted = 0;
         chip->taken = 0;
         chip->freed = 0;
-        chip->may_die = chip->rank.state->die_after_puts != 0 || chip->rank.state->dead != 0;
         chip->launch.rank = &chip->rank;
         if (counters != NULL)
-            take_numbers(&chip->launch, counters);
+            take_numbers(&chip->launch, &chip->counters);
+    }
+    if (threadIdx.x == PHX_WARP) {
+        uint64_t after = chip->rank.state->die_after_puts;
+        chip->may_die = (after | chip->rank.state->dead) != 0;
     }
     __syncthreads();
 }

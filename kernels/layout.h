@@ -96,6 +96,12 @@ PHX_BOTH uint32_t phx_slots(const struct phx_shape *s)
     return 2 * s->in_flight;
 }
 
+static_assert(PHX_IN_FLIGHT_MAX == 2, "numbers of slots are powers of two");
+PHX_BOTH uint64_t phx_slot(const struct phx_shape *s, uint64_t sequence)
+{
+    return sequence & (phx_slots(s) - 1);
+}
+
 PHX_BOTH uint64_t phx_align(uint64_t value, uint64_t multiple)
 {
     return (value + multiple - 1) / multiple * multiple;
@@ -133,11 +139,13 @@ struct phx_route_row {
     uint32_t entry_begin; // first entry; entries of a row stand in order of k
 };
 struct phx_route_entry {
-    uint32_t index;  // which of this source's rows for that expert, in token order
+    uint16_t index;  // which of this source's rows for that expert, in token order
+    uint16_t token;  // its row's
     float weight;    // 1 when dispatch was given no weights
     uint16_t expert; // local to the destination
     uint16_t k;      // place in the token's top-k list
 };
+static_assert(PHX_TOKENS_MAX <= 1u << 16, "a token and an index fit 16 bits");
 // A message is: header | counts[experts_local_max] u32 | rows[row_count] | entries[entry_count].
 
 PHX_BOTH uint64_t phx_route_counts_offset(void)
@@ -182,7 +190,7 @@ PHX_BOTH uint64_t phx_head_bytes(const struct phx_shape *s)
 }
 PHX_BOTH uint64_t phx_counts_word_offset(const struct phx_shape *s, uint64_t sequence)
 {
-    return (sequence % phx_slots(s)) * phx_head_bytes(s);
+    return phx_slot(s, sequence) * phx_head_bytes(s);
 }
 PHX_BOTH uint64_t phx_rows_word_offset(const struct phx_shape *s, uint64_t sequence, uint32_t part)
 {
@@ -273,12 +281,12 @@ PHX_BOTH uint64_t phx_combine_rows_per_slot(const struct phx_shape *s)
 PHX_BOTH uint64_t phx_dispatch_row_offset(const struct phx_shape *s, uint64_t sequence,
                                           uint32_t token)
 {
-    uint64_t rows = (sequence % phx_slots(s)) * s->tokens_max + token;
+    uint64_t rows = phx_slot(s, sequence) * s->tokens_max + token;
     return phx_heads_bytes(s) + rows * phx_dispatch_row_stride(s);
 }
 PHX_BOTH uint64_t phx_combine_row_offset(const struct phx_shape *s, uint64_t sequence, uint64_t row)
 {
-    uint64_t rows = (sequence % phx_slots(s)) * phx_combine_rows_per_slot(s) + row;
+    uint64_t rows = phx_slot(s, sequence) * phx_combine_rows_per_slot(s) + row;
     return phx_heads_bytes(s) +
            (uint64_t)phx_slots(s) * s->tokens_max * phx_dispatch_row_stride(s) +
            rows * phx_combine_row_stride(s);
@@ -296,17 +304,17 @@ PHX_BOTH uint64_t phx_region_bytes(const struct phx_shape *s)
 PHX_BOTH uint64_t phx_stage_route_offset(const struct phx_shape *s, uint64_t sequence,
                                          uint32_t peer)
 {
-    return ((sequence % phx_slots(s)) * s->ranks + peer) * phx_route_stride(s);
+    return (phx_slot(s, sequence) * s->ranks + peer) * phx_route_stride(s);
 }
 PHX_BOTH uint64_t phx_stage_row_offset(const struct phx_shape *s, uint64_t sequence, uint32_t token)
 {
     return phx_slots(s) * s->ranks * phx_route_stride(s) +
-           ((sequence % phx_slots(s)) * s->tokens_max + token) * phx_dispatch_row_stride(s);
+           (phx_slot(s, sequence) * s->tokens_max + token) * phx_dispatch_row_stride(s);
 }
 PHX_BOTH uint64_t phx_stage_combine_offset(const struct phx_shape *s, uint64_t sequence,
                                            uint32_t peer, uint64_t row)
 {
-    uint64_t rows = ((sequence % phx_slots(s)) * s->ranks + peer) * phx_combine_rows_per_slot(s);
+    uint64_t rows = (phx_slot(s, sequence) * s->ranks + peer) * phx_combine_rows_per_slot(s);
     return phx_slots(s) * s->ranks * phx_route_stride(s) +
            (uint64_t)phx_slots(s) * s->tokens_max * phx_dispatch_row_stride(s) +
            (rows + row) * phx_combine_row_stride(s);

@@ -83,7 +83,7 @@ PHX_BOTH int64_t phx_topk_expert(const struct phx_shape *s, const int64_t *topk_
 }
 
 // One token's routing, with flags[peer] of each peer, if flags are given. It stands until the next.
-PHX_FN struct phx_token *phx_token_load(struct phx_worker *w, const int64_t *topk_idx,
+PHX_CALL struct phx_token *phx_token_load(struct phx_worker *w, const int64_t *topk_idx,
                                         const float *topk_weights, const uint64_t *flags,
                                         uint32_t token)
 {
@@ -125,7 +125,8 @@ PHX_BOTH void phx_route_append(const struct phx_shape *s, uint8_t *message, uint
         rows[h->row_count].entry_begin = h->entry_count;
         h->row_count++;
     }
-    entry->index = phx_route_counts(message)[expert]++;
+    entry->index = (uint16_t)phx_route_counts(message)[expert]++;
+    entry->token = (uint16_t)token;
     entry->weight = weight;
     entry->expert = (uint16_t)expert;
     entry->k = (uint16_t)k;
@@ -247,7 +248,7 @@ PHX_BOTH int phx_route_ok(const struct phx_shape *s, uint32_t experts_local, uin
             return 0;
         for (uint32_t i = rows[r].entry_begin; i < phx_route_row_end(h, rows, r); i++) {
             const struct phx_route_entry *e = &entries[i];
-            if (e->expert >= experts_local || e->k >= s->top_k ||
+            if (e->expert >= experts_local || e->k >= s->top_k || e->token != rows[r].token ||
                 (i > rows[r].entry_begin && e->k <= entries[i - 1].k) ||
                 e->index != scratch[(uint64_t)e->expert * stride]++ ||
                 e->index >= counts[e->expert] ||
@@ -262,6 +263,18 @@ PHX_BOTH int phx_route_ok(const struct phx_shape *s, uint32_t experts_local, uin
 #if defined(__CUDACC__)
 #include "kernels/route_cuda.h"
 #else
+// The message to a peer that this worker serves, after phx_routes_build().
+PHX_FN uint8_t *phx_route_message(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                  uint32_t peer)
+{
+    return w->rank->stage + phx_stage_route_offset(&w->rank->shape, op->common.sequence, peer);
+}
+// Where a message is checked before it is kept at `kept`.
+PHX_FN uint8_t *phx_route_desk(struct phx_worker *w, uint8_t *kept)
+{
+    (void)w;
+    return kept;
+}
 PHX_FN void phx_routes_build(struct phx_worker *w, const struct phx_dispatch_op *op)
 {
     phx_routes_build_serially(w, op);
@@ -277,13 +290,14 @@ PHX_FN int phx_route_check(struct phx_worker *w, uint8_t *message, uint32_t *scr
 // Copies the message of `source` into the handle and checks the copy. `row_count` came in the
 // signal. The source may rewrite its region meanwhile (it should not): the second look at the
 // header must agree with the first.
-PHX_FN int phx_route_take(struct phx_worker *w, const struct phx_dispatch_op *op,
-                          uint32_t source, uint64_t row_count)
+PHX_CALL int phx_route_take(struct phx_worker *w, const struct phx_dispatch_op *op, uint32_t source,
+                          uint64_t row_count)
 {
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
     const uint8_t *region = rank->from[source] + phx_route_offset(s, op->common.sequence);
-    uint8_t *message = op->handle.routes + source * phx_route_stride(s);
+    uint8_t *kept = op->handle.routes + source * phx_route_stride(s);
+    uint8_t *message = phx_route_desk(w, kept);
     const struct phx_route_header *h = phx_route_header(message);
     int bytes = 0;
     int ok = 0;
@@ -299,6 +313,8 @@ PHX_FN int phx_route_take(struct phx_worker *w, const struct phx_dispatch_op *op
              phx_route_bytes(s, h->row_count, h->entry_count) == (uint64_t)bytes;
     if (!phx_serial_end_value(w, ok))
         return 0;
+    if (message != kept)
+        phx_copy(w, kept, message, (uint64_t)bytes);
     return phx_route_check(w, message, &op->handle.begin[source]);
 }
 
