@@ -91,7 +91,7 @@ PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_comb
                                      struct phx_combine_puts *puts, uint32_t row)
 {
     const struct phx_shape *s = &w->rank->shape;
-    uint8_t *message = op->handle.routes + puts->source * phx_route_stride(s);
+    uint8_t *message = phx_handle_route(&op->handle, puts->source);
     const struct phx_route_header *h = phx_route_header(message);
     const struct phx_route_row *rows = phx_route_rows(s, message);
     const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
@@ -145,7 +145,7 @@ PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine
     }
     // A source whose rows never came gets the signal and no rows: it will count them as lost.
     if (op->handle.present[source] == PHX_FATE_PRESENT) {
-        uint8_t *message = op->handle.routes + source * phx_route_stride(s);
+        uint8_t *message = phx_handle_route(&op->handle, source);
         uint32_t row_count = phx_route_header(message)->row_count;
         for (uint32_t row = part; row < row_count && puts.posted; row += parts)
             sent += phx_combine_send_row(w, op, &puts, row);

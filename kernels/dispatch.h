@@ -61,7 +61,7 @@ PHX_FN void phx_dispatch_send_route(struct phx_worker *w, const struct phx_dispa
         phx_send_masked(w, PHX_WAIT_COUNTS, peer, word_at, tag);
         return;
     }
-    uint8_t *message = rank->stage + phx_stage_route_offset(s, sequence, peer);
+    uint8_t *message = phx_route_staged(w, op, peer);
     const struct phx_route_header *h = phx_route_header(message);
     uint64_t bytes = phx_route_bytes(s, h->row_count, h->entry_count);
     if (!phx_send_put_signal(w, peer, phx_route_offset(s, sequence), message, bytes, bytes, word_at,
@@ -95,7 +95,7 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
     uint64_t sequence = op->common.sequence;
     uint32_t tag = phx_token_tag(PHX_DISPATCH, sequence);
     uint64_t word_at = phx_rows_word_offset(s, sequence, part);
-    uint8_t *message = rank->stage + phx_stage_route_offset(s, sequence, peer);
+    uint8_t *message = phx_route_staged(w, op, peer);
     const struct phx_route_row *rows = phx_route_rows(s, message);
     uint32_t row_count = phx_route_header(message)->row_count;
     uint32_t parts = phx_parts(s);
@@ -110,9 +110,9 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
     }
     uint64_t word = phx_word_make(rank->epoch, sequence, mine);
     for (uint32_t i = 0; i < mine && posted; i++) {
-        uint32_t token = rows[part + i * parts].token;
-        const uint8_t *row = rank->stage + phx_stage_row_offset(s, sequence, token);
-        uint64_t to = phx_dispatch_row_offset(s, sequence, token);
+        uint32_t at = part + i * parts;
+        const uint8_t *row = rank->stage + phx_stage_row_offset(s, sequence, rows[at].token);
+        uint64_t to = phx_dispatch_row_offset(s, sequence, at);
         if (i + 1 < mine)
             posted = phx_send_put(w, peer, to, row, bytes, wire, tag);
         else
@@ -149,8 +149,9 @@ PHX_FN void phx_dispatch_send(struct phx_worker *w, const struct phx_dispatch_op
 
 // --- receive ------------------------------------------------------------------------------------
 
-PHX_FN void phx_dispatch_take_route(struct phx_worker *w, const struct phx_dispatch_op *op,
-                                    uint32_t source)
+// Returns where the next one goes.
+PHX_FN uint64_t phx_dispatch_take_route(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                        uint32_t source, uint64_t at)
 {
     const struct phx_shape *s = &w->rank->shape;
     const uint64_t *word =
@@ -159,22 +160,25 @@ PHX_FN void phx_dispatch_take_route(struct phx_worker *w, const struct phx_dispa
     uint64_t rows;
     uint32_t fate = PHX_FATE_ABSENT;
     if (phx_wait_or_replay(w, PHX_WAIT_COUNTS, 0, source, word, 1, &rows) == PHX_SEEN_ALL) {
-        if (phx_route_take(w, op, source, rows))
+        int bytes = phx_route_take(w, op, source, rows, at);
+        phx_store_u64(w, &op->handle.route_at[source], at);
+        at += phx_align((uint64_t)bytes, 16);
+        if (bytes != 0)
             fate = phx_fate_decide(w, PHX_WAIT_COUNTS, source, PHX_FATE_PRESENT);
         else
             phx_fate_absent(w, PHX_WAIT_COUNTS, source, PHX_CAUSE_CORRUPT);
     }
     phx_store_u64(w, &op->handle.counted[source], fate);
+    return at;
 }
 
 // How many rows of local expert e came from a source: 0 from one that was not counted.
-PHX_FN uint32_t phx_dispatch_count(const struct phx_worker *w, const struct phx_dispatch_op *op,
-                                   uint32_t source, uint32_t expert)
+PHX_FN uint32_t phx_dispatch_count(const struct phx_dispatch_op *op, uint32_t source,
+                                   uint32_t expert)
 {
-    const struct phx_shape *s = &w->rank->shape;
     if (op->handle.counted[source] != PHX_FATE_PRESENT)
         return 0;
-    return phx_route_counts(op->handle.routes + source * phx_route_stride(s))[expert];
+    return phx_route_counts(phx_handle_route(&op->handle, source))[expert];
 }
 
 // Where each source's rows of one expert begin, and how many there are in all.
@@ -185,7 +189,7 @@ PHX_FN void phx_dispatch_lay_out(struct phx_worker *w, const struct phx_dispatch
     uint64_t begin = 0;
     uint64_t offset = 0;
     for (uint32_t source = 0; source < s->ranks; source++) {
-        uint64_t count = phx_dispatch_count(w, op, source, expert);
+        uint64_t count = phx_dispatch_count(op, source, expert);
         uint64_t at = (uint64_t)expert * s->ranks + source;
         phx_store_u32(w, &op->handle.begin[at], (uint32_t)begin);
         phx_store_i64(w, &op->recv_layout_range[at], (int64_t)(begin << 32 | count));
@@ -200,7 +204,7 @@ PHX_FN void phx_dispatch_lay_out(struct phx_worker *w, const struct phx_dispatch
         return;
     for (uint32_t e = 0; e < expert; e++)
         for (uint32_t source = 0; source < s->ranks; source++)
-            offset += phx_dispatch_count(w, op, source, e);
+            offset += phx_dispatch_count(op, source, e);
     phx_store_i64(w, &op->handle.offset[expert], (int64_t)offset);
     if (expert + 1 == w->rank->experts_local)
         phx_store_i64(w, &op->handle.offset[expert + 1], (int64_t)(offset + begin));
@@ -213,12 +217,12 @@ PHX_FN void phx_dispatch_place_row(struct phx_worker *w, const struct phx_dispat
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
     const struct phx_handle_view *handle = &op->handle;
-    uint8_t *message = handle->routes + source * phx_route_stride(s);
+    uint8_t *message = phx_handle_route(handle, source);
     const struct phx_route_header *h = phx_route_header(message);
     const struct phx_route_row *rows = phx_route_rows(s, message);
     const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
     const uint8_t *wire =
-        rank->from[source] + phx_dispatch_row_offset(s, op->common.sequence, rows[row].token);
+        rank->from[source] + phx_dispatch_row_offset(s, op->common.sequence, row);
     uint64_t payload = phx_payload_bytes(s, s->channels);
     uint32_t words = phx_scale_words(s, s->channels);
     // Planted: four exponents a word, and a last word that is not full is forgotten.
@@ -257,16 +261,15 @@ PHX_FN int phx_dispatch_rows_hold(struct phx_worker *w, const struct phx_dispatc
 {
     const struct phx_shape *s = &w->rank->shape;
     uint64_t sequence = op->common.sequence;
-    uint8_t *message = op->handle.routes + source * phx_route_stride(s);
+    uint8_t *message = phx_handle_route(&op->handle, source);
     const struct phx_route_row *rows = phx_route_rows(s, message);
     uint32_t row_count = phx_route_header(message)->row_count;
     for (uint32_t i = 0; i < row_count; i++) {
-        uint32_t token = rows[i].token;
         if (phx_fate_of(w, PHX_WAIT_ROWS, source) != PHX_FATE_OPEN)
             return 1; // which holds, whatever we would say
-        if (!phx_row_holds(w, w->rank->from[source] + phx_dispatch_row_offset(s, sequence, token),
+        if (!phx_row_holds(w, w->rank->from[source] + phx_dispatch_row_offset(s, sequence, i),
                            phx_dispatch_row_bytes(s, s->channels),
-                           phx_check_key(PHX_DISPATCH, sequence, token)))
+                           phx_check_key(PHX_DISPATCH, sequence, rows[i].token)))
             return 0;
     }
     return 1;
@@ -279,7 +282,7 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
     const uint64_t *words =
         (const uint64_t *)(const void *)(w->rank->from[source] +
                                          phx_rows_word_offset(s, op->common.sequence, 0));
-    uint8_t *message = op->handle.routes + source * phx_route_stride(s);
+    uint8_t *message = phx_handle_route(&op->handle, source);
     uint32_t parts = phx_parts(s);
     uint32_t fate = PHX_FATE_ABSENT;
     uint64_t sum;
@@ -312,8 +315,9 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
     phx_operation_begin(w, &op->common);
     if (w->index == 0)
         phx_phase(w, PHX_PHASE_DISPATCH_RECEIVE, op->common.sequence);
+    uint64_t at = phx_routes_first(w);
     for (uint32_t i = w->index; i < rank->shape.ranks; i += w->count)
-        phx_dispatch_take_route(w, op, (rank->rank + i) % rank->shape.ranks);
+        at = phx_dispatch_take_route(w, op, (rank->rank + i) % rank->shape.ranks, at);
     if (!phx_barrier(w))
         return;
     for (uint32_t e = w->index; e < rank->experts_local; e += w->count)

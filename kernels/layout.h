@@ -2,9 +2,11 @@
 //
 // Each ordered pair (source s, destination d) has one region in d's memory, written by s alone:
 //
-//   heads    [slots] words (counts | rows[parts] | combine[parts]) and a route message (route.h)
+//   heads    [slots] near rows, words (counts | rows[parts] | combine[parts]) and a route message
+//            (route.h)
 //   status   one word
-//   dispatch [slots][tokens_max] wire rows: payload, then scales     wire slot = source token index
+//   dispatch [slots][tokens_max] wire rows: payload, then scales     wire slot = place in the route
+//                                                                    message; small ones are near
 //   combine  [slots][tokens_max * rows per token] bf16 rows          wire slot = source token index
 //                                                                    (* top_k + k when per expert)
 //
@@ -138,44 +140,6 @@ PHX_BOTH uint64_t phx_route_stride(const struct phx_shape *s)
     return phx_align(phx_route_bytes(s, s->tokens_max, entries), 128);
 }
 
-// --- heads -------------------------------------------------------------------------------------
-// The words of a slot and its route message stand side by side: among many ranks few rows go from
-// one to another, and then both lie in one page.
-
-PHX_BOTH uint64_t phx_words_per_slot(const struct phx_shape *s)
-{
-    return phx_align(1 + 2 * (uint64_t)phx_parts(s), 16); // whole cache lines, in pairs
-}
-PHX_BOTH uint64_t phx_head_bytes(const struct phx_shape *s)
-{
-    return phx_words_per_slot(s) * 8 + phx_route_stride(s);
-}
-PHX_BOTH uint64_t phx_counts_word_offset(const struct phx_shape *s, uint64_t sequence)
-{
-    return (sequence % phx_slots(s)) * phx_head_bytes(s);
-}
-PHX_BOTH uint64_t phx_rows_word_offset(const struct phx_shape *s, uint64_t sequence, uint32_t part)
-{
-    return phx_counts_word_offset(s, sequence) + 8 + 8 * (uint64_t)part;
-}
-PHX_BOTH uint64_t phx_combine_word_offset(const struct phx_shape *s, uint64_t sequence,
-                                          uint32_t part)
-{
-    return phx_counts_word_offset(s, sequence) + 8 + 8 * ((uint64_t)phx_parts(s) + part);
-}
-PHX_BOTH uint64_t phx_status_word_offset(const struct phx_shape *s)
-{
-    return phx_slots(s) * phx_head_bytes(s);
-}
-PHX_BOTH uint64_t phx_heads_bytes(const struct phx_shape *s) // and the status word
-{
-    return phx_status_word_offset(s) + 128;
-}
-PHX_BOTH uint64_t phx_route_offset(const struct phx_shape *s, uint64_t sequence)
-{
-    return phx_counts_word_offset(s, sequence) + phx_words_per_slot(s) * 8;
-}
-
 // --- wire rows ---------------------------------------------------------------------------------
 
 PHX_BOTH uint32_t phx_scale_groups(uint32_t channels)
@@ -238,13 +202,69 @@ PHX_BOTH uint64_t phx_combine_rows_per_slot(const struct phx_shape *s)
     return (uint64_t)s->tokens_max * (s->rows == PHX_ROWS_PER_EXPERT ? s->top_k : 1);
 }
 
+// --- heads -------------------------------------------------------------------------------------
+// The words of a slot and its route message stand side by side, and the first rows before them if
+// they are small: among many ranks few rows go from one to another, and then all of it lies in one
+// page. Rows of a full hidden size are far, and take no page that they do not fill.
+
+#define PHX_NEAR_BYTES 3072u
+
+PHX_BOTH uint32_t phx_near_rows(const struct phx_shape *s)
+{
+    uint64_t stride = phx_dispatch_row_stride(s);
+    if (s->tokens_max * stride <= PHX_NEAR_BYTES)
+        return s->tokens_max;
+    return (uint32_t)(PHX_NEAR_BYTES / stride);
+}
+PHX_BOTH uint64_t phx_words_per_slot(const struct phx_shape *s)
+{
+    return phx_align(1 + 2 * (uint64_t)phx_parts(s), 16); // whole cache lines, in pairs
+}
+PHX_BOTH uint64_t phx_words_offset(const struct phx_shape *s) // in a head
+{
+    return phx_align(phx_near_rows(s) * phx_dispatch_row_stride(s), 128);
+}
+PHX_BOTH uint64_t phx_head_bytes(const struct phx_shape *s)
+{
+    return phx_align(phx_words_offset(s) + phx_words_per_slot(s) * 8 + phx_route_stride(s),
+                     phx_near_rows(s) > 0 ? 4096 : 128);
+}
+PHX_BOTH uint64_t phx_counts_word_offset(const struct phx_shape *s, uint64_t sequence)
+{
+    return (sequence % phx_slots(s)) * phx_head_bytes(s) + phx_words_offset(s);
+}
+PHX_BOTH uint64_t phx_rows_word_offset(const struct phx_shape *s, uint64_t sequence, uint32_t part)
+{
+    return phx_counts_word_offset(s, sequence) + 8 + 8 * (uint64_t)part;
+}
+PHX_BOTH uint64_t phx_combine_word_offset(const struct phx_shape *s, uint64_t sequence,
+                                          uint32_t part)
+{
+    return phx_counts_word_offset(s, sequence) + 8 + 8 * ((uint64_t)phx_parts(s) + part);
+}
+PHX_BOTH uint64_t phx_status_word_offset(const struct phx_shape *s)
+{
+    return phx_slots(s) * phx_head_bytes(s);
+}
+PHX_BOTH uint64_t phx_heads_bytes(const struct phx_shape *s) // and the status word
+{
+    return phx_status_word_offset(s) + 128;
+}
+PHX_BOTH uint64_t phx_route_offset(const struct phx_shape *s, uint64_t sequence)
+{
+    return phx_counts_word_offset(s, sequence) + phx_words_per_slot(s) * 8;
+}
+
 // --- the pair region ---------------------------------------------------------------------------
 
+// The row that stands at `row` in the route message.
 PHX_BOTH uint64_t phx_dispatch_row_offset(const struct phx_shape *s, uint64_t sequence,
-                                          uint32_t token)
+                                          uint32_t row)
 {
-    uint64_t rows = (sequence % phx_slots(s)) * s->tokens_max + token;
-    return phx_heads_bytes(s) + rows * phx_dispatch_row_stride(s);
+    uint64_t slot = sequence % phx_slots(s);
+    if (row < phx_near_rows(s))
+        return slot * phx_head_bytes(s) + row * phx_dispatch_row_stride(s);
+    return phx_heads_bytes(s) + (slot * s->tokens_max + row) * phx_dispatch_row_stride(s);
 }
 PHX_BOTH uint64_t phx_combine_row_offset(const struct phx_shape *s, uint64_t sequence, uint64_t row)
 {
@@ -263,10 +283,10 @@ PHX_BOTH uint64_t phx_region_bytes(const struct phx_shape *s)
 // --- staging: where a rank builds what it sends; sources of puts --------------------------------
 // Same slots as the regions: the evidence that frees a slot at the peers frees it here.
 
-PHX_BOTH uint64_t phx_stage_route_offset(const struct phx_shape *s, uint64_t sequence,
-                                         uint32_t peer)
+// Room for the longest route message to each peer.
+PHX_BOTH uint64_t phx_stage_routes_offset(const struct phx_shape *s, uint64_t sequence)
 {
-    return ((sequence % phx_slots(s)) * s->ranks + peer) * phx_route_stride(s);
+    return (sequence % phx_slots(s)) * s->ranks * phx_route_stride(s);
 }
 PHX_BOTH uint64_t phx_stage_row_offset(const struct phx_shape *s, uint64_t sequence, uint32_t token)
 {

@@ -81,14 +81,28 @@ PHX_BOTH int64_t phx_topk_expert(const struct phx_shape *s, const int64_t *topk_
     return list[k];
 }
 
-// Appends one (token, expert) pair. Entries grow from where they would start if every token came,
-// and move down when the number of rows is known.
+// Begins a message of at most `rows_max` rows; that number stands in place of the check meanwhile.
+PHX_BOTH void phx_route_begin(const struct phx_shape *s, uint8_t *message, uint32_t rows_max)
+{
+    struct phx_route_header *h = phx_route_header(message);
+    h->row_count = 0;
+    h->entry_count = 0;
+    h->counts_size = s->experts_local_max;
+    h->check = rows_max;
+    uint32_t *counts = phx_route_counts(message);
+    uint64_t size = phx_route_rows_offset(s) - phx_route_counts_offset();
+    for (uint32_t e = 0; e < size / 4; e++)
+        counts[e] = 0; // the padding too: it is sent, and summed
+}
+
+// Appends one (token, expert) pair. Entries grow from where they would start if all rows came, and
+// move down when the number of rows is known.
 PHX_BOTH void phx_route_append(const struct phx_shape *s, uint8_t *message, uint32_t token,
                                uint32_t expert, uint32_t k, float weight)
 {
     struct phx_route_header *h = phx_route_header(message);
     struct phx_route_row *rows = phx_route_rows(s, message);
-    struct phx_route_entry *entry = phx_route_entries(s, message, s->tokens_max) + h->entry_count;
+    struct phx_route_entry *entry = phx_route_entries(s, message, h->check) + h->entry_count;
     if (h->row_count == 0 || rows[h->row_count - 1].token != token) {
         rows[h->row_count].token = token;
         rows[h->row_count].entry_begin = h->entry_count;
@@ -104,7 +118,7 @@ PHX_BOTH void phx_route_append(const struct phx_shape *s, uint8_t *message, uint
 PHX_BOTH void phx_route_finish(const struct phx_shape *s, uint8_t *message)
 {
     struct phx_route_header *h = phx_route_header(message);
-    struct phx_route_entry *from = phx_route_entries(s, message, s->tokens_max);
+    struct phx_route_entry *from = phx_route_entries(s, message, h->check);
     struct phx_route_entry *to = phx_route_entries(s, message, h->row_count);
     for (uint32_t i = 0; i < h->entry_count && to != from; i++) {
         // Downwards never overwrites what is still to be moved; but an entry may overlap its own
@@ -115,23 +129,55 @@ PHX_BOTH void phx_route_finish(const struct phx_shape *s, uint8_t *message)
     h->check = phx_route_check_sum(message, phx_route_bytes(s, h->row_count, h->entry_count));
 }
 
+// Where the first message of a worker lies, among those that are built or were received. There is
+// room for the longest from or to each rank, but those of one worker lie one behind the other, as
+// most are much shorter.
+PHX_FN uint64_t phx_routes_first(const struct phx_worker *w)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint32_t more = s->ranks % w->count;
+    uint64_t before = (uint64_t)w->index * (s->ranks / w->count);
+    return (before + (w->index < more ? w->index : more)) * phx_route_stride(s);
+}
+PHX_FN uint8_t *phx_route_staged(const struct phx_worker *w, const struct phx_dispatch_op *op,
+                                 uint32_t peer)
+{
+    return w->rank->stage + phx_stage_routes_offset(&w->rank->shape, op->common.sequence) +
+           op->handle.sent_at[peer];
+}
+
+// Gives each message that this worker builds the room that its entries need at the most. Serial.
+PHX_FN void phx_routes_place(const struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    const struct phx_rank *rank = w->rank;
+    const struct phx_shape *s = &rank->shape;
+    uint32_t *entries = op->handle.sent_rows; // until the rows are known
+    uint64_t entries_max = (uint64_t)s->tokens_max * phx_route_row_entries_max(s);
+    uint64_t at = phx_routes_first(w);
+    for (uint32_t i = w->index; i < s->ranks; i += w->count)
+        entries[(rank->rank + i) % s->ranks] = 0;
+    for (uint64_t i = 0; i < (uint64_t)op->token_count * s->top_k; i++) {
+        int64_t expert = op->topk_idx[i];
+        if (expert >= 0 && expert < (int64_t)s->experts &&
+            phx_route_is_mine(w, rank->expert_rank[expert]))
+            entries[rank->expert_rank[expert]]++;
+    }
+    for (uint32_t i = w->index; i < s->ranks; i += w->count) {
+        uint32_t peer = (rank->rank + i) % s->ranks;
+        uint32_t most = entries[peer] < entries_max ? entries[peer] : (uint32_t)entries_max;
+        uint32_t rows_max = most < s->tokens_max ? most : s->tokens_max;
+        op->handle.sent_at[peer] = at;
+        phx_route_begin(s, phx_route_staged(w, op, peer), rows_max);
+        at += phx_align(phx_route_bytes(s, rows_max, most), 16);
+    }
+}
+
 // Builds the messages to every peer that this worker serves, in one pass over the tokens. Serial.
 PHX_FN void phx_routes_build(const struct phx_worker *w, const struct phx_dispatch_op *op)
 {
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
-    for (uint32_t i = w->index; i < s->ranks; i += w->count) {
-        uint32_t peer = (rank->rank + i) % s->ranks;
-        uint8_t *message = rank->stage + phx_stage_route_offset(s, op->common.sequence, peer);
-        struct phx_route_header *h = phx_route_header(message);
-        h->row_count = 0;
-        h->entry_count = 0;
-        h->counts_size = s->experts_local_max;
-        uint32_t *counts = phx_route_counts(message);
-        uint64_t size = phx_route_rows_offset(s) - phx_route_counts_offset();
-        for (uint32_t e = 0; e < size / 4; e++)
-            counts[e] = 0; // the padding too: it is sent, and summed
-    }
+    phx_routes_place(w, op);
     for (uint32_t t = 0; t < op->token_count; t++) {
         const int64_t *list = op->topk_idx + (uint64_t)t * s->top_k;
         for (uint32_t k = 0; k < s->top_k; k++) {
@@ -147,13 +193,13 @@ PHX_FN void phx_routes_build(const struct phx_worker *w, const struct phx_dispat
             for (uint32_t i = 0; PHX_BUG(TOKEN_INDEX_SHIFTED) && i < k; i++)
                 at -= list[i] < 0;
             float weight = op->topk_weights != NULL ? op->topk_weights[at] : 1.0f;
-            phx_route_append(s, rank->stage + phx_stage_route_offset(s, op->common.sequence, peer),
-                             t, rank->expert_local[expert], k, weight);
+            phx_route_append(s, phx_route_staged(w, op, peer), t, rank->expert_local[expert], k,
+                             weight);
         }
     }
     for (uint32_t i = w->index; i < s->ranks; i += w->count) {
         uint32_t peer = (rank->rank + i) % s->ranks;
-        uint8_t *message = rank->stage + phx_stage_route_offset(s, op->common.sequence, peer);
+        uint8_t *message = phx_route_staged(w, op, peer);
         phx_route_finish(s, message);
         op->handle.sent_rows[peer] = phx_route_header(message)->row_count;
     }
@@ -216,16 +262,16 @@ PHX_BOTH int phx_route_ok(const struct phx_shape *s, uint32_t experts_local, uin
            phx_route_check_sum(message, phx_route_bytes(s, h->row_count, h->entry_count));
 }
 
-// Copies the message of `source` into the handle and checks the copy. `row_count` came in the
-// signal. The source may rewrite its region meanwhile (it should not): the second look at the
-// header must agree with the first.
+// Copies the message of `source` into the handle, to `at`, and checks the copy. `row_count` came in
+// the signal. The source may rewrite its region meanwhile (it should not): the second look at the
+// header must agree with the first. Returns the message's bytes; 0: it does not hold.
 PHX_FN int phx_route_take(const struct phx_worker *w, const struct phx_dispatch_op *op,
-                          uint32_t source, uint64_t row_count)
+                          uint32_t source, uint64_t row_count, uint64_t at)
 {
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
     const uint8_t *region = rank->from[source] + phx_route_offset(s, op->common.sequence);
-    uint8_t *message = op->handle.routes + source * phx_route_stride(s);
+    uint8_t *message = op->handle.routes + at;
     const struct phx_route_header *h = phx_route_header(message);
     int bytes = 0;
     int ok = 0;
@@ -240,7 +286,7 @@ PHX_FN int phx_route_take(const struct phx_worker *w, const struct phx_dispatch_
         ok = phx_route_header_ok(s, h, row_count) &&
              phx_route_bytes(s, h->row_count, h->entry_count) == (uint64_t)bytes &&
              phx_route_ok(s, rank->experts_local, message, &op->handle.begin[source], s->ranks);
-    return phx_serial_end_value(w, ok);
+    return phx_serial_end_value(w, ok) ? bytes : 0;
 }
 
 #endif

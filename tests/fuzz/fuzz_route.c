@@ -60,7 +60,7 @@ static void shape_draw(struct fuzz_input *in, struct route_case *c)
 static void build(struct fuzz_input *in, struct route_case *c)
 {
     const struct phx_shape *s = &c->shape;
-    phx_route_header(c->message)->counts_size = s->experts_local_max;
+    phx_route_begin(s, c->message, s->tokens_max);
     for (uint32_t t = 0; t < s->tokens_max; t++) {
         uint32_t used = 0;
         for (uint32_t k = 0; k < s->top_k && k < 4; k++) {
@@ -188,7 +188,7 @@ static void take(struct route_case *c, struct fake_target *fake)
     op.handle.routes = fuzz_alloc(RANKS * stride);
     op.handle.begin = fuzz_alloc(sizeof(uint32_t) * s->experts_local_max * RANKS);
     int expected = plain_ok(c, c->message);
-    int ok = phx_route_take(&w, &op, source, c->row_count);
+    int ok = phx_route_take(&w, &op, source, c->row_count, source * stride) != 0;
     if (!c->is_written_on)
         FUZZ_CHECK(ok == expected, "accepted: %d; read plainly: %d", ok, expected);
     FUZZ_CHECK(!ok || plain_ok(c, op.handle.routes + source * stride),
