@@ -35,45 +35,61 @@ PHX_FN const uint16_t *phx_combine_output_row(const struct phx_worker *w,
 // so one put is held back.
 struct phx_combine_puts {
     uint32_t source;
-    uint64_t slot; // of the row held back
-    uint8_t *stage;
+    uint64_t slot;    // of the row held back
+    uint64_t to_at;   // of slot 0, in the region
+    uint8_t *staged;  // of slot 0
+    uint64_t stride;  // of both
+    uint64_t bytes;   // of a row: stored,
+    uint64_t on_wire; // and charged
     int held;
     int posted; // 0: the lane never made room
 };
 
-PHX_FN uint8_t *phx_combine_stage(const struct phx_worker *w, const struct phx_combine_op *op,
-                                  uint32_t source, uint64_t slot)
+PHX_FN struct phx_combine_puts phx_combine_puts_begin(const struct phx_worker *w,
+                                                      const struct phx_combine_op *op,
+                                                      uint32_t source)
 {
-    return w->rank->stage +
-           phx_stage_combine_offset(&w->rank->shape, op->common.sequence, source, slot);
+    const struct phx_shape *s = &w->rank->shape;
+    struct phx_combine_puts puts;
+    puts.source = source;
+    puts.slot = 0;
+    puts.to_at = phx_combine_row_offset(s, op->common.sequence, 0);
+    puts.staged = w->rank->stage + phx_stage_combine_offset(s, op->common.sequence, source, 0);
+    puts.stride = phx_combine_row_stride(s);
+    puts.bytes = phx_combine_wire_bytes(s, s->channels);
+    puts.on_wire = phx_combine_wire_bytes(s, s->hidden);
+    puts.held = 0;
+    puts.posted = 1;
+    return puts;
+}
+
+PHX_FN uint8_t *phx_combine_stage(const struct phx_combine_puts *puts, uint64_t slot)
+{
+    return puts->staged + slot * puts->stride;
 }
 
 PHX_FN void phx_combine_put(struct phx_worker *w, const struct phx_combine_op *op,
                             struct phx_combine_puts *puts, uint64_t slot)
 {
-    const struct phx_shape *s = &w->rank->shape;
     if (puts->held)
-        puts->posted &= phx_send_put(
-            w, puts->source, phx_combine_row_offset(s, op->common.sequence, puts->slot),
-            puts->stage, phx_combine_wire_bytes(s, s->channels),
-            phx_combine_wire_bytes(s, s->hidden), phx_token_tag(PHX_COMBINE, op->common.sequence));
+        puts->posted &= phx_send_put(w, puts->source, puts->to_at + puts->slot * puts->stride,
+                                     phx_combine_stage(puts, puts->slot), puts->bytes,
+                                     puts->on_wire,
+                                     phx_token_tag(PHX_COMBINE, op->common.sequence));
     puts->held = 1;
     puts->slot = slot;
-    puts->stage = phx_combine_stage(w, op, puts->source, slot);
 }
 
 PHX_FN void phx_combine_put_last(struct phx_worker *w, const struct phx_combine_op *op,
                                  struct phx_combine_puts *puts, uint64_t word_at, uint64_t word)
 {
-    const struct phx_shape *s = &w->rank->shape;
     uint32_t tag = phx_token_tag(PHX_COMBINE, op->common.sequence);
     if (!puts->held)
         puts->posted &= phx_send_signal(w, puts->source, word_at, word, tag);
     else
         puts->posted &= phx_send_put_signal(
-            w, puts->source, phx_combine_row_offset(s, op->common.sequence, puts->slot),
-            puts->stage, phx_combine_wire_bytes(s, s->channels),
-            phx_combine_wire_bytes(s, s->hidden), word_at, word, tag);
+            w, puts->source, puts->to_at + puts->slot * puts->stride,
+            phx_combine_stage(puts, puts->slot), puts->bytes, puts->on_wire, word_at, word, tag);
 }
 
 PHX_FN void phx_combine_seal(const struct phx_worker *w, const struct phx_combine_op *op,
@@ -108,7 +124,7 @@ PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_comb
         list.count++;
     }
     if (s->rows == PHX_ROWS_ONCE) {
-        uint8_t *stage = phx_combine_stage(w, op, puts->source, rows[row].token);
+        uint8_t *stage = phx_combine_stage(puts, rows[row].token);
         phx_sum_rows(w, (uint16_t *)(void *)stage, &list, 1.0f);
         phx_combine_seal(w, op, stage, rows[row].token);
         phx_combine_put(w, op, puts, rows[row].token);
@@ -116,7 +132,7 @@ PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_comb
     }
     for (uint32_t i = 0; i < count; i++) {
         uint64_t slot = (uint64_t)rows[row].token * s->top_k + entries[begin + i].k;
-        uint8_t *stage = phx_combine_stage(w, op, puts->source, slot);
+        uint8_t *stage = phx_combine_stage(puts, slot);
         phx_copy_row(w, stage, list.row[i], phx_combine_row_bytes(s->channels));
         phx_combine_seal(w, op, stage, slot);
         phx_combine_put(w, op, puts, slot);
@@ -133,12 +149,7 @@ PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine
     uint64_t word_at = phx_combine_word_offset(s, sequence, part);
     uint32_t parts = phx_parts(s);
     uint32_t sent = 0;
-    struct phx_combine_puts puts;
-    puts.source = source;
-    puts.slot = 0;
-    puts.stage = NULL;
-    puts.held = 0;
-    puts.posted = 1;
+    struct phx_combine_puts puts = phx_combine_puts_begin(w, op, source);
     if (phx_suspects(w, source)) {
         phx_send_masked(w, PHX_WAIT_COMBINE, source, word_at, phx_token_tag(PHX_COMBINE, sequence));
         return;
@@ -257,6 +268,8 @@ PHX_FN struct phx_combine_weights phx_combine_list(const struct phx_worker *w,
     const struct phx_shape *s = &rank->shape;
     struct phx_combine_weights sums = {0.0f, 0.0f, 0.0f};
     uint32_t ranks[PHX_TOP_K_MAX];
+    uint64_t rows_at = phx_combine_row_offset(s, op->common.sequence, 0);
+    uint64_t stride = phx_combine_row_stride(s);
     list->count = 0;
     for (uint32_t k = 0; k < s->top_k; k++) {
         uint64_t at = (uint64_t)token * s->top_k + k;
@@ -298,8 +311,7 @@ PHX_FN struct phx_combine_weights phx_combine_list(const struct phx_worker *w,
         }
         ranks[i] = peer;
         list->row[i] =
-            (const uint16_t *)(const void *)(rank->from[peer] +
-                                             phx_combine_row_offset(s, op->common.sequence, slot));
+            (const uint16_t *)(const void *)(rank->from[peer] + rows_at + slot * stride);
         list->weight[list->count] = weight;
         list->count++;
     }

@@ -102,6 +102,8 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
     uint32_t mine = row_count > part ? (row_count - part + parts - 1) / parts : 0;
     uint64_t bytes = phx_dispatch_wire_bytes(s, s->channels);
     uint64_t wire = phx_dispatch_wire_bytes(s, s->hidden);
+    const uint8_t *staged = rank->stage + phx_stage_row_offset(s, sequence, 0);
+    struct phx_row_places places = phx_dispatch_row_places(s, sequence);
     int posted = 1;
     // Planted: rows go on to a rank that was given up.
     if (phx_suspects(w, peer) && !PHX_BUG(SLOT_WITHOUT_EVIDENCE)) {
@@ -111,8 +113,8 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
     uint64_t word = phx_word_make(rank->epoch, sequence, mine);
     for (uint32_t i = 0; i < mine && posted; i++) {
         uint32_t at = part + i * parts;
-        const uint8_t *row = rank->stage + phx_stage_row_offset(s, sequence, rows[at].token);
-        uint64_t to = phx_dispatch_row_offset(s, sequence, at);
+        const uint8_t *row = staged + rows[at].token * places.stride;
+        uint64_t to = phx_row_place(&places, at);
         if (i + 1 < mine)
             posted = phx_send_put(w, peer, to, row, bytes, wire, tag);
         else
@@ -212,7 +214,8 @@ PHX_FN void phx_dispatch_lay_out(struct phx_worker *w, const struct phx_dispatch
 
 // Fans one wire row out to its experts' places, or leaves zeros there.
 PHX_FN void phx_dispatch_place_row(struct phx_worker *w, const struct phx_dispatch_op *op,
-                                   uint32_t source, uint32_t row, int present)
+                                   const struct phx_row_places *places, uint32_t source,
+                                   uint32_t row, int present)
 {
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
@@ -221,8 +224,7 @@ PHX_FN void phx_dispatch_place_row(struct phx_worker *w, const struct phx_dispat
     const struct phx_route_header *h = phx_route_header(message);
     const struct phx_route_row *rows = phx_route_rows(s, message);
     const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
-    const uint8_t *wire =
-        rank->from[source] + phx_dispatch_row_offset(s, op->common.sequence, row);
+    const uint8_t *wire = rank->from[source] + phx_row_place(places, row);
     uint64_t payload = phx_payload_bytes(s, s->channels);
     uint32_t words = phx_scale_words(s, s->channels);
     // Planted: four exponents a word, and a last word that is not full is forgotten.
@@ -303,9 +305,10 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
         fate = phx_fate_absent(w, PHX_WAIT_ROWS, source, PHX_CAUSE_CORRUPT);
     if (part == 0)
         phx_store_u64(w, &op->handle.present[source], fate);
+    struct phx_row_places places = phx_dispatch_row_places(s, op->common.sequence);
     for (uint32_t row = part; row < phx_route_header(message)->row_count; row += parts)
         // Planted: rows that never came are taken from where they would stand.
-        phx_dispatch_place_row(w, op, source, row,
+        phx_dispatch_place_row(w, op, &places, source, row,
                                fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ));
 }
 

@@ -68,6 +68,13 @@ PHX_BOTH uint32_t phx_slots(const struct phx_shape *s)
     return 2 * s->in_flight;
 }
 
+// The slot of operation n of a kind. There are two or four, so no division is needed.
+static_assert(PHX_IN_FLIGHT_MAX == 2, "a slot is found by a mask");
+PHX_BOTH uint64_t phx_slot(const struct phx_shape *s, uint64_t sequence)
+{
+    return sequence & (phx_slots(s) - 1);
+}
+
 PHX_BOTH uint64_t phx_align(uint64_t value, uint64_t multiple)
 {
     return (value + multiple - 1) / multiple * multiple;
@@ -211,10 +218,12 @@ PHX_BOTH uint64_t phx_combine_rows_per_slot(const struct phx_shape *s)
 
 PHX_BOTH uint32_t phx_near_rows(const struct phx_shape *s)
 {
-    uint64_t stride = phx_dispatch_row_stride(s);
-    if (s->tokens_max * stride <= PHX_NEAR_BYTES)
-        return s->tokens_max;
-    return (uint32_t)(PHX_NEAR_BYTES / stride);
+    uint64_t stride = phx_dispatch_row_stride(s); // asked for each row: no division
+    uint32_t rows = stride <= PHX_NEAR_BYTES / 16  ? 16
+                    : stride <= PHX_NEAR_BYTES / 8 ? 8
+                    : stride <= PHX_NEAR_BYTES / 4 ? 4
+                                                   : 0;
+    return rows < s->tokens_max ? rows : s->tokens_max;
 }
 PHX_BOTH uint64_t phx_words_per_slot(const struct phx_shape *s)
 {
@@ -226,12 +235,12 @@ PHX_BOTH uint64_t phx_words_offset(const struct phx_shape *s) // in a head
 }
 PHX_BOTH uint64_t phx_head_bytes(const struct phx_shape *s)
 {
-    return phx_align(phx_words_offset(s) + phx_words_per_slot(s) * 8 + phx_route_stride(s),
-                     phx_near_rows(s) > 0 ? 4096 : 128);
+    uint64_t bytes = phx_words_offset(s) + phx_words_per_slot(s) * 8 + phx_route_stride(s);
+    return phx_near_rows(s) > 0 ? phx_align(bytes, 4096) : phx_align(bytes, 128);
 }
 PHX_BOTH uint64_t phx_counts_word_offset(const struct phx_shape *s, uint64_t sequence)
 {
-    return (sequence % phx_slots(s)) * phx_head_bytes(s) + phx_words_offset(s);
+    return phx_slot(s, sequence) * phx_head_bytes(s) + phx_words_offset(s);
 }
 PHX_BOTH uint64_t phx_rows_word_offset(const struct phx_shape *s, uint64_t sequence, uint32_t part)
 {
@@ -257,18 +266,36 @@ PHX_BOTH uint64_t phx_route_offset(const struct phx_shape *s, uint64_t sequence)
 
 // --- the pair region ---------------------------------------------------------------------------
 
+// Where the rows of one operation lie; for many rows it is figured out once.
+struct phx_row_places {
+    uint64_t near_at;
+    uint64_t far_at;
+    uint64_t stride;
+    uint32_t near_rows;
+};
+PHX_BOTH struct phx_row_places phx_dispatch_row_places(const struct phx_shape *s, uint64_t sequence)
+{
+    struct phx_row_places p;
+    p.stride = phx_dispatch_row_stride(s);
+    p.near_rows = phx_near_rows(s);
+    p.near_at = phx_slot(s, sequence) * phx_head_bytes(s);
+    p.far_at = phx_heads_bytes(s) + phx_slot(s, sequence) * s->tokens_max * p.stride;
+    return p;
+}
 // The row that stands at `row` in the route message.
+PHX_BOTH uint64_t phx_row_place(const struct phx_row_places *p, uint32_t row)
+{
+    return (row < p->near_rows ? p->near_at : p->far_at) + row * p->stride;
+}
 PHX_BOTH uint64_t phx_dispatch_row_offset(const struct phx_shape *s, uint64_t sequence,
                                           uint32_t row)
 {
-    uint64_t slot = sequence % phx_slots(s);
-    if (row < phx_near_rows(s))
-        return slot * phx_head_bytes(s) + row * phx_dispatch_row_stride(s);
-    return phx_heads_bytes(s) + (slot * s->tokens_max + row) * phx_dispatch_row_stride(s);
+    struct phx_row_places places = phx_dispatch_row_places(s, sequence);
+    return phx_row_place(&places, row);
 }
 PHX_BOTH uint64_t phx_combine_row_offset(const struct phx_shape *s, uint64_t sequence, uint64_t row)
 {
-    uint64_t rows = (sequence % phx_slots(s)) * phx_combine_rows_per_slot(s) + row;
+    uint64_t rows = phx_slot(s, sequence) * phx_combine_rows_per_slot(s) + row;
     return phx_heads_bytes(s) +
            (uint64_t)phx_slots(s) * s->tokens_max * phx_dispatch_row_stride(s) +
            rows * phx_combine_row_stride(s);
@@ -286,17 +313,17 @@ PHX_BOTH uint64_t phx_region_bytes(const struct phx_shape *s)
 // Room for the longest route message to each peer.
 PHX_BOTH uint64_t phx_stage_routes_offset(const struct phx_shape *s, uint64_t sequence)
 {
-    return (sequence % phx_slots(s)) * s->ranks * phx_route_stride(s);
+    return phx_slot(s, sequence) * s->ranks * phx_route_stride(s);
 }
 PHX_BOTH uint64_t phx_stage_row_offset(const struct phx_shape *s, uint64_t sequence, uint32_t token)
 {
     return phx_slots(s) * s->ranks * phx_route_stride(s) +
-           ((sequence % phx_slots(s)) * s->tokens_max + token) * phx_dispatch_row_stride(s);
+           (phx_slot(s, sequence) * s->tokens_max + token) * phx_dispatch_row_stride(s);
 }
 PHX_BOTH uint64_t phx_stage_combine_offset(const struct phx_shape *s, uint64_t sequence,
                                            uint32_t peer, uint64_t row)
 {
-    uint64_t rows = ((sequence % phx_slots(s)) * s->ranks + peer) * phx_combine_rows_per_slot(s);
+    uint64_t rows = (phx_slot(s, sequence) * s->ranks + peer) * phx_combine_rows_per_slot(s);
     return phx_slots(s) * s->ranks * phx_route_stride(s) +
            (uint64_t)phx_slots(s) * s->tokens_max * phx_dispatch_row_stride(s) +
            (rows + row) * phx_combine_row_stride(s);

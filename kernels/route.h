@@ -46,10 +46,12 @@ PHX_BOTH uint32_t phx_route_mix(uint32_t word, uint32_t place)
 PHX_BOTH uint32_t phx_route_check_sum(const uint8_t *message, uint64_t bytes)
 {
     const uint32_t *words = (const uint32_t *)(const void *)message;
+    uint32_t check = offsetof(struct phx_route_header, check) / 4;
     uint32_t sum = 0;
-    for (uint32_t i = 0; i < bytes / 4; i++)
-        if (i != offsetof(struct phx_route_header, check) / 4)
-            sum += phx_route_mix(words[i], i);
+    for (uint32_t i = 0; i < check; i++)
+        sum += phx_route_mix(words[i], i);
+    for (uint32_t i = check + 1; i < bytes / 4; i++)
+        sum += phx_route_mix(words[i], i);
     return sum;
 }
 
@@ -59,6 +61,8 @@ PHX_BOTH int phx_route_is_mine(const struct phx_worker *w, uint32_t peer)
 {
     uint32_t mine = w->rank->rank;
     uint32_t offset = peer >= mine ? peer - mine : peer + w->rank->shape.ranks - mine;
+    if ((w->count & (w->count - 1)) == 0) // mostly so, and asked for each entry: no division
+        return (offset & (w->count - 1)) == w->index;
     return (offset < w->count ? offset : offset % w->count) == w->index;
 }
 
@@ -146,6 +150,9 @@ PHX_FN uint8_t *phx_route_staged(const struct phx_worker *w, const struct phx_di
            op->handle.sent_at[peer];
 }
 
+// Few messages of full length are not worth counting for.
+#define PHX_ROUTES_APART_BYTES 65536u
+
 // Gives each message that this worker builds the room that its entries need at the most. Serial.
 PHX_FN void phx_routes_place(const struct phx_worker *w, const struct phx_dispatch_op *op)
 {
@@ -154,9 +161,10 @@ PHX_FN void phx_routes_place(const struct phx_worker *w, const struct phx_dispat
     uint32_t *entries = op->handle.sent_rows; // until the rows are known
     uint64_t entries_max = (uint64_t)s->tokens_max * phx_route_row_entries_max(s);
     uint64_t at = phx_routes_first(w);
+    int apart = s->ranks * phx_route_stride(s) <= PHX_ROUTES_APART_BYTES;
     for (uint32_t i = w->index; i < s->ranks; i += w->count)
-        entries[(rank->rank + i) % s->ranks] = 0;
-    for (uint64_t i = 0; i < (uint64_t)op->token_count * s->top_k; i++) {
+        entries[(rank->rank + i) % s->ranks] = apart ? (uint32_t)entries_max : 0;
+    for (uint64_t i = 0; !apart && i < (uint64_t)op->token_count * s->top_k; i++) {
         int64_t expert = op->topk_idx[i];
         if (expert >= 0 && expert < (int64_t)s->experts &&
             phx_route_is_mine(w, rank->expert_rank[expert]))
@@ -176,7 +184,10 @@ PHX_FN void phx_routes_place(const struct phx_worker *w, const struct phx_dispat
 PHX_FN void phx_routes_build(const struct phx_worker *w, const struct phx_dispatch_op *op)
 {
     const struct phx_rank *rank = w->rank;
-    const struct phx_shape *s = &rank->shape;
+    const struct phx_shape shape = rank->shape; // a copy, which no store below can change
+    const struct phx_shape *s = &shape;
+    uint8_t *staged = rank->stage + phx_stage_routes_offset(s, op->common.sequence);
+    const uint64_t *sent_at = op->handle.sent_at;
     phx_routes_place(w, op);
     for (uint32_t t = 0; t < op->token_count; t++) {
         const int64_t *list = op->topk_idx + (uint64_t)t * s->top_k;
@@ -193,13 +204,12 @@ PHX_FN void phx_routes_build(const struct phx_worker *w, const struct phx_dispat
             for (uint32_t i = 0; PHX_BUG(TOKEN_INDEX_SHIFTED) && i < k; i++)
                 at -= list[i] < 0;
             float weight = op->topk_weights != NULL ? op->topk_weights[at] : 1.0f;
-            phx_route_append(s, phx_route_staged(w, op, peer), t, rank->expert_local[expert], k,
-                             weight);
+            phx_route_append(s, staged + sent_at[peer], t, rank->expert_local[expert], k, weight);
         }
     }
     for (uint32_t i = w->index; i < s->ranks; i += w->count) {
         uint32_t peer = (rank->rank + i) % s->ranks;
-        uint8_t *message = phx_route_staged(w, op, peer);
+        uint8_t *message = staged + sent_at[peer];
         phx_route_finish(s, message);
         op->handle.sent_rows[peer] = phx_route_header(message)->row_count;
     }

@@ -100,30 +100,31 @@ TEST(route_message_is_the_same_whatever_room_it_was_built_in)
 }
 
 // Messages that a worker builds lie one behind the other, however its peers are shared out.
-static void check_packed(uint32_t workers)
+// Those of many tokens have the room that their entries need, those of few the most.
+static void check_packed(uint32_t workers, uint32_t tokens)
 {
-    enum { RANKS = 7, LOCAL = 2, TOKENS = 40 };
+    enum { RANKS = 7, LOCAL = 2, TOKENS_MAX = 2000 };
     struct phx_shape s = small_shape();
     s.ranks = RANKS;
     s.workers = workers;
     s.experts = RANKS * LOCAL;
     s.experts_local_max = LOCAL;
     s.top_k = 2;
-    s.tokens_max = TOKENS;
+    s.tokens_max = tokens;
     uint16_t expert_rank[RANKS * LOCAL];
     uint16_t expert_local[RANKS * LOCAL];
     for (uint16_t e = 0; e < RANKS * LOCAL; e++) {
         expert_rank[e] = e / LOCAL;
         expert_local[e] = e % LOCAL;
     }
-    int64_t topk[TOKENS * 2]; // each twice in a row: the second counts for nothing
-    for (uint32_t t = 0; t < TOKENS; t++)
+    static int64_t topk[TOKENS_MAX * 2]; // each twice in a row: the second counts for nothing
+    for (uint32_t t = 0; t < tokens; t++)
         topk[2 * t] = topk[2 * t + 1] = t % (RANKS * LOCAL);
     uint8_t *stage = calloc(1, phx_stage_bytes(&s));
     CHECK(stage != NULL);
     uint32_t sent_rows[RANKS];
     uint64_t sent_at[RANKS];
-    struct phx_dispatch_op op = {.topk_idx = topk, .token_count = TOKENS};
+    struct phx_dispatch_op op = {.topk_idx = topk, .token_count = tokens};
     op.common.sequence = 1;
     op.handle.sent_rows = sent_rows;
     op.handle.sent_at = sent_at;
@@ -142,10 +143,11 @@ static void check_packed(uint32_t workers)
             uint32_t peer = (rank.rank + i) % RANKS;
             uint8_t *m = phx_route_staged(&w, &op, peer);
             CHECK_EQ(sent_at[peer], at);
-            CHECK(sent_rows[peer] >= 4 && sent_rows[peer] <= 6);
+            CHECK(sent_rows[peer] >= tokens / 14 * 2 && sent_rows[peer] <= tokens / 14 * 2 + 2);
             CHECK_EQ(phx_route_header(m)->entry_count, sent_rows[peer]);
             CHECK(accepted(&s, m, sent_rows[peer]));
-            at += phx_align(phx_route_bytes(&s, 2 * sent_rows[peer], 2 * sent_rows[peer]), 16);
+            uint32_t most = tokens < TOKENS_MAX ? 2 * tokens : 2 * sent_rows[peer];
+            at += phx_align(phx_route_bytes(&s, most < tokens ? most : tokens, most), 16);
         }
         const struct phx_worker next = {.rank = &rank, .index = index + 1, .count = workers};
         CHECK(at <= phx_routes_first(&next));
@@ -156,7 +158,8 @@ static void check_packed(uint32_t workers)
 TEST(route_messages_of_a_worker_are_built_one_behind_the_other)
 {
     for (uint32_t workers = 1; workers <= 9; workers++)
-        check_packed(workers);
+        for (uint32_t tokens = 40; tokens <= 2000; tokens += 1960)
+            check_packed(workers, tokens);
 }
 
 TEST(route_empty_message_passes)
