@@ -8,11 +8,13 @@
 
 #define PHX_WARP 32u
 #define PHX_WARP_ALL 0xFFFFFFFFu
-#define PHX_LANES 256u                     // threads that run a body
+#ifndef PHX_LANES
+#define PHX_LANES 512u // threads that run a body
+#endif
 #define PHX_THREADS (PHX_LANES + PHX_WARP) // and the wire
-#define PHX_GATHERED 4u                  // words that phx_gather() takes at a time
-#define PHX_WIRE_JOBS 64u                // a power of two
-#define PHX_BITS_EXPERTS 256u            // experts that route_cuda.h ranks at a time
+#define PHX_GATHERED 4u                    // words that phx_gather() takes at a time
+#define PHX_WIRE_JOBS 64u                  // a power of two
+#define PHX_BITS_EXPERTS 256u              // experts that route_cuda.h ranks at a time
 #define PHX_BITS_WORDS (PHX_LANES / 32u)
 #define PHX_TABLE 4096u // (token, k) pairs that route_cuda.h has on chip at a time
 static_assert(PHX_TABLE >= PHX_TOP_K_MAX, "a token fits");

@@ -87,7 +87,7 @@ PHX_FN uint64_t phx_load(const struct phx_worker *w, const uint64_t *word)
 }
 
 // values[i] = *words[i], with acquire; at most PHX_GATHERED.
-PHX_CALL void phx_gather(const struct phx_worker *w, const uint64_t *const *words, uint64_t *values,
+PHX_FN void phx_gather(const struct phx_worker *w, const uint64_t *const *words, uint64_t *values,
                        uint32_t count)
 {
     struct phx_chip *chip = phx_chip();
@@ -124,7 +124,7 @@ PHX_FN void phx_look_warp(const struct phx_worker *w, const uint64_t *words, uin
 }
 
 // See device_c.h. The words are shared out, so that a look takes as long as one load.
-PHX_CALL uint32_t phx_look(const struct phx_worker *w, const uint64_t *const *local, uint64_t *values,
+PHX_FN uint32_t phx_look(const struct phx_worker *w, const uint64_t *const *local, uint64_t *values,
                          uint32_t local_count, const uint64_t *words, uint32_t count, uint64_t *sum)
 {
     struct phx_chip *chip = phx_chip();
@@ -187,7 +187,7 @@ PHX_FN void phx_phase(const struct phx_worker *w, uint32_t phase, uint64_t numbe
 
 // --- the workers of this rank -------------------------------------------------------------------
 
-PHX_CALL uint64_t phx_local_load(const struct phx_worker *w, const uint64_t *word)
+PHX_FN uint64_t phx_local_load(const struct phx_worker *w, const uint64_t *word)
 {
     return phx_load(w, word);
 }
@@ -198,7 +198,7 @@ PHX_FN void phx_local_store(const struct phx_worker *w, uint64_t *word, uint64_t
         phx_local_word(*word).store(value, cuda::memory_order_release);
     phx_sync(w);
 }
-PHX_CALL uint64_t phx_local_add(const struct phx_worker *w, uint64_t *word, uint64_t value)
+PHX_FN uint64_t phx_local_add(const struct phx_worker *w, uint64_t *word, uint64_t value)
 {
     uint64_t before = 0;
     phx_sync(w);
@@ -211,7 +211,7 @@ PHX_FN uint64_t phx_own_cas(uint64_t *word, uint64_t expected, uint64_t desired)
     phx_local_word(*word).compare_exchange_strong(expected, desired, cuda::memory_order_acq_rel);
     return expected;
 }
-PHX_CALL uint64_t phx_local_cas(const struct phx_worker *w, uint64_t *word, uint64_t expected,
+PHX_FN uint64_t phx_local_cas(const struct phx_worker *w, uint64_t *word, uint64_t expected,
                               uint64_t desired)
 {
     phx_sync(w);
@@ -293,8 +293,7 @@ PHX_FN int phx_serial_end_value(const struct phx_worker *w, int value)
 // --- loops that lanes share ----------------------------------------------------------------------
 
 #define PHX_EACH(w, i, n) for (uint32_t i = phx_lane(w); i < (n); i += (w)->lanes)
-#define PHX_EACH_ALL(w, i, n)                                                                      \
-    for (uint32_t i = phx_lane(w); i - phx_lane(w) < (n); i += (w)->lanes)
+#define PHX_EACH_ALL(w, i, n) for (uint32_t i = phx_lane(w); i - phx_lane(w) < (n); i += (w)->lanes)
 
 PHX_FN void phx_each_begin(const struct phx_worker *w)
 {
@@ -306,7 +305,7 @@ PHX_FN void phx_each_end(const struct phx_worker *w)
 }
 
 // The whole block alone, not inside phx_split().
-PHX_CALL uint32_t phx_scan(const struct phx_worker *w, uint32_t value, uint32_t *total)
+PHX_FN uint32_t phx_scan(const struct phx_worker *w, uint32_t value, uint32_t *total)
 {
     struct phx_chip *chip = phx_chip();
     uint32_t turn = phx_turn(w);

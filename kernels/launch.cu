@@ -19,8 +19,7 @@ static __device__ void take_numbers(struct phx_launch *launch, const struct phx_
     uint32_t kind = launch->kind - 1;
     int sends = (launch->halves & PHX_HALF_SEND) != 0;
     op->sequence = (sends ? c->sent[kind] : c->received[kind]) + 1;
-    op->operation =
-        sends ? c->operations + 1 : c->operation_of[kind][op->sequence % PHX_SLOTS_MAX];
+    op->operation = sends ? c->operations + 1 : c->operation_of[kind][op->sequence % PHX_SLOTS_MAX];
     op->sent = c->operations + (uint64_t)sends;
     op->barriers_before = c->barriers;
 }
@@ -28,8 +27,8 @@ static __device__ void take_numbers(struct phx_launch *launch, const struct phx_
 static __device__ void give_numbers(const struct phx_launch *launch, struct phx_gpu_counters *c,
                                     uint64_t barriers)
 {
-    const struct phx_op_common *op = launch->kind == PHX_DISPATCH ? &launch->dispatch.common
-                                                                  : &launch->combine.common;
+    const struct phx_op_common *op =
+        launch->kind == PHX_DISPATCH ? &launch->dispatch.common : &launch->combine.common;
     uint32_t kind = launch->kind - 1;
     if (launch->halves & PHX_HALF_SEND) {
         c->operations = op->operation;
@@ -94,9 +93,9 @@ static __device__ void block_run(const struct phx_launch *launch, struct phx_gpu
         return;
     uint32_t workers = chip->rank.shape.workers;
     if (phx_local_word(counters->finished).fetch_add(1, cuda::memory_order_acq_rel) + 1 == workers)
-        give_numbers(&chip->launch, counters,
-                     phx_kernel_barriers(&chip->rank.shape, chip->launch.kind,
-                                         chip->launch.halves));
+        give_numbers(
+            &chip->launch, counters,
+            phx_kernel_barriers(&chip->rank.shape, chip->launch.kind, chip->launch.halves));
 }
 
 __global__ void __launch_bounds__(PHX_THREADS, 1)

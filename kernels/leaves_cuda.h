@@ -10,7 +10,7 @@
 
 #define PHX_COPY_AHEAD 4u // loads of a thread under way at once
 
-PHX_CALL void phx_copy_lanes(const struct phx_worker *w, void *target, const void *source,
+PHX_FN void phx_copy_lanes(const struct phx_worker *w, void *target, const void *source,
                            uint64_t size_bytes)
 {
     uint32_t done = 0; // words
@@ -45,7 +45,7 @@ PHX_FN void phx_copy_row(const struct phx_worker *w, void *target, const void *s
 {
     phx_copy_lanes(w, target, source, size_bytes);
 }
-PHX_CALL void phx_zero_row(const struct phx_worker *w, void *target, uint64_t size_bytes)
+PHX_FN void phx_zero_row(const struct phx_worker *w, void *target, uint64_t size_bytes)
 {
     for (uint32_t i = phx_lane(w); i < size_bytes / 4; i += w->lanes)
         ((uint32_t *)target)[i] = 0;
@@ -102,7 +102,7 @@ PHX_FN void phx_quantise_unit(const struct phx_worker *w, uint32_t unit, const u
     ((uint4 *)(void *)row)[unit] = make_uint4(out[0], out[1], out[2], out[3]);
 }
 
-PHX_CALL void phx_stage_row(const struct phx_worker *w, uint8_t *row, const uint16_t *x)
+PHX_FN void phx_stage_row(const struct phx_worker *w, uint8_t *row, const uint16_t *x)
 {
     const struct phx_shape *s = &w->rank->shape;
     if (s->dtype == PHX_BF16) {
@@ -156,7 +156,7 @@ PHX_FN uint4 phx_sum_piece(const struct phx_row_list *rows, uint32_t count, uint
     return make_uint4(out[0], out[1], out[2], out[3]);
 }
 
-PHX_CALL void phx_sum_rows(const struct phx_worker *w, uint16_t *out, const struct phx_row_list *rows,
+PHX_FN void phx_sum_rows(const struct phx_worker *w, uint16_t *out, const struct phx_row_list *rows,
                          uint32_t count, float scale)
 {
     uint32_t channels = w->rank->shape.channels;
@@ -166,7 +166,7 @@ PHX_CALL void phx_sum_rows(const struct phx_worker *w, uint16_t *out, const stru
 }
 
 // Only of whole blocks or of a split worker's warp, like everything here; the order is no matter.
-PHX_CALL uint64_t phx_sum_lanes(const struct phx_worker *w, uint64_t value)
+PHX_FN uint64_t phx_sum_lanes(const struct phx_worker *w, uint64_t value)
 {
     unsigned long long sum = value;
     for (uint32_t step = PHX_WARP / 2; step > 0; step /= 2)
@@ -183,7 +183,7 @@ PHX_CALL uint64_t phx_sum_lanes(const struct phx_worker *w, uint64_t value)
     return sum;
 }
 
-PHX_CALL uint64_t phx_check_sum(const struct phx_worker *w, const uint8_t *row, uint64_t size_bytes)
+PHX_FN uint64_t phx_check_sum(const struct phx_worker *w, const uint8_t *row, uint64_t size_bytes)
 {
     const uint64_t *words = (const uint64_t *)(const void *)row;
     uint64_t sum = 0;

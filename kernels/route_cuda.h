@@ -53,7 +53,7 @@ PHX_FN uint32_t phx_table_tokens(const struct phx_shape *s)
 
 // Fetches the routing of `count` tokens from `first` on: entry k of the token of a lane at
 // [k * count + lane], as rank << 16 | local expert.
-PHX_CALL void phx_table_load(const struct phx_worker *w, const struct phx_dispatch_op *op,
+PHX_FN void phx_table_load(const struct phx_worker *w, const struct phx_dispatch_op *op,
                            uint32_t first, uint32_t count)
 {
     const struct phx_rank *rank = w->rank;
@@ -95,7 +95,7 @@ PHX_FN uint32_t phx_table_entries_to(const struct phx_shape *s, uint32_t count, 
     return set;
 }
 
-PHX_CALL uint32_t phx_route_count_rows(const struct phx_worker *w, const struct phx_dispatch_op *op,
+PHX_FN uint32_t phx_route_count_rows(const struct phx_worker *w, const struct phx_dispatch_op *op,
                                      uint32_t peer)
 {
     const struct phx_shape *s = &w->rank->shape;
@@ -112,7 +112,7 @@ PHX_CALL uint32_t phx_route_count_rows(const struct phx_worker *w, const struct 
 // The entries of one lane's token, a table of experts at a time.
 PHX_FN void phx_route_place(const struct phx_worker *w, uint8_t *message,
                             struct phx_route_entry *entries, uint32_t set, uint32_t count,
-                            uint32_t token)
+                            uint32_t row)
 {
     const struct phx_shape *s = &w->rank->shape;
     const struct phx_chip *chip = phx_chip();
@@ -133,7 +133,7 @@ PHX_FN void phx_route_place(const struct phx_worker *w, uint8_t *message,
             if (expert - first >= PHX_BITS_EXPERTS)
                 continue;
             entries[i].index = (uint16_t)(counts[expert] + phx_bits_before(expert - first));
-            entries[i].token = (uint16_t)token;
+            entries[i].row = (uint16_t)row;
             entries[i].weight = chip->weights[k * count + threadIdx.x];
             entries[i].expert = (uint16_t)expert;
             entries[i].k = (uint16_t)k;
@@ -168,13 +168,15 @@ PHX_FN void phx_route_finish_lanes(const struct phx_worker *w, uint8_t *message,
 }
 
 // Builds the message to one peer and says where: on chip, if it leaves at once and fits there.
-PHX_CALL uint8_t *phx_route_message(struct phx_worker *w, const struct phx_dispatch_op *op,
+PHX_FN uint8_t *phx_route_message(struct phx_worker *w, const struct phx_dispatch_op *op,
                                   uint32_t peer)
 {
     const struct phx_shape *s = &w->rank->shape;
     uint32_t step = phx_table_tokens(s);
     int is_single = op->token_count <= step;
-    uint8_t *message = w->rank->stage + phx_stage_route_offset(s, op->common.sequence, peer);
+    phx_store_u64(w, &op->handle.sent_at[peer], peer * phx_route_stride(s));
+    uint8_t *message = w->rank->stage + phx_stage_routes_offset(s, op->common.sequence) +
+                       peer * phx_route_stride(s);
     if (s->division == PHX_BY_TOKEN) // else the rows' senders read it again
         message = phx_stage_take(w, message, phx_route_stride(s));
     struct phx_route_row *rows = phx_route_rows(s, message);
@@ -200,7 +202,7 @@ PHX_CALL uint8_t *phx_route_message(struct phx_worker *w, const struct phx_dispa
             rows[row].entry_begin = entry;
         }
         phx_route_place(w, message, phx_route_entries(s, message, row_count) + entry, set, count,
-                        first + threadIdx.x);
+                        row);
     }
     phx_route_finish_lanes(w, message, row_total, entry_total);
     phx_store_u32(w, &op->handle.sent_rows[peer], row_total);
@@ -230,7 +232,7 @@ PHX_FN int phx_route_row_check(const struct phx_worker *w, uint8_t *message, uin
     uint32_t last = phx_route_row_end(h, rows, row);
     for (uint32_t i = rows[row].entry_begin; i < last; i++) {
         const struct phx_route_entry *e = &entries[i];
-        if (e->expert >= w->rank->experts_local || e->k >= s->top_k || e->token != rows[row].token ||
+        if (e->expert >= w->rank->experts_local || e->k >= s->top_k || e->row != row ||
             (i > rows[row].entry_begin && e->k <= entries[i - 1].k) ||
             e->index >= phx_route_counts(message)[e->expert] ||
             phx_route_expert_again(entries, rows[row].entry_begin, i)) // a row has one bit for it
@@ -252,8 +254,8 @@ PHX_FN uint8_t *phx_route_desk(struct phx_worker *w, uint8_t *kept)
 PHX_FN int phx_route_places_check(const struct phx_worker *w, uint8_t *message, uint32_t begin,
                                   uint32_t end, uint32_t *scratch, uint32_t stride)
 {
-    const struct phx_route_entry *entries = phx_route_entries(
-        &w->rank->shape, message, phx_route_header(message)->row_count);
+    const struct phx_route_entry *entries =
+        phx_route_entries(&w->rank->shape, message, phx_route_header(message)->row_count);
     uint32_t local = w->rank->experts_local;
     int ok = 1;
     for (uint32_t first = 0; first < local; first += PHX_BITS_EXPERTS) {
@@ -265,8 +267,8 @@ PHX_FN int phx_route_places_check(const struct phx_worker *w, uint8_t *message, 
         for (uint32_t i = begin; i < end; i++) {
             uint32_t line = entries[i].expert - first;
             if (line < PHX_BITS_EXPERTS)
-                ok &= entries[i].index == scratch[(uint64_t)entries[i].expert * stride] +
-                                              phx_bits_before(line);
+                ok &= entries[i].index ==
+                      scratch[(uint64_t)entries[i].expert * stride] + phx_bits_before(line);
         }
         phx_each_end(w);
         PHX_EACH(w, line, PHX_BITS_EXPERTS)
@@ -295,7 +297,7 @@ PHX_FN int phx_route_counts_check(const struct phx_worker *w, uint8_t *message, 
     return phx_sum_lanes(w, total) == phx_route_header(message)->entry_count && bad == 0;
 }
 
-PHX_CALL int phx_route_check(struct phx_worker *w, uint8_t *message, uint32_t *scratch)
+PHX_FN int phx_route_check(struct phx_worker *w, uint8_t *message, uint32_t *scratch)
 {
     const struct phx_shape *s = &w->rank->shape;
     const struct phx_route_header *h = phx_route_header(message);

@@ -88,7 +88,7 @@ PHX_FN int phx_ended(const struct phx_worker *w)
 // The user's mask, taken over at the start of each operation, by every worker before it sends: once
 // masked here, a rank stays masked until a view readmits it, because slots at it may only be
 // written with evidence.
-PHX_CALL void phx_take_masks(struct phx_worker *w)
+PHX_FN void phx_take_masks(struct phx_worker *w)
 {
     int32_t *active = w->op->active_ranks;
     PHX_EACH(w, r, w->rank->shape.ranks)
@@ -127,7 +127,7 @@ PHX_FN uint32_t phx_fate_of(const struct phx_worker *w, uint32_t phase, uint32_t
 }
 
 // Returns the fate that holds: ours, or the one that another worker decided before.
-PHX_CALL uint32_t phx_fate_decide(const struct phx_worker *w, uint32_t phase, uint32_t source,
+PHX_FN uint32_t phx_fate_decide(const struct phx_worker *w, uint32_t phase, uint32_t source,
                                 uint32_t fate)
 {
     uint64_t *word = phx_fate_word(w, phase, source);
@@ -144,7 +144,7 @@ PHX_CALL uint32_t phx_fate_decide(const struct phx_worker *w, uint32_t phase, ui
     return (uint32_t)(seen & 0xFF);
 }
 
-PHX_CALL uint32_t phx_fate_absent(const struct phx_worker *w, uint32_t phase, uint32_t source,
+PHX_FN uint32_t phx_fate_absent(const struct phx_worker *w, uint32_t phase, uint32_t source,
                                 uint32_t cause)
 {
     uint32_t fate = phx_fate_decide(w, phase, source, PHX_FATE_ABSENT);
@@ -177,7 +177,7 @@ PHX_FN int64_t phx_waiting_on(const struct phx_worker *w, uint32_t source)
 }
 
 // Worker 0 alone writes status words: a word has one ordered path. blocked: state->blocked_on.
-PHX_CALL void phx_announce(struct phx_worker *w, uint64_t blocked)
+PHX_FN void phx_announce(struct phx_worker *w, uint64_t blocked)
 {
     const struct phx_rank *rank = w->rank;
     if ((w->index != 0 && !PHX_BUG(STATUS_BY_ANY_WORKER)) || w->op->timeout_ns == UINT64_MAX)
@@ -243,7 +243,7 @@ PHX_FN void phx_notice_pause(struct phx_worker *w, uint64_t now)
 }
 
 // True when the wait for `source` must end. sending: PHX_BLOCKED_SENDING, or 0.
-PHX_CALL int phx_overdue(struct phx_worker *w, uint32_t source, uint32_t sending, uint64_t now,
+PHX_FN int phx_overdue(struct phx_worker *w, uint32_t source, uint32_t sending, uint64_t now,
                        int64_t *charged)
 {
     uint64_t timeout = w->op->timeout_ns;
@@ -306,7 +306,7 @@ PHX_FN uint32_t phx_wait_end(uint32_t fate)
 // values, and nothing is decided (the caller checks what came with them and decides).
 // PHX_SEEN_GONE: the fate is ABSENT. PHX_SEEN_DECIDED: another worker decided PRESENT; that is
 // followed, whatever this one saw.
-PHX_CALL uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
+PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
                          const uint64_t *words, uint32_t count, uint64_t *sum)
 {
     const struct phx_rank *rank = w->rank;
@@ -345,7 +345,7 @@ PHX_CALL uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source
 }
 
 // A recorded fate instead of a wait: PRESENT still waits, without a deadline, for the words.
-PHX_CALL uint32_t phx_wait_or_replay(struct phx_worker *w, uint32_t phase, uint32_t row,
+PHX_FN uint32_t phx_wait_or_replay(struct phx_worker *w, uint32_t phase, uint32_t row,
                                    uint32_t source, const uint64_t *words, uint32_t count,
                                    uint64_t *sum)
 {
@@ -460,7 +460,7 @@ PHX_FN void phx_send_failed(const struct phx_worker *w, uint32_t phase, uint32_t
 }
 
 // All that a peer gets which was given up: MASKED in the words that it may be waiting for.
-PHX_CALL void phx_send_masked(const struct phx_worker *w, uint32_t phase, uint32_t peer,
+PHX_FN void phx_send_masked(const struct phx_worker *w, uint32_t phase, uint32_t peer,
                             uint64_t word_at, uint32_t token)
 {
     const struct phx_rank *rank = w->rank;
@@ -522,7 +522,7 @@ PHX_FN int phx_barrier_wait(struct phx_worker *w, uint64_t all)
 
 // Every worker of this rank has arrived; what any of them stored before is visible to all. False:
 // they have not, the operation was ended; the body returns at once.
-PHX_CALL int phx_barrier(struct phx_worker *w)
+PHX_FN int phx_barrier(struct phx_worker *w)
 {
     return phx_barrier_wait(w, phx_barrier_arrive(w));
 }

@@ -17,7 +17,7 @@ typedef cuda::atomic_ref<uint32_t, cuda::thread_scope_block> phx_chip_word;
 
 // --- posting: lane 0 ----------------------------------------------------------------------------
 
-PHX_CALL void phx_wire_post(uint32_t kind, uint8_t *to, const uint8_t *from, uint64_t size_bytes,
+PHX_FN void phx_wire_post(uint32_t kind, uint8_t *to, const uint8_t *from, uint64_t size_bytes,
                           uint64_t value)
 {
     struct phx_chip *chip = phx_chip();
@@ -35,7 +35,7 @@ PHX_CALL void phx_wire_post(uint32_t kind, uint8_t *to, const uint8_t *from, uin
 
 // Where to build a row of up to size_bytes: the next slot on chip, once the row that was there has
 // left; `home`, in global memory, if there are no slots of that size.
-PHX_CALL uint8_t *phx_stage_take(struct phx_worker *w, uint8_t *home, uint64_t size_bytes)
+PHX_FN uint8_t *phx_stage_take(struct phx_worker *w, uint8_t *home, uint64_t size_bytes)
 {
     struct phx_chip *chip = phx_chip();
     if (chip->slots == 0 || size_bytes > chip->slot_bytes)
@@ -55,7 +55,7 @@ PHX_CALL uint8_t *phx_stage_take(struct phx_worker *w, uint8_t *home, uint64_t s
 }
 
 // A test launch may have a rank die: at that put, and after it, its workers send nothing more.
-PHX_CALL int phx_dies_here(const struct phx_worker *w)
+PHX_FN int phx_dies_here(const struct phx_worker *w)
 {
     struct phx_rank_state *state = w->rank->state;
     if (!phx_chip()->may_die)
@@ -71,7 +71,7 @@ PHX_CALL int phx_dies_here(const struct phx_worker *w)
 }
 
 // The payload's part of a put.
-PHX_CALL void phx_put_payload(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
+PHX_FN void phx_put_payload(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
                             const uint8_t *source, uint64_t size_bytes)
 {
     uint8_t *to = w->rank->to[peer] + target_offset;
@@ -223,7 +223,7 @@ PHX_FN void phx_wire_put(const struct phx_wire_job *job)
 }
 
 // The wire warp, from the first job to PHX_WIRE_END.
-PHX_CALL void phx_wire_run(void)
+PHX_FN void phx_wire_run(void)
 {
     struct phx_wire v = {0, 0, 0, 0, NULL, 0};
     for (;;) {
