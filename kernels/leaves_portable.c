@@ -106,6 +106,7 @@ const struct phx_leaves phx_leaves_portable = {
     .dequantise_f32 = dequantise_f32,
     .dequantise_ue8m0 = dequantise_ue8m0,
     .copy = copy,
+    .stream = copy,
     .zero = zero,
     .sum_rows = sum_rows,
     .check_sum = check_sum,
