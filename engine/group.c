@@ -304,6 +304,7 @@ static void group_wire(struct phx_group *g, const struct phx_group_options *opti
     g->rank.rank = options->rank;
     g->rank.epoch = 1;
     g->rank.experts_local = g->experts_of[options->rank];
+    g->rank.stage_reused = phx_transport_info(g->target.transport)->is_copied_at_post;
     g->rank.expert_rank = g->expert_rank;
     g->rank.expert_local = g->expert_local;
     g->rank.from = g->from;

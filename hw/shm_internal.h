@@ -18,6 +18,7 @@
 #include "engine/limits.h"
 #include "engine/transport_ops.h"
 #include "hw/shm.h"
+#include "kernels/leaves.h"
 
 #define PHX_SHM_MEMS 16384u    // handles of one process, ever
 #define PHX_SHM_POSTS 128u     // ops with an event per (peer, lane) that control has not seen
@@ -116,6 +117,7 @@ struct phx_shm {
     struct phx_shm_link *links; // all ever made
     struct phx_shm_lane *lanes; // [lanes]
     uint32_t lane_capacity;
+    const struct phx_leaves *leaves; // they copy
 };
 
 struct phx_shm_key { // the opaque 32 bytes

@@ -86,7 +86,7 @@ static int carry_out(const struct phx_shm *shm, const struct phx_op *op)
     if (error != 0)
         return error;
     if (op->size_bytes > 0)
-        memcpy(way.to, way.from, op->size_bytes);
+        shm->leaves->stream(way.to, way.from, op->size_bytes); // another core reads it
     if (way.word != NULL) {
         __atomic_store_n(way.word, op->signal_value, __ATOMIC_RELEASE);
         phx_bell_ring(&way.door->bell);

@@ -38,18 +38,25 @@ struct phx_combine_puts {
     uint64_t slot; // of the row held back
     uint8_t *stage;
     int held;
-    int posted; // 0: the lane never made room
+    int posted;    // 0: the lane never made room
+    uint32_t turn; // which of its two rows a worker builds in, where staging is used again
 };
 
+// Where the row for a slot is built. A transport that has copied a row when it has taken the put
+// needs two rows of each worker, which stay in its caches: the one held back, and the next.
 PHX_FN uint8_t *phx_combine_stage(const struct phx_worker *w, const struct phx_combine_op *op,
-                                  uint32_t source, uint64_t slot)
+                                  struct phx_combine_puts *puts, uint64_t slot)
 {
-    return w->rank->stage +
-           phx_stage_combine_offset(&w->rank->shape, op->common.sequence, source, slot);
+    const struct phx_shape *s = &w->rank->shape;
+    uint64_t rows = s->ranks * phx_combine_rows_per_slot(s);
+    puts->turn ^= 1u;
+    if (w->rank->stage_reused && 2 * (uint64_t)w->count <= rows)
+        return w->rank->stage + phx_stage_combine_offset(s, 0, 0, 2 * w->index + puts->turn);
+    return w->rank->stage + phx_stage_combine_offset(s, op->common.sequence, puts->source, slot);
 }
 
 PHX_FN void phx_combine_put(struct phx_worker *w, const struct phx_combine_op *op,
-                            struct phx_combine_puts *puts, uint64_t slot)
+                            struct phx_combine_puts *puts, uint64_t slot, uint8_t *stage)
 {
     const struct phx_shape *s = &w->rank->shape;
     if (puts->held)
@@ -59,7 +66,7 @@ PHX_FN void phx_combine_put(struct phx_worker *w, const struct phx_combine_op *o
             phx_combine_wire_bytes(s, s->hidden), phx_token_tag(PHX_COMBINE, op->common.sequence));
     puts->held = 1;
     puts->slot = slot;
-    puts->stage = phx_combine_stage(w, op, puts->source, slot);
+    puts->stage = stage;
 }
 
 PHX_FN void phx_combine_put_last(struct phx_worker *w, const struct phx_combine_op *op,
@@ -108,18 +115,18 @@ PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_comb
         list.count++;
     }
     if (s->rows == PHX_ROWS_ONCE) {
-        uint8_t *stage = phx_combine_stage(w, op, puts->source, rows[row].token);
+        uint8_t *stage = phx_combine_stage(w, op, puts, rows[row].token);
         phx_sum_rows(w, (uint16_t *)(void *)stage, &list, 1.0f);
         phx_combine_seal(w, op, stage, rows[row].token);
-        phx_combine_put(w, op, puts, rows[row].token);
+        phx_combine_put(w, op, puts, rows[row].token, stage);
         return 1;
     }
     for (uint32_t i = 0; i < count; i++) {
         uint64_t slot = (uint64_t)rows[row].token * s->top_k + entries[begin + i].k;
-        uint8_t *stage = phx_combine_stage(w, op, puts->source, slot);
+        uint8_t *stage = phx_combine_stage(w, op, puts, slot);
         phx_copy_row(w, stage, list.row[i], phx_combine_row_bytes(s->channels));
         phx_combine_seal(w, op, stage, slot);
-        phx_combine_put(w, op, puts, slot);
+        phx_combine_put(w, op, puts, slot, stage);
     }
     return 1;
 }
@@ -139,6 +146,7 @@ PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine
     puts.stage = NULL;
     puts.held = 0;
     puts.posted = 1;
+    puts.turn = 0;
     if (phx_suspects(w, source)) {
         phx_send_masked(w, PHX_WAIT_COMBINE, source, word_at, phx_token_tag(PHX_COMBINE, sequence));
         return;

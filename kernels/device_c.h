@@ -178,6 +178,15 @@ PHX_FN void phx_copy_row(const struct phx_worker *w, void *target, const void *s
     phx_env(w)->leaves->copy(target, source, size_bytes);
     phx_charge_rows(w, 2 * size_bytes);
 }
+// The same to where this rank's workers do not read it again: past their caches.
+#define PHX_PLACE_ROW 1
+PHX_FN void phx_place_row(const struct phx_worker *w, void *target, const void *source,
+                          uint64_t size_bytes)
+{
+    phx_touch(w, source, size_bytes, 0);
+    phx_env(w)->leaves->stream(target, source, size_bytes);
+    phx_charge_rows(w, 2 * size_bytes);
+}
 PHX_FN void phx_zero_row(const struct phx_worker *w, void *target, uint64_t size_bytes)
 {
     phx_env(w)->leaves->zero(target, size_bytes);
