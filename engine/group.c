@@ -25,6 +25,7 @@ void phx_group_options_init(struct phx_group_options *options)
     options->rows = PHX_ROWS_ONCE;
     options->layout = PHX_LAYOUT_SLOTS;
     options->check = PHX_CHECK_ROUTES;
+    options->fault_tolerance = PHX_FAULT_TOLERANCE_ON;
     options->timeout_us = 1000000;
 }
 
@@ -52,6 +53,7 @@ static int check_bounds(const struct phx_group_options *o, struct phx_message *m
         {"rows", o->rows, PHX_ROWS_ONCE, PHX_ROWS_PER_EXPERT},
         {"layout", o->layout, PHX_LAYOUT_SLOTS, PHX_LAYOUT_COMPACT},
         {"check", o->check, PHX_CHECK_ROUTES, PHX_CHECK_ROWS},
+        {"fault_tolerance", o->fault_tolerance, PHX_FAULT_TOLERANCE_ON, PHX_FAULT_TOLERANCE_OFF},
     };
     for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++)
         if (bounds[i].value < bounds[i].least || bounds[i].value > bounds[i].most)
@@ -449,6 +451,9 @@ void phx_handle_free(struct phx_group *group, struct phx_handle *handle)
 
 int phx__group_ready(const struct phx_group *group, struct phx_message *message)
 {
+    if (group->lost != 0)
+        return phx_fail(message, PHX_ERR_PEER_LOST,
+                        "rank %u was lost, and this group has no fault tolerance", group->lost - 1);
     if (__atomic_load_n(&group->state->abort, __ATOMIC_ACQUIRE) != 0)
         return phx_fail(message, PHX_ERR_ABORTED, "the group was aborted");
     if (!group->connected)
@@ -462,12 +467,20 @@ int phx__group_ready(const struct phx_group *group, struct phx_message *message)
 }
 
 // An operation that failed, or a peer that was lost, is evidence; the deadline is not waited for.
+// Without fault tolerance it ends the group.
 static void suspect(struct phx_group *group, uint32_t rank)
 {
     struct phx_executor *e = group->target.executor;
     uint64_t none = PHX_CAUSE_NONE;
-    if (rank != group->rank.rank &&
-        __atomic_compare_exchange_n(&group->rank.suspected[rank], &none, PHX_CAUSE_TRANSPORT, 0,
+    if (rank == group->rank.rank)
+        return;
+    if (group->options.fault_tolerance == PHX_FAULT_TOLERANCE_OFF) {
+        if (group->lost == 0)
+            group->lost = rank + 1;
+        phx_abort(group);
+        return;
+    }
+    if (__atomic_compare_exchange_n(&group->rank.suspected[rank], &none, PHX_CAUSE_TRANSPORT, 0,
                                     __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
         e->ops->wake(e, PHX_WORKER_CONTROL, NULL);
 }
