@@ -88,6 +88,7 @@ static int carry_out(const struct phx_shm *shm, const struct phx_op *op)
     if (op->size_bytes > 0)
         shm->leaves->stream(way.to, way.from, op->size_bytes); // another core reads it
     if (way.word != NULL) {
+        shm->leaves->settle(); // this lane's rows before their signal
         __atomic_store_n(way.word, op->signal_value, __ATOMIC_RELEASE);
         phx_bell_ring(&way.door->bell);
     }

@@ -37,9 +37,11 @@ PHX_FN void phx_park(const struct phx_worker *w, const uint64_t *words, uint32_t
     e->ops->park(e, w->index, words, count, until_ns);
 }
 
-// Time catches up with the work that was charged: a park until a time long past.
+// Time catches up with the work that was charged: a park until a time long past. So does memory:
+// rows that were placed are there for whoever is told after this.
 PHX_FN void phx_settle(const struct phx_worker *w)
 {
+    phx_env(w)->leaves->settle();
     phx_park(w, NULL, 0, 0);
 }
 
@@ -178,7 +180,8 @@ PHX_FN void phx_copy_row(const struct phx_worker *w, void *target, const void *s
     phx_env(w)->leaves->copy(target, source, size_bytes);
     phx_charge_rows(w, 2 * size_bytes);
 }
-// The same to where this rank's workers do not read it again: past their caches.
+// The same to where this rank's workers do not read it again: past their caches. Before anybody is
+// told, phx_settle(), as every barrier does.
 #define PHX_PLACE_ROW 1
 PHX_FN void phx_place_row(const struct phx_worker *w, void *target, const void *source,
                           uint64_t size_bytes)

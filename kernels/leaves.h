@@ -38,8 +38,10 @@ struct phx_leaves {
                              uint16_t *x);
     void (*copy)(void *target, const void *source, uint64_t size_bytes);
     // The same for a target that this processor does not read soon: long copies pass its caches.
-    // On return every byte is stored, as if by ordinary stores.
+    // Later stores may be seen before them, until settle(): a thread that streams settles before it
+    // tells another.
     void (*stream)(void *target, const void *source, uint64_t size_bytes);
+    void (*settle)(void);
     void (*zero)(void *target, uint64_t size_bytes);
     // out: [channels] bf16 = bf16(scale * sum of weights[i] * rows[i]); count may be 0 (zeros).
     void (*sum_rows)(uint16_t *out, const uint16_t *const *rows, const float *weights,

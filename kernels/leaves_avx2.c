@@ -323,7 +323,11 @@ AVX2 static void stream(void *target, const void *source, uint64_t size_bytes)
         _mm256_stream_si256((__m256i *)(void *)(to + at + 32), load(from + at + 32));
     }
     memcpy(to + at, from + at, size_bytes - at);
-    _mm_sfence(); // these stores wait for no later one
+}
+
+static void settle(void)
+{
+    _mm_sfence();
 }
 
 static void zero(void *target, uint64_t size_bytes)
@@ -391,6 +395,7 @@ static const struct phx_leaves leaves_avx2 = {
     .dequantise_ue8m0 = dequantise_ue8m0,
     .copy = copy,
     .stream = stream,
+    .settle = settle,
     .zero = zero,
     .sum_rows = sum_rows,
     .check_sum = check_sum,

@@ -327,7 +327,11 @@ AVX512 static void stream(void *target, const void *source, uint64_t size_bytes)
     for (; at + 64 <= size_bytes; at += 64)
         _mm512_stream_si512((void *)(to + at), load(from + at));
     memcpy(to + at, from + at, size_bytes - at);
-    _mm_sfence(); // these stores wait for no later one
+}
+
+static void settle(void)
+{
+    _mm_sfence();
 }
 
 static void zero(void *target, uint64_t size_bytes)
@@ -389,6 +393,7 @@ static const struct phx_leaves leaves_avx512 = {
     .dequantise_ue8m0 = dequantise_ue8m0,
     .copy = copy,
     .stream = stream,
+    .settle = settle,
     .zero = zero,
     .sum_rows = sum_rows,
     .check_sum = check_sum,
