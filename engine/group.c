@@ -174,6 +174,18 @@ static void *carve(struct carver *c, uint64_t size_bytes, uint64_t alignment)
     return piece;
 }
 
+// Long regions are whole huge pages, at such addresses, so that a transport may take those.
+#define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
+
+static uint64_t region_alignment(const struct phx_shape *s)
+{
+    return phx_region_bytes(s) >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : 4096;
+}
+static uint64_t region_room(const struct phx_shape *s)
+{
+    return phx_align(phx_region_bytes(s), region_alignment(s));
+}
+
 static void carve_group(struct carver *c, struct phx_group *g, const struct phx_shape *s)
 {
     uint64_t ranks = s->ranks;
@@ -194,9 +206,10 @@ static void carve_group(struct carver *c, struct phx_group *g, const struct phx_
     g->rank.fates = carve(c, PHX_WAIT_PHASES * ranks * 8, 64);
     g->rank.owed = carve(c, PHX_WAIT_PHASES * ranks * 8, 64);
     g->rank.stage = carve(c, phx_stage_bytes(s), 4096);
-    uint8_t *regions = carve(c, ranks * phx_region_bytes(s), 4096);
+    uint64_t each = region_room(s);
+    uint8_t *regions = carve(c, ranks * each, region_alignment(s));
     for (uint32_t r = 0; c->base != NULL && r < s->ranks; r++)
-        g->from[r] = regions + r * phx_region_bytes(s);
+        g->from[r] = regions + r * each;
 }
 
 static void carve_handle(struct carver *c, struct phx_handle *h, const struct phx_shape *s)
@@ -213,6 +226,11 @@ static void carve_handle(struct carver *c, struct phx_handle *h, const struct ph
     h->view.routes = carve(c, ranks * phx_route_stride(s), 4096);
 }
 
+static uint8_t *aligned(uint8_t *memory, uint64_t alignment)
+{
+    return memory + (alignment - (uintptr_t)memory % alignment) % alignment;
+}
+
 // What create asks the allocator for: the struct, then the rest.
 static uint64_t group_bytes(const struct phx_shape *s)
 {
@@ -220,7 +238,8 @@ static uint64_t group_bytes(const struct phx_shape *s)
     struct phx_group measured;
     carve(&c, sizeof measured, 64);
     carve_group(&c, &measured, s);
-    return c.used;
+    // Allocators align to 4096.
+    return c.used + region_alignment(s) - 4096;
 }
 static uint64_t handle_bytes(const struct phx_shape *s)
 {
@@ -292,7 +311,7 @@ static int register_memory(struct phx_group *g, struct phx_message *message)
     int rc = phx_mem_register(t, g->rank.stage, phx_stage_bytes(s), PHX_WRITER_NONE,
                               &g->environment.stage, &unused);
     for (uint32_t r = 0; rc == 0 && r < s->ranks; r++)
-        rc = phx_mem_register(t, g->from[r], phx_region_bytes(s), (uint16_t)r, &g->regions[r],
+        rc = phx_mem_register(t, g->from[r], region_room(s), (uint16_t)r, &g->regions[r],
                               &g->keys[r]);
     if (rc != 0)
         return phx_fail(message, rc, "registering memory with transport %s: %s",
@@ -337,12 +356,13 @@ int phx_group_create(const struct phx_group_options *options, const struct phx_t
     if (allocator.alloc == NULL)
         allocator = (struct phx_allocator){libc_alloc, libc_free, NULL};
     uint64_t bytes = group_bytes(&s);
-    struct carver c = {allocator.alloc(allocator.context, bytes), 0};
-    if (c.base == NULL)
+    uint8_t *memory = allocator.alloc(allocator.context, bytes);
+    if (memory == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "a group of this shape needs %llu bytes",
                         (unsigned long long)bytes);
+    struct carver c = {aligned(memory, region_alignment(&s)), 0};
     struct phx_group *g = carve(&c, sizeof *g, 64);
-    g->memory = c.base;
+    g->memory = memory;
     g->memory_bytes = bytes;
     g->options = *options;
     g->options.expert_map = NULL;

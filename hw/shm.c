@@ -270,10 +270,10 @@ static bool tables_make(struct phx_shm *shm)
 
 static int pages_make(struct phx_shm *shm, struct phx_message *message)
 {
-    shm->page_file = phx_shm_file("phx-page", sizeof *shm->page);
+    shm->page_file = phx_shm_file("phx-page", sizeof *shm->page, 0);
     if (shm->page_file >= 0)
         shm->page = map_file(shm->page_file, sizeof *shm->page, PROT_READ | PROT_WRITE);
-    shm->door_file = phx_shm_file("phx-door", sizeof *shm->door);
+    shm->door_file = phx_shm_file("phx-door", sizeof *shm->door, 0);
     if (shm->door_file >= 0)
         shm->door = map_file(shm->door_file, sizeof *shm->door, PROT_READ | PROT_WRITE);
     if (shm->page == NULL || shm->door == NULL)

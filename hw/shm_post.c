@@ -139,6 +139,7 @@ uint32_t phx_shm_post(struct phx_transport *t, const struct phx_op *ops, uint32_
         (void)__atomic_exchange_n(&lane->active, 1u + op->peer.rank, __ATOMIC_SEQ_CST);
         int status = carry_out(shm, op);
         if (status != 0 || (op->flags & PHX_OP_SILENT) == 0) {
+            shm->leaves->settle(); // success says that it has landed
             push(shm, lane, op, status);
             is_told = true;
         }

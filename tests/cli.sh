@@ -198,7 +198,10 @@ expect 2 bench signal --transport sim
 
 expect 0 info
 says out 'transport_sim    yes'
+says out 'transport_shm    yes'
 says out 'transport_verbs  no   not written yet'
+says out 'huge_regions '
+says out 'numa '
 says out 'cuda '
 expect 0 info --json
 says out '"transport_sim":{"available":true,'

@@ -55,6 +55,11 @@ static void host_free(void *context, void *memory)
     free(memory);
 }
 
+static void host_opened(void *context, struct phx_bench_seat *seat)
+{
+    phx_shm_pages_count(phx_crew_rank_shm(context), &seat->pages);
+}
+
 static int ep_main(struct phx_crew_rank *self, void *arena)
 {
     struct phx_bench_arena *a = arena;
@@ -65,6 +70,7 @@ static int ep_main(struct phx_crew_rank *self, void *arena)
                                         .now_ns = host_now_ns,
                                         .alloc = host_alloc,
                                         .free = host_free,
+                                        .opened = host_opened,
                                         .has_floor = true};
     uint32_t rank = phx_crew_rank_number(self);
     struct phx_bench_seat *seat = phx_bench_seat_of(a, rank);
@@ -90,9 +96,14 @@ static void gather(struct phx_bench_arena *arena, struct phx_bench_result *resul
 {
     const struct phx_bench_ep *b = &arena->bench;
     result->bytes = phx_bench_seat_of(arena, 0)->bytes;
-    for (uint32_t r = 0; r < b->ranks; r++)
-        if (phx_bench_seat_of(arena, r)->sum_error > result->sum_error)
-            result->sum_error = phx_bench_seat_of(arena, r)->sum_error;
+    for (uint32_t r = 0; r < b->ranks; r++) {
+        const struct phx_bench_seat *seat = phx_bench_seat_of(arena, r);
+        if (seat->sum_error > result->sum_error)
+            result->sum_error = seat->sum_error;
+        result->pages.region_bytes += seat->pages.region_bytes;
+        result->pages.reserved_bytes += seat->pages.reserved_bytes;
+        result->pages.transparent_bytes += seat->pages.transparent_bytes;
+    }
     for (uint32_t i = 0; i < b->samples; i++)
         for (uint32_t span = 0; span < PHX_BENCH_SPANS; span++)
             result->samples[i].ns[span] = phx_bench_span_ns(arena, i, span);

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "engine/phalanx.h"
+#include "hw/shm.h"
 #include "sim/world.h"
 
 enum phx_bench_transport { PHX_BENCH_SHM = 1, PHX_BENCH_SIM };
@@ -61,6 +62,7 @@ struct phx_bench_result {
     struct phx_bench_bytes bytes;     // of rank 0, in the first sample
     struct phx_bench_sample *samples; // [samples], the caller's to free
     double sum_error;                 // of combine, relative to f64, the largest of all ranks
+    struct phx_shm_pages_count pages; // shm: of all ranks
 };
 
 // PHX_ERR_CORRUPT: an output was wrong, and the message says which. Nothing was timed then.

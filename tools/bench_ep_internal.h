@@ -8,6 +8,7 @@
 #ifndef PHX_TOOLS_BENCH_EP_INTERNAL_H
 #define PHX_TOOLS_BENCH_EP_INTERNAL_H
 
+#include "hw/shm.h"
 #include "sim/routing.h"
 #include "tools/bench_ep.h"
 
@@ -23,6 +24,7 @@ struct phx_bench_seat { // of one rank, in the arena
     struct phx_message message;
     struct phx_bench_bytes bytes;
     double sum_error;
+    struct phx_shm_pages_count pages; // shm
     struct phx_bench_stamps stamps[][PHX_BENCH_SPANS]; // [bench.samples], at least one
 };
 
@@ -62,6 +64,8 @@ struct phx_bench_host { // what runs it
     uint64_t (*now_ns)(void *context);
     void *(*alloc)(void *context, uint64_t size_bytes); // zeroed, aligned to 4096
     void (*free)(void *context, void *memory);
+    // What there is to say of it once groups are open. NULL: nothing.
+    void (*opened)(void *context, struct phx_bench_seat *seat);
     bool has_floor; // copies are timed
 };
 

@@ -263,6 +263,8 @@ static int rank_run(struct phx_bench_rank *r)
 {
     bool failed = false;
     int rc = rank_open(r);
+    if (rc == 0 && r->host->opened != NULL)
+        r->host->opened(r->host->context, r->seat);
     for (uint32_t g = 0; rc == 0 && g <= (uint32_t)r->b->is_compared; g++)
         rc = check_run(r, g);
     if (rc != 0)

@@ -113,6 +113,11 @@ void phx_bench_print_table(const struct phx_bench_ep *b, const struct phx_bench_
                "turn\n",
                c.median, c.median_low);
     }
+    if (b->transport == PHX_BENCH_SHM)
+        printf("regions: %.1f MB, of them in reserved huge pages %.1f; under transparent ones, "
+               "mapped by any rank, %.1f\n",
+               (double)r->pages.region_bytes / 1e6, (double)r->pages.reserved_bytes / 1e6,
+               (double)r->pages.transparent_bytes / 1e6);
     printf("checked first: every row of dispatch bit for bit; combine within %.2g of f64 sums\n",
            r->sum_error);
 }
@@ -164,6 +169,11 @@ int phx_bench_print_json(const struct phx_bench_ep *b, const struct phx_bench_re
         struct phx_stats c = compared(b, r);
         cJSON_AddNumberToObject(root, "fault_tolerance_on_to_off", c.median);
         cJSON_AddNumberToObject(root, "fault_tolerance_on_to_off_low95", c.median_low);
+    }
+    if (b->transport == PHX_BENCH_SHM) {
+        cJSON_AddNumberToObject(root, "region_bytes", (double)r->pages.region_bytes);
+        cJSON_AddNumberToObject(root, "reserved_bytes", (double)r->pages.reserved_bytes);
+        cJSON_AddNumberToObject(root, "transparent_bytes", (double)r->pages.transparent_bytes);
     }
     cJSON_AddNumberToObject(root, "combine_error", r->sum_error);
     char *text = cJSON_Print(root);
