@@ -12,8 +12,6 @@
 #include "sim/routing.h"
 #include "tools/bench_ep.h"
 
-#define PHX_BENCH_GROUPS 2u
-
 struct phx_bench_stamps { // of one rank
     uint64_t came_ns;     // to the barrier before
     uint64_t done_ns;
@@ -93,8 +91,8 @@ struct phx_bench_rank {
     struct phx_bench_seat *seat;
     uint32_t rank;
     uint32_t channels; // stored
-    struct phx_group *group[PHX_BENCH_GROUPS];
-    struct phx_handle *handle[PHX_BENCH_GROUPS];
+    struct phx_group *group;
+    struct phx_handle *handle;
     struct phx_size_hint hint;
     struct phx_router *router;
     struct phx_bench_tensors t;

@@ -55,7 +55,7 @@ static const struct argp_option OPTIONS[] = {
     {"layout", BENCH_LAYOUT, "FORM", 0, "slots (default) or compact", 0},
     {"fault-tolerance", BENCH_TOLERANCE, "on|off", 0, "of the group (default on)", 0},
     {"compare", BENCH_COMPARE, "fault_tolerance", 0,
-     "with a second pair in each sample, of a group with the other", 0},
+     "with a second pair in each sample, with the other setting", 0},
     {"nodes", BENCH_NODES, "N", 0, "sim: that the ranks are spread over (default 1)", 0},
     {"intra-node", BENCH_INTRA, "LINK", 0, "sim: preset in a node (default nvlink4)", 0},
     {"inter-node", BENCH_INTER, "LINK", 0, "sim: preset between nodes (default roce_400g)", 0},
