@@ -31,7 +31,7 @@ struct phx_bench_ep {
     enum phx_rows_form rows;
     enum phx_output_layout layout;
     enum phx_fault_tolerance fault_tolerance;
-    bool is_compared; // each sample has a second pair, with the other fault tolerance
+    bool is_compared; // each sample has pairs with the other fault tolerance, too
     uint32_t warmups;
     uint32_t samples;
     uint64_t seed;
@@ -44,6 +44,8 @@ enum phx_bench_span {
     PHX_BENCH_COMBINE,
     PHX_BENCH_PAIR,  // both, without a barrier between
     PHX_BENCH_OTHER, // the same with the other fault tolerance
+    PHX_BENCH_OTHER_AGAIN,
+    PHX_BENCH_PAIR_AGAIN, // in this order, or the other way round in every other sample
     PHX_BENCH_SPANS
 };
 

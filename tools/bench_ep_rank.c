@@ -233,7 +233,22 @@ static void tolerance_set(struct phx_bench_rank *r, bool is_other)
     r->group->options.fault_tolerance = is_on ? PHX_FAULT_TOLERANCE_ON : PHX_FAULT_TOLERANCE_OFF;
 }
 
-// `at`: of two pairs that are compared, each comes first in every other sample.
+static int pairs_compare(struct phx_bench_rank *r, uint32_t at, struct phx_bench_stamps *s)
+{
+    static const enum phx_bench_span orders[2][4] = {
+        {PHX_BENCH_PAIR, PHX_BENCH_OTHER, PHX_BENCH_OTHER_AGAIN, PHX_BENCH_PAIR_AGAIN},
+        {PHX_BENCH_OTHER, PHX_BENCH_PAIR, PHX_BENCH_PAIR_AGAIN, PHX_BENCH_OTHER_AGAIN},
+    };
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < 4; i++) {
+        enum phx_bench_span span = orders[at % 2][i];
+        tolerance_set(r, span == PHX_BENCH_OTHER || span == PHX_BENCH_OTHER_AGAIN);
+        rc = pair_run(r, &s[span]);
+    }
+    tolerance_set(r, false);
+    return rc;
+}
+
 static int sample_run(struct phx_bench_rank *r, uint32_t at, struct phx_bench_stamps *s)
 {
     if (r->host->has_floor)
@@ -242,12 +257,8 @@ static int sample_run(struct phx_bench_rank *r, uint32_t at, struct phx_bench_st
     int rc = done(r, &s[PHX_BENCH_DISPATCH], dispatch(r));
     come(r, &s[PHX_BENCH_COMBINE]);
     rc = done(r, &s[PHX_BENCH_COMBINE], rc != 0 ? rc : combine(r));
-    for (uint32_t i = 0; rc == 0 && i <= (uint32_t)r->b->is_compared; i++) {
-        bool is_other = r->b->is_compared && (at + i) % 2 == 1;
-        tolerance_set(r, is_other);
-        rc = pair_run(r, &s[is_other ? PHX_BENCH_OTHER : PHX_BENCH_PAIR]);
-    }
-    tolerance_set(r, false);
+    if (rc == 0)
+        rc = r->b->is_compared ? pairs_compare(r, at, s) : pair_run(r, &s[PHX_BENCH_PAIR]);
     return rc;
 }
 
