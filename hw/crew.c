@@ -152,14 +152,6 @@ void phx_crew_end(struct phx_crew *crew)
 
 // --- starting -----------------------------------------------------------------------------------
 
-static uint32_t spin_of(const struct phx_crew_options *o)
-{
-    if (o->spin_us != PHX_CREW_SPIN_AUTO)
-        return o->spin_us;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    return (long)o->ranks * (long)o->workers > cores ? 0 : PHX_HOST_SPIN_US;
-}
-
 static _Noreturn void child_main(struct phx_crew *crew, uint32_t rank, int out, int err,
                                  pid_t launcher)
 {
@@ -234,7 +226,8 @@ static int crew_make(struct phx_crew *crew, struct phx_message *message)
     }
     crew->shared = shared;
     crew->shared->arena_at = head;
-    crew->options.spin_us = spin_of(o);
+    if (o->spin_us == PHX_CREW_SPIN_AUTO)
+        crew->options.spin_us = phx_host_spin_us(o->ranks * o->workers);
     if (o->setup_bytes > 0)
         memcpy(phx_crew_arena(crew), o->setup, o->setup_bytes);
     if (getrandom(&crew->shared->job, sizeof crew->shared->job, 0) !=

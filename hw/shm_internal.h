@@ -3,6 +3,7 @@
 //   shm.c           create, close, connect, fence; what is known of each peer
 //   shm_post.c      post and poll: the way of a put
 //   shm_memory.c    regions: memory files in place of registered pages, imports
+//   shm_pages.c     which pages those files have, and on which memory node
 //   shm_service.c   the thread that serves peers, and those that watch them end
 //   shm_wire.c      requests and answers on the sockets, with file descriptors
 //
@@ -18,6 +19,7 @@
 #include "engine/limits.h"
 #include "engine/transport_ops.h"
 #include "hw/shm.h"
+#include "kernels/leaves.h"
 
 #define PHX_SHM_MEMS 16384u    // handles of one process, ever
 #define PHX_SHM_POSTS 128u     // ops with an event per (peer, lane) that control has not seen
@@ -34,7 +36,7 @@ struct phx_shm_state {
     uint32_t live_epoch[PHX_SHM_MEMS]; // of each handle; 0: released
 };
 #define PHX_SHM_MAGIC UINT64_C(0x50485853484d3031) // "PHXSHM01"
-#define PHX_SHM_VERSION 1u
+#define PHX_SHM_VERSION 2u
 
 // What its peers write too. `life[r]` is held by the owner's service thread while it lives and
 // waited for by rank r alone: a dead owner's lock wakes one waiter, so each has its own.
@@ -51,6 +53,8 @@ struct phx_shm_mem {
     uint64_t size_bytes;
     uint64_t nonce; // of a registered region
     int file;       // of a registered region; -1: none
+    uint64_t file_offset;
+    bool is_reserved; // its pages are reserved huge ones
     uint16_t remote_incarnation;
     uint32_t remote_index; // imported: the owner's handle
     uint32_t remote_epoch;
@@ -116,6 +120,7 @@ struct phx_shm {
     struct phx_shm_link *links; // all ever made
     struct phx_shm_lane *lanes; // [lanes]
     uint32_t lane_capacity;
+    const struct phx_leaves *leaves; // they copy
 };
 
 struct phx_shm_key { // the opaque 32 bytes
@@ -157,9 +162,11 @@ struct phx_shm_answer {
     uint32_t incarnation;
     uint32_t file_count;
     uint64_t size_bytes; // REGION
+    uint64_t offset_bytes; // of it in the file
 };
-// A memory file of this size, sealed against resizing. -1 with errno.
-int phx_shm_file(const char *name, uint64_t size_bytes);
+// A memory file of this size, sealed against resizing; `flags` beside the usual ones. -1 with
+// errno.
+int phx_shm_file(const char *name, uint64_t size_bytes, uint32_t flags);
 int phx_shm_listen(uint64_t job, uint32_t rank, uint32_t incarnation); // -1 with errno
 // Connects, sends, and waits at most PHX_SHM_ANSWER_MS for the answer and up to two files.
 // 0 (answer->error may still say no), or a negative enum phx_error. The socket stays open.

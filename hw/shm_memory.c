@@ -5,13 +5,14 @@
 
 #include "hw/shm_internal.h"
 
-#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/assert.h"
+#include "hw/shm_pages.h"
 
 #define PAGE_BYTES 4096u
 
@@ -54,20 +55,26 @@ static int replace(void *base, void *fresh, uint64_t size_bytes)
 
 static int make_shared(struct phx_shm_mem *m)
 {
-    m->file = phx_shm_file("phx-region", m->size_bytes);
-    if (m->file < 0)
-        return errno == ENOMEM || errno == ENOSPC ? PHX_ERR_NO_MEMORY : PHX_ERR_IO;
-    void *fresh = mmap(NULL, m->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, m->file, 0);
-    int error = PHX_ERR_NO_MEMORY;
-    if (fresh != MAP_FAILED) {
-        (void)madvise(fresh, m->size_bytes, MADV_HUGEPAGE); // where the system has them
-        error = replace(m->base, fresh, m->size_bytes);
+    struct phx_shm_pages pages;
+    int error = phx_shm_pages_make(m->base, m->size_bytes, &pages);
+    if (error != 0)
+        return error;
+    error = replace(m->base, pages.mapped, m->size_bytes);
+    if (error != 0 && pages.is_reserved) { // a kernel that can't move a mapping of such pages
+        (void)close(pages.file);
+        error = phx_shm_pages_make_small(m->base, m->size_bytes, &pages);
+        if (error != 0)
+            return error;
+        error = replace(m->base, pages.mapped, m->size_bytes);
     }
     if (error != 0) {
-        (void)close(m->file);
-        m->file = -1;
+        (void)close(pages.file);
+        return error;
     }
-    return error;
+    m->file = pages.file;
+    m->file_offset = pages.offset_bytes;
+    m->is_reserved = pages.is_reserved;
+    return 0;
 }
 
 // The region goes on as this process's own memory; its file is left to whoever still maps it. No
@@ -129,6 +136,15 @@ int phx_shm_mem_register(struct phx_transport *t, void *base, uint64_t size_byte
     return 0;
 }
 
+// What lies beyond a file's end would fault when it is written.
+static bool is_in_file(int file, const struct phx_shm_answer *a)
+{
+    struct stat stat;
+    return fstat(file, &stat) == 0 && a->offset_bytes % PAGE_BYTES == 0 &&
+           a->offset_bytes <= (uint64_t)stat.st_size &&
+           a->size_bytes <= (uint64_t)stat.st_size - a->offset_bytes;
+}
+
 // The owner's file, mapped here. An owner that is gone, or that does not give it to this rank,
 // leaves an import without memory: ops on it fail.
 static int map_import(struct phx_shm *shm, struct phx_shm_mem *m, const struct phx_shm_key *k)
@@ -157,10 +173,16 @@ static int map_import(struct phx_shm *shm, struct phx_shm_mem *m, const struct p
     (void)close(socket);
     if (answer.error != 0 || answer.file_count != 1)
         return 0;
-    void *base = mmap(NULL, answer.size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, files[0], 0);
+    if (!is_in_file(files[0], &answer)) {
+        (void)close(files[0]);
+        return 0;
+    }
+    void *base = mmap(NULL, answer.size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, files[0],
+                      (off_t)answer.offset_bytes);
     (void)close(files[0]);
     if (base == MAP_FAILED)
         return PHX_ERR_NO_MEMORY;
+    (void)madvise(base, answer.size_bytes, MADV_HUGEPAGE);
     m->base = base;
     m->size_bytes = answer.size_bytes;
     return 0;
@@ -213,6 +235,22 @@ void phx_shm_mem_release(struct phx_transport *t, struct phx_mem mem)
             (void)make_own(m); // out of memory: late stores of that one peer still arrive
     }
     pthread_mutex_unlock(&shm->lock);
+}
+
+void phx_shm_pages_count(struct phx_shm *shm, struct phx_shm_pages_count *count)
+{
+    *count = (struct phx_shm_pages_count){0};
+    pthread_mutex_lock(&shm->lock);
+    for (uint32_t i = 0; i < shm->mem_count; i++) {
+        const struct phx_shm_mem *m = &shm->mems[i];
+        if (m->imported || m->file < 0)
+            continue;
+        count->region_bytes += m->size_bytes;
+        if (m->is_reserved)
+            count->reserved_bytes += m->size_bytes;
+    }
+    pthread_mutex_unlock(&shm->lock);
+    count->transparent_bytes = phx_shm_pages_transparent();
 }
 
 void phx_shm_retire(struct phx_shm *shm, uint32_t peer)
