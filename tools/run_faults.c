@@ -2,7 +2,8 @@
 //
 // A fault that waits for a put or a phase is made by the thread that comes to it: it signals the
 // process that is to be struck, most often its own. One that waits for a time, and what ends or
-// goes on, is the launcher's.
+// goes on, is the launcher's. Where the launcher is another one, each rank kills itself, by a
+// thread that looks whether it should; and nobody could make a stopped one go on.
 //
 //   kill    SIGKILL
 //   hang    SIGSTOP, until the others are done
@@ -44,13 +45,24 @@ static const char *why_not(const struct phx_fault *f)
     return NULL;
 }
 
-int phx_live_faults_check(const struct phx_workload *w, struct phx_message *message)
+static const char *why_not_joined(const struct phx_fault *f)
+{
+    if (f->kind == PHX_FAULT_HANG || f->kind == PHX_FAULT_PAUSE || f->kind == PHX_FAULT_SLOW)
+        return "only a launcher of ours could let it go on, or end it (--alone starts the ranks "
+               "here)";
+    return NULL;
+}
+
+int phx_live_faults_check(const struct phx_workload *w, bool is_joined,
+                          struct phx_message *message)
 {
     for (uint32_t i = 0; i < w->fault_count; i++) {
         const struct phx_fault *f = &w->faults[i];
         const char *why = why_not(f);
         if (why == NULL && f->when.chance_ppm != 0)
             why = "faults by chance come in the simulator alone";
+        if (why == NULL && is_joined)
+            why = why_not_joined(f);
         if (why != NULL)
             return phx_fail(message, PHX_ERR_UNSUPPORTED,
                             "fault %u of the list (%s, rank %u) can't be made for real over shm: "
@@ -93,16 +105,18 @@ static void strike(const struct phx_live *live, uint32_t index, uint32_t self, u
     if (pid == 0 || __atomic_load_n(&seat->end, __ATOMIC_ACQUIRE) != 0 || !claim(s))
         return; // there is nothing to strike
     if (self != f->rank) {
-        kind = seat->kind;
-        number = seat->number[kind];
+        kind = __atomic_load_n(&seat->kind, __ATOMIC_RELAXED);
+        number = __atomic_load_n(&seat->number[kind], __ATOMIC_RELAXED);
     }
     s->kind = kind;
     s->number = number;
-    s->phase = seat->phase;
+    s->phase = __atomic_load_n(&seat->phase, __ATOMIC_RELAXED);
     s->at_ns = phx_clock_ns();
     __atomic_store_n(&s->state, PHX_LIVE_STRUCK, __ATOMIC_RELEASE);
     if (f->kind == PHX_FAULT_SLOW)
         return; // the launcher does it
+    if (live->options.is_joined && self != f->rank)
+        return; // its keeper does it: its number may be another process's here
     if (self == f->rank)
         (void)raise(signal_of(f)); // to this thread: it goes no further
     else
@@ -218,6 +232,32 @@ void phx_live_faults_tick(const struct phx_live *live)
             resume(pid);
         else if (f->kind == PHX_FAULT_SLOW)
             slow_tick(f, pid, now_ns - s->at_ns);
+    }
+}
+
+bool phx_live_needs_keeper(const struct phx_workload *w, uint32_t rank)
+{
+    for (uint32_t i = 0; i < w->fault_count; i++)
+        if (w->faults[i].rank == rank &&
+            (is_timed(&w->faults[i]) || trigger_rank(&w->faults[i]) != rank))
+            return true;
+    return false;
+}
+
+void phx_live_faults_keep(const struct phx_live *live, uint32_t rank)
+{
+    uint64_t now_ns = phx_clock_ns();
+    for (uint32_t i = 0; i < live->run.workload->fault_count; i++) {
+        const struct phx_fault *f = &live->run.workload->faults[i];
+        const struct phx_live_strike *s = phx_live_strike_of(live, i);
+        if (f->rank != rank)
+            continue;
+        if (is_timed(f) && live->zero_ns != 0 &&
+            __atomic_load_n(&s->state, __ATOMIC_ACQUIRE) == 0 &&
+            now_ns - live->zero_ns >= f->when.at_ps / 1000)
+            strike(live, i, PHX_RANKS_MAX, 0, 0);
+        if (__atomic_load_n(&s->state, __ATOMIC_ACQUIRE) == PHX_LIVE_STRUCK)
+            (void)raise(signal_of(f));
     }
 }
 

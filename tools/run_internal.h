@@ -48,7 +48,8 @@ struct phx_live_suspicion {
 
 struct phx_live_seat { // of one rank
     _Alignas(64) pid_t pid;
-    uint32_t end;       // enum phx_program_end, at its end
+    uint32_t end;         // enum phx_program_end, at its end
+    uint64_t launched_ns; // of one that joined
     uint64_t opened_ns; // all its groups; 0: not yet
     uint64_t ended_ns;
     uint64_t begun; // operations
@@ -90,7 +91,12 @@ struct phx_live {
 struct phx_live_front {
     struct phx_live *live; // of a launcher, for the processes that it forks
     uint32_t is_over;      // ranks that wait at their end may leave
+    // Without a launcher of ours:
+    uint32_t reporter; // 1 + the rank that judges
+    uint32_t verdict;  // enum phx_live_verdict
 };
+
+enum phx_live_verdict { PHX_LIVE_PASSED = 1, PHX_LIVE_FAILED, PHX_LIVE_NOT_JUDGED };
 
 static inline struct phx_live_front *phx_live_front_of(const struct phx_live *live)
 {
@@ -147,7 +153,8 @@ int phx_live_rank_run(struct phx_live *live, struct phx_crew_rank *self);
 
 // --- run_faults.c -------------------------------------------------------------------------------
 
-int phx_live_faults_check(const struct phx_workload *w, struct phx_message *message);
+int phx_live_faults_check(const struct phx_workload *w, bool is_joined,
+                          struct phx_message *message);
 // In a rank's process. A put was posted; a phase was entered.
 bool phx_live_counts_puts(const struct phx_workload *w, uint32_t rank);
 void phx_live_on_put(const struct phx_live *live, uint32_t rank, uint32_t kind, uint64_t number,
@@ -157,6 +164,9 @@ void phx_live_on_phase(const struct phx_live *live, uint32_t rank, uint32_t kind
 // In the launcher, every millisecond, and when a fault's time has come: in so many nanoseconds.
 uint64_t phx_live_faults_next_ns(const struct phx_live *live);
 void phx_live_faults_tick(const struct phx_live *live);
+// Without a launcher of ours, in a rank's process: what others can't do for it, every so often.
+bool phx_live_needs_keeper(const struct phx_workload *w, uint32_t rank);
+void phx_live_faults_keep(const struct phx_live *live, uint32_t rank);
 // A hang struck the rank: nobody waits for its end.
 bool phx_live_is_held(const struct phx_live *live, uint32_t rank);
 

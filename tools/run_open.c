@@ -59,7 +59,7 @@ int phx_live_check(const struct phx_workload *w, const struct phx_live_options *
         return phx_fail(message, PHX_ERR_INVALID,
                         "slack is %u; a deadline of %" PRIu64 " us times it is above 2^40 us",
                         slack, w->timeout_us);
-    return phx_live_faults_check(w, message);
+    return phx_live_faults_check(w, options->is_joined, message);
 }
 
 static uint64_t scaled(uint64_t time, uint64_t slack)

@@ -220,10 +220,10 @@ static void on_phase(void *context, uint32_t worker, uint32_t phase, uint64_t nu
     uint32_t kind = kind_of_phase(phase);
     pthread_mutex_lock(&h->lock);
     bool begins = h->seat->number[kind] != number;
-    h->seat->kind = kind;
-    h->seat->number[kind] = number;
+    __atomic_store_n(&h->seat->kind, kind, __ATOMIC_RELAXED);
+    __atomic_store_n(&h->seat->number[kind], number, __ATOMIC_RELAXED);
     if (worker == 0 || worker == PHX_WORKER_CONTROL)
-        h->seat->phase = phase;
+        __atomic_store_n(&h->seat->phase, phase, __ATOMIC_RELAXED);
     phx_live_on_phase(h->live, h->rank, kind, phase, number, begins);
     pthread_mutex_unlock(&h->lock);
 }
