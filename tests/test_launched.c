@@ -89,9 +89,10 @@ TEST(launched_ranks_that_are_not_clear_are_refused_by_name)
     const struct phx_launched_options joins = {.joins = true};
     const struct phx_launched_options there = {.rendezvous = "file:///there"};
     struct phx_launched_options both = {.joins = true, .is_alone = true};
-    refused("RANK=2", none, "WORLD_SIZE is not (RANK is set, so this is taken for a rank that a "
-                            "launcher started; --alone starts");
+    refused("RANK=2", none, "WORLD_SIZE is not (RANK is set, so a launcher seems to have started "
+                            "this; --alone starts the ranks here)");
     refused(MPI, none, "PHX_RENDEZVOUS");
+    refused(MPI, none, "--alone starts the ranks here)"); // to the end
     refused(MPI " PHX_SECRET=", none, "OMPI_COMM_WORLD_RANK is set, so");
     refused("", joins, "nothing says which rank this is");
     refused("", there, "nothing says which rank this is");

@@ -16,8 +16,8 @@ static int find_joined(const struct phx_launched_options *o, struct phx_launched
     int rc = phx_bootstrap_env(&l->env, &l->world, &why);
     if (rc != 0 && !o->joins && o->rendezvous == NULL)
         return phx_fail(message, rc,
-                        "%s (%s is set, so this is taken for a rank that a launcher started; "
-                        "--alone starts ranks here instead)",
+                        "%s (%s is set, so a launcher seems to have started this; --alone starts "
+                        "the ranks here)",
                         why.text, variable);
     if (rc != 0)
         return phx_fail(message, rc, "%s", why.text);
