@@ -142,7 +142,11 @@ static inline struct phx_shm *phx_shm_of(struct phx_transport *t)
 
 // --- shm_wire.c ---------------------------------------------------------------------------------
 
-enum phx_shm_request_kind { PHX_SHM_REQUEST_HELLO = 1, PHX_SHM_REQUEST_REGION };
+enum phx_shm_request_kind {
+    PHX_SHM_REQUEST_HELLO = 1,
+    PHX_SHM_REQUEST_REGION,
+    PHX_SHM_REQUEST_CREW // what a crew shares (crew_join.c), at incarnation 0 of its rank 0
+};
 
 struct phx_shm_request {
     uint64_t magic;
