@@ -78,7 +78,7 @@ static int locks_init(const struct joining *j)
 static int memory_make(struct joining *j)
 {
     uint64_t job = phx_bootstrap_job(j->b);
-    j->file = phx_shm_file("phx-crew", j->bytes);
+    j->file = phx_shm_file("phx-crew", j->bytes, 0);
     j->listener = phx_shm_listen(job, 0, 0); // transports' incarnations begin at 1
     if (j->file < 0 || j->listener < 0 || !map(j) ||
         getrandom(&j->nonce, sizeof j->nonce, 0) != (ssize_t)sizeof j->nonce)
