@@ -266,10 +266,13 @@ void phx_connection_opened(struct phx_fabric *f, uint32_t connection, uint64_t a
         status = PHX_ERR_PEER_LOST;
     else if (phx_network_down(f->network, rank, peer) || phx_network_down(f->network, peer, rank))
         status = PHX_ERR_PEER_UNREACHABLE;
-    if (status == 0)
-        queues_reset(f, connection);
-    c->state = status == 0 ? PHX_CONNECTION_UP : PHX_CONNECTION_LOST;
-    push_peer(f, rank, peer, c->incarnation, status, 0);
+    if (status != 0) { // what is outstanding on the connection before ends first
+        phx_connection_lose(f, rank, peer, PHX_NO_MESSAGE, status, 0, PHX_ERR_FLUSHED);
+        return;
+    }
+    queues_reset(f, connection);
+    c->state = PHX_CONNECTION_UP;
+    push_peer(f, rank, peer, c->incarnation, 0, 0);
 }
 
 void phx_connection_lose(struct phx_fabric *f, uint32_t rank, uint32_t peer, uint32_t failed,

@@ -413,6 +413,54 @@ TEST(transport_sim_refusal_breaks_the_queue_pair_alone)
     pair_close(&p);
 }
 
+// A connection that is made anew takes the place of the one before. When nobody answers, the op
+// that has left on that one ends first.
+static void check_failed_reconnection(struct pair *p, unsigned flags, uint16_t epoch, int status)
+{
+    const struct phx_peer peer = {1, epoch};
+    struct phx_event events[4];
+    put(p, 0, 4096, 0, 1, flags, 1);
+    (void)phx_core_step(p->core); // issued
+    CHECK_EQ(phx_peer_connect(p->from, peer), 0);
+    drain(p);
+    CHECK_EQ(phx_pending(p->from, peer), 0);
+    CHECK_EQ(phx_poll(p->from, events, 4), 2);
+    CHECK_EQ(events[0].kind, PHX_EVENT_OP);
+    CHECK_EQ(events[0].token, 1);
+    CHECK_EQ(events[0].status, PHX_ERR_FLUSHED);
+    CHECK_EQ(events[1].kind, PHX_EVENT_PEER);
+    CHECK_EQ(events[1].peer_state, PHX_PEER_LOST);
+    CHECK_EQ(events[1].peer.epoch, epoch);
+    CHECK_EQ(events[1].status, status);
+    pair_close(p);
+}
+
+TEST(transport_sim_failed_reconnection_over_a_nic_ends_what_was_outstanding)
+{
+    struct pair p = pair_make(world_make(2, 1, "roce_400g", PHX_TIE_FIFO));
+    phx_fabric_process_dead(p.fabric, 1);
+    check_failed_reconnection(&p, 0, 1, PHX_ERR_PEER_LOST);
+
+    p = pair_make(world_make(2, 1, "roce_400g", PHX_TIE_FIFO));
+    phx_fabric_process_dead(p.fabric, 1);
+    check_failed_reconnection(&p, 0, 9, PHX_ERR_STALE);
+
+    p = pair_make(world_make(2, 1, "roce_400g", PHX_TIE_FIFO));
+    down(&p, true);
+    check_failed_reconnection(&p, PHX_OP_SILENT, 1, PHX_ERR_PEER_UNREACHABLE);
+}
+
+TEST(transport_sim_failed_reconnection_over_nvlink_ends_what_was_outstanding)
+{
+    struct pair p = pair_make(world_make(1, 2, NULL, PHX_TIE_FIFO));
+    phx_fabric_gpu_dead(p.fabric, 1); // the store vanishes
+    check_failed_reconnection(&p, 0, 9, PHX_ERR_STALE);
+
+    p = pair_make(world_make(1, 2, NULL, PHX_TIE_FIFO));
+    down(&p, true); // the path holds it up
+    check_failed_reconnection(&p, PHX_OP_SILENT, 1, PHX_ERR_PEER_UNREACHABLE);
+}
+
 TEST(transport_sim_stores_outlive_a_process_but_not_its_gpu)
 {
     struct pair p = pair_make(world_make(1, 2, NULL, PHX_TIE_FIFO));
