@@ -494,13 +494,12 @@ int phx__group_ready(const struct phx_group *group, struct phx_message *message)
 }
 
 // An operation that failed, or a peer that was lost, is evidence; the deadline is not waited for.
-// Without fault tolerance it ends the group.
+// Without fault tolerance it ends the group. A rank that can't reach itself goes on without its own
+// tokens: it has no deadline for itself.
 static void suspect(struct phx_group *group, uint32_t rank)
 {
     struct phx_executor *e = group->target.executor;
     uint64_t none = PHX_CAUSE_NONE;
-    if (rank == group->rank.rank)
-        return;
     if (group->options.fault_tolerance == PHX_FAULT_TOLERANCE_OFF) {
         if (group->lost == 0)
             group->lost = rank + 1;

@@ -134,7 +134,7 @@ PHX_BOTH uint32_t phx_word_value(uint64_t word)
 struct phx_route_header {
     uint32_t row_count;   // tokens of the source with at least one expert here
     uint32_t entry_count; // (token, expert) pairs
-    uint32_t counts_size; // experts_local_max, so that a mismatch is caught
+    uint32_t head_check;  // phx_route_head_check() of both: nothing is read by them before it holds
     uint32_t check;       // phx_route_check_sum() of everything else
 };
 struct phx_route_row {

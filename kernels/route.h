@@ -43,6 +43,13 @@ PHX_BOTH uint32_t phx_route_mix(uint32_t word, uint32_t place)
     h = (h ^ (h >> 13)) * 0xC2B2AE35u;
     return h ^ (h >> 16);
 }
+// Of the numbers that say how long a message is. A change of any one shows.
+PHX_BOTH uint32_t phx_route_head_check(const struct phx_shape *s, uint32_t row_count,
+                                       uint32_t entry_count)
+{
+    return phx_route_mix(row_count, 1) + phx_route_mix(entry_count, 2) +
+           phx_route_mix(s->experts_local_max, 3);
+}
 PHX_BOTH uint32_t phx_route_check_sum(const uint8_t *message, uint64_t bytes)
 {
     const uint32_t *words = (const uint32_t *)(const void *)message;
@@ -122,7 +129,6 @@ PHX_BOTH void phx_route_begin(const struct phx_shape *s, uint8_t *message, uint3
     struct phx_route_header *h = phx_route_header(message);
     h->row_count = 0;
     h->entry_count = 0;
-    h->counts_size = s->experts_local_max;
     h->check = rows_max;
     uint32_t *counts = phx_route_counts(message);
     uint64_t size = phx_route_rows_offset(s) - phx_route_counts_offset();
@@ -162,6 +168,7 @@ PHX_BOTH void phx_route_finish(const struct phx_shape *s, uint8_t *message)
         struct phx_route_entry entry = from[i];
         to[i] = entry;
     }
+    h->head_check = phx_route_head_check(s, h->row_count, h->entry_count);
     h->check = phx_route_check_sum(message, phx_route_bytes(s, h->row_count, h->entry_count));
 }
 
@@ -256,7 +263,8 @@ PHX_BOTH int phx_route_header_ok(const struct phx_shape *s, const struct phx_rou
                                  uint64_t row_count)
 {
     return h->row_count == row_count && h->row_count <= s->tokens_max &&
-           h->counts_size == s->experts_local_max && h->entry_count >= h->row_count &&
+           h->entry_count >= h->row_count &&
+           h->head_check == phx_route_head_check(s, h->row_count, h->entry_count) &&
            h->entry_count <= (uint64_t)h->row_count * phx_route_row_entries_max(s);
 }
 

@@ -156,7 +156,7 @@ PHX_FN void phx_route_finish_lanes(const struct phx_worker *w, uint8_t *message,
     if (phx_serial_begin(w)) {
         h->row_count = rows;
         h->entry_count = entries;
-        h->counts_size = s->experts_local_max;
+        h->head_check = phx_route_head_check(s, rows, entries);
     }
     phx_serial_end(w);
     PHX_EACH(w, i, (uint32_t)(phx_route_bytes(s, rows, entries) / 4))

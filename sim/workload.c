@@ -145,7 +145,9 @@ static uint64_t time_limit_ps(const struct phx_run *run)
     uint64_t limit = multiply(multiply(run->operations, 4 * w->timeout_us), 1000000);
     limit = add(limit, UINT64_C(1000000000000));
     for (uint32_t i = 0; i < w->fault_count; i++) {
-        limit = add(limit, multiply(w->faults[i].duration_ps, 4));
+        // One by chance may strike in each operation.
+        uint64_t strikes = w->faults[i].when.chance_ppm != 0 ? run->operations : 1;
+        limit = add(limit, multiply(multiply(w->faults[i].duration_ps, 4), strikes));
         limit = add(limit, w->faults[i].when.at_ps);
     }
     return limit;

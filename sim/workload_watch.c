@@ -60,6 +60,16 @@ static bool is_touched(const struct phx_workload *w, uint32_t a, uint32_t b, boo
     return false;
 }
 
+// True when packets go on being lost somewhere: a lane that waits for its retry timer again and
+// again delays what a rank says of its own lateness, to others that no fault touches.
+static bool is_restless(const struct phx_workload *w)
+{
+    for (uint32_t i = 0; i < w->fault_count; i++)
+        if (w->faults[i].kind == PHX_FAULT_LINK_LOSSY && is_lasting(&w->faults[i]))
+            return true;
+    return false;
+}
+
 static bool is_slowed(const struct phx_workload *w, uint32_t rank)
 {
     for (uint32_t i = 0; i < w->fault_count; i++)
@@ -120,7 +130,7 @@ void phx_watch_suspect(struct phx_run *run, uint32_t rank, uint32_t other, uint3
                         "path between them",
                         rank, other, phx_cause_text(cause));
     if (w->freeze_ps != 0 && cause == PHX_CAUSE_TIMEOUT && !is_tolerated &&
-        !is_touched(w, rank, other, true))
+        !is_touched(w, rank, other, true) && !is_restless(w))
         phx_run_violate(run, "masked-after-freeze", rank, kind, number,
                         "rank %u masked rank %u for being late, long after the last fault", rank,
                         other);

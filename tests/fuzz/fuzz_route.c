@@ -89,6 +89,7 @@ static void seal(struct route_case *c) // a forger knows the check sum
     if (h->row_count > c->shape.tokens_max ||
         phx_route_bytes(&c->shape, h->row_count, h->entry_count) > phx_route_stride(&c->shape))
         return;
+    h->head_check = phx_route_head_check(&c->shape, h->row_count, h->entry_count);
     h->check =
         phx_route_check_sum(c->message, phx_route_bytes(&c->shape, h->row_count, h->entry_count));
 }
@@ -128,6 +129,19 @@ static int plain_entries_ok(const struct route_case *c, const uint8_t *m, uint64
     return 1;
 }
 
+static uint32_t plain_mix(uint32_t word, uint32_t place)
+{
+    uint32_t h = word ^ place * 0x9E3779B1u;
+    h = (h ^ h >> 16) * 0x85EBCA6Bu;
+    h = (h ^ h >> 13) * 0xC2B2AE35u;
+    return h ^ h >> 16;
+}
+static uint32_t plain_head_check(const struct phx_shape *s, const uint8_t *m)
+{
+    return plain_mix(u32_at(m, 0), 1) + plain_mix(u32_at(m, 4), 2) +
+           plain_mix(s->experts_local_max, 3);
+}
+
 // The format of layout.h, read plainly out of `m`, which holds stride bytes.
 static int plain_ok(const struct route_case *c, const uint8_t *m)
 {
@@ -137,7 +151,7 @@ static int plain_ok(const struct route_case *c, const uint8_t *m)
     uint64_t entries = u32_at(m, 4);
     uint64_t rows_at = (16 + 4 * (uint64_t)s->experts_local_max + 15) / 16 * 16;
     int64_t token_before = -1;
-    if (rows != c->row_count || rows > s->tokens_max || u32_at(m, 8) != s->experts_local_max)
+    if (rows != c->row_count || rows > s->tokens_max || u32_at(m, 8) != plain_head_check(s, m))
         return 0;
     uint64_t most = s->top_k < s->experts_local_max ? s->top_k : s->experts_local_max;
     if (entries < rows || entries > rows * most)
