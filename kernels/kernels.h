@@ -16,6 +16,8 @@ struct phx_launch {
     const struct phx_rank *rank;
     uint32_t kind;                   // enum phx_kind
     uint32_t halves;                 // enum phx_half flags
+    uint32_t workers;                // for phx_gpu_launch() alone: rank->shape.workers
+    uint32_t reserved;
     struct phx_dispatch_op dispatch; // when kind says so
     struct phx_combine_op combine;
 };
