@@ -18,6 +18,19 @@ static void on_phase(void *context, uint32_t worker, uint32_t phase, uint64_t nu
         self->phase(self->phase_context, worker, phase, number);
 }
 
+static int cuda_make(struct phx_crew_rank *self, const struct phx_crew_options *options,
+                     struct phx_message *message)
+{
+    const struct phx_cuda_options o = {.job = self->shared->job,
+                                       .rank = self->rank,
+                                       .ranks = options->ranks,
+                                       .incarnation = 1,
+                                       .device = options->devices[self->rank],
+                                       .phase = on_phase,
+                                       .phase_context = self};
+    return phx_cuda_create(&o, &self->cuda, message);
+}
+
 int phx_crew_rank_make(struct phx_crew_rank *self, const struct phx_crew_options *options,
                        struct phx_crew_shared *shared, uint32_t rank, struct phx_message *message)
 {
@@ -25,6 +38,8 @@ int phx_crew_rank_make(struct phx_crew_rank *self, const struct phx_crew_options
     self->shared = shared;
     self->rank = rank;
     self->ranks = options->ranks;
+    if (options->devices != NULL)
+        return cuda_make(self, options, message);
     const struct phx_host_executor_options eo = {.workers = options->workers,
                                                  .spin_us = options->spin_us,
                                                  .phase = on_phase,
@@ -50,6 +65,7 @@ void phx_crew_rank_close(struct phx_crew_rank *self)
     if (self->shm != NULL)
         phx_transport_close(phx_shm_transport(self->shm));
     phx_host_executor_destroy(self->executor);
+    phx_cuda_destroy(self->cuda);
 }
 
 // --- waiting for each other ---------------------------------------------------------------------
@@ -156,11 +172,18 @@ uint32_t phx_crew_rank_number(const struct phx_crew_rank *self)
 
 struct phx_shm *phx_crew_rank_shm(struct phx_crew_rank *self)
 {
-    return self->shm;
+    return self->cuda != NULL ? phx_cuda_shm(self->cuda) : self->shm;
+}
+
+struct phx_cuda *phx_crew_rank_cuda(struct phx_crew_rank *self)
+{
+    return self->cuda;
 }
 
 struct phx_target phx_crew_rank_target(struct phx_crew_rank *self)
 {
+    if (self->cuda != NULL)
+        return phx_cuda_target(self->cuda);
     return (struct phx_target){phx_shm_transport(self->shm), phx_host_executor_of(self->executor)};
 }
 
@@ -169,7 +192,7 @@ void phx_crew_rank_on_ops(struct phx_crew_rank *self,
                           void (*event)(void *context, const struct phx_event *event),
                           void *context)
 {
-    phx_shm_transport(self->shm)->hooks =
+    phx_shm_transport(phx_crew_rank_shm(self))->hooks =
         (struct phx_transport_hooks){.context = context, .post = post, .event = event};
 }
 
