@@ -42,6 +42,8 @@ static uint32_t workers_chosen(const struct phx_workload *w, const struct phx_li
     uint32_t fit = cores() / ranks_of(w);
     if (o->workers != 0)
         return o->workers;
+    if (o->is_cuda)
+        return PHX_LIVE_WORKERS_GPU;
     return fit < 1 ? 1 : (fit < most ? fit : most);
 }
 
@@ -50,6 +52,8 @@ static uint32_t slack_chosen(const struct phx_workload *w, const struct phx_live
 {
     if (o->slack != 0)
         return o->slack;
+    if (o->is_cuda)
+        return o->ranks_per_gpu > 1 ? PHX_LIVE_SLACK_GPU_CROWDED : PHX_LIVE_SLACK_GPU;
     return (uint64_t)ranks_of(w) * workers <= cores() ? 1 : PHX_LIVE_SLACK_CROWDED;
 }
 
@@ -59,8 +63,8 @@ int phx_live_check(const struct phx_workload *w, const struct phx_live_options *
     uint32_t slack = slack_chosen(w, options, workers_chosen(w, options));
     if (ranks_of(w) > PHX_LIVE_RANKS_MAX)
         return phx_fail(message, PHX_ERR_INVALID,
-                        "ranks is %u; over shm it may be 1 to %u (--ranks N makes them fewer)",
-                        ranks_of(w), PHX_LIVE_RANKS_MAX);
+                        "ranks is %u; over %s it may be 1 to %u (--ranks N makes them fewer)",
+                        ranks_of(w), options->is_cuda ? "cuda" : "shm", PHX_LIVE_RANKS_MAX);
     if (options->workers > PHX_WORKERS_MAX)
         return phx_fail(message, PHX_ERR_INVALID, "workers is %u; it may be 1 to %u",
                         options->workers, PHX_WORKERS_MAX);
@@ -71,7 +75,20 @@ int phx_live_check(const struct phx_workload *w, const struct phx_live_options *
         return phx_fail(message, PHX_ERR_INVALID,
                         "slack is %u; a deadline of %" PRIu64 " us times it is above 2^40 us",
                         slack, w->timeout_us);
-    return phx_live_faults_check(w, message);
+    return phx_live_faults_check(w, options, message);
+}
+
+int phx_live_gpus(const struct phx_workload *w, struct phx_live_options *options,
+                  struct phx_message *message)
+{
+    struct phx_gpu_table table;
+    uint32_t per_gpu = options->ranks_per_gpu > 0 ? options->ranks_per_gpu : 1;
+    if (ranks_of(w) > PHX_LIVE_RANKS_MAX)
+        return 0; // phx_live_check() says so
+    int rc = phx_cuda_probe(&table, message);
+    if (rc != 0)
+        return rc;
+    return phx_gpus_choose(&table, ranks_of(w), per_gpu, options->devices, message);
 }
 
 static uint64_t scaled(uint64_t time, uint64_t slack)
@@ -250,6 +267,7 @@ static int crew_run(struct phx_live *live, struct phx_summary *summary, struct p
         .setup_bytes = sizeof front,
         .main = phx_live_rank_main,
         .is_quiet = live->options.is_quiet,
+        .devices = live->options.is_cuda ? live->options.devices : NULL,
     };
     live->launch_ns = phx_clock_ns();
     int rc = phx_crew_start(&options, &live->crew, message);
