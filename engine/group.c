@@ -25,6 +25,7 @@ void phx_group_options_init(struct phx_group_options *options)
     options->rows = PHX_ROWS_ONCE;
     options->layout = PHX_LAYOUT_SLOTS;
     options->check = PHX_CHECK_ROUTES;
+    options->division = PHX_BY_PEER;
     options->timeout_us = 1000000;
 }
 
@@ -52,6 +53,7 @@ static int check_bounds(const struct phx_group_options *o, struct phx_message *m
         {"rows", o->rows, PHX_ROWS_ONCE, PHX_ROWS_PER_EXPERT},
         {"layout", o->layout, PHX_LAYOUT_SLOTS, PHX_LAYOUT_COMPACT},
         {"check", o->check, PHX_CHECK_ROUTES, PHX_CHECK_ROWS},
+        {"division", o->division, PHX_BY_PEER, PHX_BY_TOKEN},
     };
     for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++)
         if (bounds[i].value < bounds[i].least || bounds[i].value > bounds[i].most)
@@ -144,6 +146,7 @@ int phx__shape_make(const struct phx_group_options *o, struct phx_shape *shape,
     shape->rows = (uint32_t)o->rows;
     shape->layout = (uint32_t)o->layout;
     shape->check = (uint32_t)o->check;
+    shape->division = (uint32_t)o->division;
     if (o->expert_map == NULL) {
         shape->experts_local_max = experts_on(o, 0);
     } else {
@@ -196,6 +199,8 @@ static void carve_group(struct carver *c, struct phx_group *g, const struct phx_
     g->rank.owed = carve(c, PHX_WAIT_PHASES * ranks * 8, 64);
     if (is_lean)
         return;
+    g->rank.tally =
+        carve(c, s->division == PHX_BY_TOKEN ? ranks * s->workers * sizeof *g->rank.tally : 0, 64);
     g->rank.stage = carve(c, phx_stage_bytes(s), 4096);
     uint8_t *regions = carve(c, ranks * phx_region_bytes(s), 4096);
     for (uint32_t r = 0; c->base != NULL && r < s->ranks; r++)

@@ -263,12 +263,14 @@ static void owe_flushed(struct phx_group *group, uint32_t peer, uint32_t kind)
 {
     const struct phx_shape *s = &group->rank.shape;
     uint32_t offset = (peer + s->ranks - group->rank.rank) % s->ranks;
-    uint32_t worker = s->workers >= s->ranks ? offset : offset % s->workers;
     uint64_t dispatch = group->kinds[DISPATCH].sent - (kind == PHX_DISPATCH);
     uint64_t combine = group->kinds[COMBINE].sent - (kind == PHX_COMBINE);
     for (uint32_t p = 0; p < PHX_WAIT_PHASES; p++) {
         uint64_t *owed = &group->rank.owed[p * s->ranks + peer];
         uint64_t sequence = p == PHX_WAIT_COMBINE ? combine : dispatch;
+        uint32_t worker = s->workers >= s->ranks ? offset : offset % s->workers;
+        if (s->division == PHX_BY_TOKEN) // of rows, one of several parts is enough
+            worker = p == PHX_WAIT_COUNTS ? s->workers - 1 - offset % s->workers : 0;
         if (*owed == 0 && sequence > 0)
             *owed = phx_owed_make(sequence, worker);
     }
@@ -303,7 +305,7 @@ static int run(struct phx_group *group, struct phx_handle *handle, uint32_t halv
     launch->halves = halves;
     common_of(launch)->sent = group->operations;
     common_of(launch)->barriers_before = group->barriers;
-    group->barriers += phx_kernel_barriers(launch->kind, halves);
+    group->barriers += phx_kernel_barriers(&group->rank.shape, launch->kind, halves);
     if (halves & PHX_HALF_SEND)
         c->pending[c->sent - c->received - 1] = handle;
     phx__group_events(group);

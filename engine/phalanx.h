@@ -73,6 +73,7 @@ struct phx_group_options {
     enum phx_output_layout layout;      // of dispatch's output
     enum phx_check check;               // what carries a check: routes, or rows too. A rank whose
                                         // message fails its check is masked, as corrupt
+    enum phx_division division;         // how workers share what they send
     const int32_t *expert_map;          // [experts] rank of each expert; NULL: in order, the first
                                         // experts % ranks ranks hold one more
     int64_t timeout_us;                 // D, the default deadline of an operation; 1 to 2^40, or
@@ -80,7 +81,7 @@ struct phx_group_options {
     struct phx_allocator allocator;     // alloc NULL: the C library's
 };
 // Zeroes the rest and fills size, in_flight 1, workers 1, fp8, f32 scales, rows once, slots layout,
-// checked routes, timeout 1 s.
+// checked routes, divided by peer, timeout 1 s.
 void phx_group_options_init(struct phx_group_options *options);
 
 struct phx_size_hint {         // for these options, on this rank

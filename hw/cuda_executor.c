@@ -78,7 +78,7 @@ static int enqueue(struct phx_cuda *cuda, struct phx_cuda_twin *twin, const stru
     phx_cuda_launch_fill(twin, handle, &launch);
     int rc = phx_cuda_twin_push(cuda, twin);
     if (rc == 0)
-        rc = phx_gpu_launch(&launch, NULL, cuda->work, &cuda->why);
+        rc = phx_gpu_launch(&twin->rank->shape, &launch, NULL, cuda->work, &cuda->why);
     if (rc == PHX_ERR_DEVICE_LOST)
         cuda->is_lost = true;
     if (rc == 0)

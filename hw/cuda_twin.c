@@ -61,7 +61,7 @@ static void twin_lay_out(struct phx_cuda_twin *twin)
     twin->fates_at = place(&used, PHX_WAIT_PHASES * ranks * 8);
     twin->owed_at = place(&used, PHX_WAIT_PHASES * ranks * 8);
     twin->bytes = used;
-    twin->counters_at = place(&used, PHX_GPU_COUNTERS_BYTES); // the device's alone
+    twin->counters_at = place(&used, sizeof(struct phx_gpu_counters)); // the device's alone
 }
 
 static void twin_free(struct phx_cuda_twin *twin)
@@ -80,8 +80,8 @@ static int rank_open(struct phx_executor *e, const struct phx_rank *rank)
         return PHX_ERR_NO_MEMORY;
     twin->rank = rank;
     twin_lay_out(twin);
-    int rc = block_make(cuda, &twin->device, twin->counters_at + PHX_GPU_COUNTERS_BYTES,
-                        &twin->pinned, twin->bytes);
+    uint64_t bytes = twin->counters_at + sizeof(struct phx_gpu_counters);
+    int rc = block_make(cuda, &twin->device, bytes, &twin->pinned, twin->bytes);
     if (rc == 0 && cudaMallocHost((void **)&twin->told, (rank->shape.ranks + 1) * 8ull) !=
                        cudaSuccess)
         rc = PHX_ERR_NO_MEMORY;
@@ -131,6 +131,7 @@ static bool constant_fill(struct phx_cuda_twin *twin)
     device.suspected = (uint64_t *)(void *)(to + twin->suspected_at);
     device.fates = (uint64_t *)(void *)(to + twin->fates_at);
     device.owed = (uint64_t *)(void *)(to + twin->owed_at);
+    device.tally = NULL; // of C targets
     device.environment = NULL;
     const struct {
         uint64_t at;
@@ -338,7 +339,6 @@ static void view_fill(const struct phx_cuda_handle *h, struct phx_handle_view *v
 void phx_cuda_launch_fill(const struct phx_cuda_twin *twin, const struct phx_cuda_handle *handle,
                           struct phx_launch *launch)
 {
-    launch->workers = twin->rank->shape.workers;
     launch->rank = (const struct phx_rank *)(void *)twin->device;
     if (launch->kind == PHX_DISPATCH) {
         view_fill(handle, &launch->dispatch.handle);

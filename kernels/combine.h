@@ -41,15 +41,17 @@ struct phx_combine_puts {
     int posted; // 0: the lane never made room
 };
 
-PHX_FN uint8_t *phx_combine_stage(const struct phx_worker *w, const struct phx_combine_op *op,
+PHX_FN uint8_t *phx_combine_stage(struct phx_worker *w, const struct phx_combine_op *op,
                                   uint32_t source, uint64_t slot)
 {
-    return w->rank->stage +
-           phx_stage_combine_offset(&w->rank->shape, op->common.sequence, source, slot);
+    const struct phx_shape *s = &w->rank->shape;
+    return phx_stage_take(
+        w, w->rank->stage + phx_stage_combine_offset(s, op->common.sequence, source, slot),
+        phx_combine_row_stride(s));
 }
 
 PHX_FN void phx_combine_put(struct phx_worker *w, const struct phx_combine_op *op,
-                            struct phx_combine_puts *puts, uint64_t slot)
+                            struct phx_combine_puts *puts, uint8_t *stage, uint64_t slot)
 {
     const struct phx_shape *s = &w->rank->shape;
     if (puts->held)
@@ -59,7 +61,7 @@ PHX_FN void phx_combine_put(struct phx_worker *w, const struct phx_combine_op *o
             phx_combine_wire_bytes(s, s->hidden), phx_token_tag(PHX_COMBINE, op->common.sequence));
     puts->held = 1;
     puts->slot = slot;
-    puts->stage = phx_combine_stage(w, op, puts->source, slot);
+    puts->stage = stage;
 }
 
 PHX_FN void phx_combine_put_last(struct phx_worker *w, const struct phx_combine_op *op,
@@ -97,29 +99,30 @@ PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_comb
     const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
     uint32_t begin = rows[row].entry_begin;
     uint32_t count = phx_route_row_end(h, rows, row) - begin;
-    struct phx_row_list list;
-    list.count = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const uint16_t *y = phx_combine_output_row(w, op, puts->source, &entries[begin + i]);
-        if (y == NULL)
-            return 0;
-        list.row[i] = y;
-        list.weight[i] = entries[begin + i].weight;
-        list.count++;
+    struct phx_row_list *list = phx_row_list_of(w);
+    phx_each_begin(w);
+    PHX_EACH(w, i, count)
+    {
+        list->row[i] = phx_combine_output_row(w, op, puts->source, &entries[begin + i]);
+        list->weight[i] = entries[begin + i].weight;
     }
+    phx_each_end(w);
+    for (uint32_t i = 0; i < count; i++)
+        if (list->row[i] == NULL)
+            return 0;
     if (s->rows == PHX_ROWS_ONCE) {
         uint8_t *stage = phx_combine_stage(w, op, puts->source, rows[row].token);
-        phx_sum_rows(w, (uint16_t *)(void *)stage, &list, 1.0f);
+        phx_sum_rows(w, (uint16_t *)(void *)stage, list, count, 1.0f);
         phx_combine_seal(w, op, stage, rows[row].token);
-        phx_combine_put(w, op, puts, rows[row].token);
+        phx_combine_put(w, op, puts, stage, rows[row].token);
         return 1;
     }
     for (uint32_t i = 0; i < count; i++) {
         uint64_t slot = (uint64_t)rows[row].token * s->top_k + entries[begin + i].k;
         uint8_t *stage = phx_combine_stage(w, op, puts->source, slot);
-        phx_copy_row(w, stage, list.row[i], phx_combine_row_bytes(s->channels));
+        phx_copy_row(w, stage, list->row[i], phx_combine_row_bytes(s->channels));
         phx_combine_seal(w, op, stage, slot);
-        phx_combine_put(w, op, puts, slot);
+        phx_combine_put(w, op, puts, stage, slot);
     }
     return 1;
 }
@@ -139,7 +142,7 @@ PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine
     puts.stage = NULL;
     puts.held = 0;
     puts.posted = 1;
-    if (phx_suspects(w, source)) {
+    if (phx_suspects_to(w, source)) {
         phx_send_masked(w, PHX_WAIT_COMBINE, source, word_at, phx_token_tag(PHX_COMBINE, sequence));
         return;
     }
@@ -161,9 +164,9 @@ PHX_FN void phx_combine_send(struct phx_worker *w, const struct phx_combine_op *
     phx_operation_begin(w, &op->common);
     if (w->index == 0)
         phx_phase(w, PHX_PHASE_COMBINE_SEND, op->common.sequence);
-    phx_take_user_mask(w);
+    phx_take_masks(w);
     for (struct phx_service v = phx_service_first(w); v.offset < w->rank->shape.ranks;
-         v.offset += v.step)
+         v = phx_service_next(w, v))
         phx_combine_send_part(w, op, phx_service_peer(w, v), v.part);
 }
 
@@ -228,16 +231,15 @@ PHX_FN void phx_combine_take(struct phx_worker *w, const struct phx_combine_op *
 }
 
 // For a planted mistake alone: what became of a rank is decided once, in phx_combine_take().
-PHX_FN uint64_t phx_combine_words_look(const struct phx_worker *w, const struct phx_combine_op *op,
+PHX_FN uint64_t phx_combine_words_look(struct phx_worker *w, const struct phx_combine_op *op,
                                        uint32_t peer)
 {
     const struct phx_shape *s = &w->rank->shape;
     uint64_t sum;
-    return phx_words_look(
-               w,
-               (const uint64_t *)(const void *)(w->rank->from[peer] +
-                                                phx_combine_word_offset(s, op->common.sequence, 0)),
-               phx_parts(s), &sum) == PHX_SEEN_ALL &&
+    const uint64_t *words =
+        (const uint64_t *)(const void *)(w->rank->from[peer] +
+                                         phx_combine_word_offset(s, op->common.sequence, 0));
+    return phx_look(w, NULL, NULL, 0, words, phx_parts(s), &sum) == PHX_SEEN_ALL &&
            sum == op->handle.sent_rows[peer];
 }
 
@@ -248,78 +250,99 @@ struct phx_combine_weights {
     float lost;
 };
 
-// Lists the rows of one token that came, in the order in which they are summed.
-PHX_FN struct phx_combine_weights phx_combine_list(const struct phx_worker *w,
-                                                   const struct phx_combine_op *op, uint32_t token,
-                                                   struct phx_row_list *list)
+// What was answered, by what is planted. flag: what was decided.
+PHX_FN uint64_t phx_combine_answered(struct phx_worker *w, const struct phx_combine_op *op,
+                                     uint32_t peer, uint64_t flag)
 {
-    const struct phx_rank *rank = w->rank;
-    const struct phx_shape *s = &rank->shape;
+    // Planted: the mask is asked again, and may have changed since it was decided.
+    if (PHX_BUG(MASK_READ_TWICE) && phx_suspects(w, peer))
+        return 0;
+    // Planted: each worker asks the words again whether that rank has answered.
+    return PHX_BUG(TWO_DECISIONS) ? phx_combine_words_look(w, op, peer) : flag;
+}
+
+PHX_FN struct phx_combine_weights phx_combine_weigh(struct phx_worker *w,
+                                                    const struct phx_combine_op *op,
+                                                    struct phx_token *t)
+{
     struct phx_combine_weights sums = {0.0f, 0.0f, 0.0f};
-    uint32_t ranks[PHX_TOP_K_MAX];
-    list->count = 0;
-    for (uint32_t k = 0; k < s->top_k; k++) {
-        uint64_t at = (uint64_t)token * s->top_k + k;
-        int64_t expert = phx_topk_expert(s, op->topk_idx, token, k);
-        if (expert < 0)
+    for (uint32_t k = 0; k < w->rank->shape.top_k; k++) {
+        uint32_t peer = t->peer[k];
+        if (peer == PHX_NO_PEER)
             continue;
-        uint32_t peer = rank->expert_rank[expert];
-        float weight = op->topk_weights[at];
-        sums.total += weight;
-        uint64_t answered = op->answered[peer];
-        // Planted: the mask is asked again, and may have changed since it was decided.
-        if (PHX_BUG(MASK_READ_TWICE) && phx_suspects(w, peer))
-            answered = 0;
-        // Planted: each worker asks the words again whether that rank has answered.
-        if (PHX_BUG(TWO_DECISIONS))
-            answered = phx_combine_words_look(w, op, peer);
-        if (answered == 0) {
-            // Planted: who took no part in the dispatch has nothing to lose.
-            if (PHX_BUG(LOSS_NOT_REPORTED) && op->handle.counted[peer] != PHX_FATE_PRESENT)
-                continue;
-            sums.lost += weight;
-            continue;
-        }
-        sums.kept += weight;
-        uint32_t i = list->count;
-        uint64_t slot = (uint64_t)token * s->top_k + k;
-        if (s->rows == PHX_ROWS_ONCE) { // one row per rank, in rank order, already weighted
-            slot = token;
-            weight = 1.0f;
-            uint32_t place = 0;
-            while (place < i && ranks[place] < peer)
-                place++;
-            if (place < i && ranks[place] == peer)
-                continue;
-            for (; i > place; i--) {
-                ranks[i] = ranks[i - 1];
-                list->row[i] = list->row[i - 1];
-            }
-        }
-        ranks[i] = peer;
-        list->row[i] =
-            (const uint16_t *)(const void *)(rank->from[peer] +
-                                             phx_combine_row_offset(s, op->common.sequence, slot));
-        list->weight[list->count] = weight;
-        list->count++;
+        uint64_t answered = phx_combine_answered(w, op, peer, t->flag[k]);
+        if (answered != t->flag[k]) // planted alone
+            t->flag[k] = answered;
+        sums.total += t->weight[k];
+        if (answered != 0)
+            sums.kept += t->weight[k];
+        // Planted: who took no part in the dispatch has nothing to lose.
+        else if (!PHX_BUG(LOSS_NOT_REPORTED) || op->handle.counted[peer] == PHX_FATE_PRESENT)
+            sums.lost += t->weight[k];
     }
     return sums;
 }
 
+// Entry k adds a row to the sum: its own, or, rows once, that of its peer, whose first it is.
+PHX_BOTH int phx_combine_adds(const struct phx_shape *s, const struct phx_token *t, uint32_t k)
+{
+    return t->peer[k] != PHX_NO_PEER && t->flag[k] != 0 &&
+           (s->rows != PHX_ROWS_ONCE || phx_token_first(t, k));
+}
+
+// Lists the rows of one token that came, in the order in which they are summed: in order of k, or,
+// rows once, in rank order and already weighted. Returns their number.
+PHX_FN uint32_t phx_combine_list(struct phx_worker *w, const struct phx_combine_op *op,
+                                 uint32_t token, const struct phx_token *t,
+                                 struct phx_row_list *list)
+{
+    const struct phx_rank *rank = w->rank;
+    const struct phx_shape *s = &rank->shape;
+    int is_once = s->rows == PHX_ROWS_ONCE;
+    uint32_t count = 0;
+    PHX_EACH(w, k, s->top_k)
+    {
+        list->is_listed[k] = (uint8_t)phx_combine_adds(s, t, k);
+    }
+    phx_each_end(w);
+    PHX_EACH(w, k, s->top_k)
+    {
+        uint32_t place = 0;
+        for (uint32_t i = 0; i < s->top_k; i++)
+            place += list->is_listed[i] && (is_once ? t->peer[i] < t->peer[k] : i < k);
+        uint64_t slot = is_once ? token : (uint64_t)token * s->top_k + k;
+        if (list->is_listed[k]) {
+            list->row[place] =
+                (const uint16_t *)(const void *)(rank->from[t->peer[k]] +
+                                                 phx_combine_row_offset(s, op->common.sequence,
+                                                                        slot));
+            list->weight[place] = is_once ? 1.0f : t->weight[k];
+        }
+    }
+    phx_each_end(w);
+    for (uint32_t k = 0; k < s->top_k; k++)
+        count += list->is_listed[k];
+    return count;
+}
+
 PHX_FN void phx_combine_token(struct phx_worker *w, const struct phx_combine_op *op, uint32_t token)
 {
-    struct phx_row_list list;
-    struct phx_combine_weights sums = phx_combine_list(w, op, token, &list);
+    struct phx_token *t =
+        phx_token_load(w, op->topk_idx, op->topk_weights, op->answered, token);
+    struct phx_row_list *list = phx_row_list_of(w);
+    struct phx_combine_weights sums = phx_combine_weigh(w, op, t);
+    uint32_t count = phx_combine_list(w, op, token, t, list);
+    uint16_t *out = op->out + (uint64_t)token * w->rank->shape.channels;
     float scale = 1.0f;
     if (op->renormalise && sums.lost != 0.0f && sums.kept > 0.0f)
         scale = sums.total / sums.kept;
     if (PHX_BUG(WEIGHTS_AFTER_ROUNDING) && scale != 1.0f) { // planted: rounded, then scaled
-        phx_sum_rows(w, op->out + (uint64_t)token * w->rank->shape.channels, &list, 1.0f);
-        list.row[0] = op->out + (uint64_t)token * w->rank->shape.channels;
-        list.weight[0] = 1.0f;
-        list.count = 1;
+        phx_sum_rows(w, out, list, count, 1.0f);
+        list->row[0] = out;
+        list->weight[0] = 1.0f;
+        count = 1;
     }
-    phx_sum_rows(w, op->out + (uint64_t)token * w->rank->shape.channels, &list, scale);
+    phx_sum_rows(w, out, list, count, scale);
     if (op->token_loss != NULL)
         phx_store_f32(w, &op->token_loss[token], sums.lost);
 }
@@ -337,8 +360,5 @@ PHX_FN void phx_combine_receive(struct phx_worker *w, const struct phx_combine_o
     for (uint32_t t = w->index; t < op->token_count; t += w->count)
         phx_combine_token(w, op, t);
 }
-
-#define PHX_COMBINE_SEND_BARRIERS 0u
-#define PHX_COMBINE_RECEIVE_BARRIERS 1u
 
 #endif

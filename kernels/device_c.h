@@ -30,6 +30,45 @@ PHX_FN uint64_t phx_load(const struct phx_worker *w, const uint64_t *word)
     return value;
 }
 
+PHX_FN void phx_worker_init(struct phx_worker *w)
+{
+    (void)w;
+}
+
+// values[i] = *words[i], with acquire.
+PHX_FN void phx_gather(const struct phx_worker *w, const uint64_t *const *words, uint64_t *values,
+                       uint32_t count)
+{
+    (void)w;
+    for (uint32_t i = 0; i < count; i++)
+        values[i] = __atomic_load_n(words[i], __ATOMIC_ACQUIRE);
+}
+
+// phx_gather(), and what a source's words say together (enum phx_seen). PHX_SEEN_ALL: *sum is the
+// sum of their values.
+PHX_FN uint32_t phx_look(const struct phx_worker *w, const uint64_t *const *local, uint64_t *values,
+                         uint32_t local_count, const uint64_t *words, uint32_t count, uint64_t *sum)
+{
+    uint32_t seen = PHX_SEEN_ALL;
+    phx_gather(w, local, values, local_count);
+    *sum = 0;
+    for (uint32_t i = 0; i < count && seen != PHX_SEEN_GONE; i++) {
+        // Planted: the last word is read as if it were any memory, without acquire.
+        uint64_t word =
+            PHX_BUG(FENCE_MISSING) && i + 1 == count ? words[i] : phx_load(w, &words[i]);
+        seen = phx_seen_both(seen, phx_word_says(word, w->rank->epoch, w->op->sequence));
+        *sum += phx_word_value(word);
+    }
+    return seen;
+}
+
+// Whether a local word has reached a value by now; asked again before a worker parks on it.
+PHX_FN int phx_local_reached(const struct phx_worker *w, const uint64_t *word, uint64_t value)
+{
+    (void)w;
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE) >= value;
+}
+
 PHX_FN void phx_park(const struct phx_worker *w, const uint64_t *words, uint32_t count,
                      uint64_t until_ns)
 {
@@ -82,11 +121,103 @@ PHX_FN uint64_t phx_local_cas(const struct phx_worker *w, uint64_t *word, uint64
     return expected;
 }
 
-PHX_FN int32_t phx_mask_load(const struct phx_worker *w, const int32_t *entry)
+// --- loops that threads share: here there is one -------------------------------------------------
+
+#define PHX_EACH(w, i, n) for (uint32_t i = 0; i < (n); i++)
+#define PHX_EACH_ALL(w, i, n) PHX_EACH(w, i, n)
+PHX_FN void phx_each_begin(const struct phx_worker *w)
 {
     (void)w;
+}
+PHX_FN void phx_each_end(const struct phx_worker *w)
+{
+    (void)w;
+}
+// The sum of the values of all turns before this one; *total, 0 at first, of this one too.
+PHX_FN uint32_t phx_scan(const struct phx_worker *w, uint32_t value, uint32_t *total)
+{
+    (void)w;
+    *total += value;
+    return *total - value;
+}
+PHX_FN struct phx_row_list *phx_row_list_of(struct phx_worker *w)
+{
+    return &w->list;
+}
+PHX_FN struct phx_token *phx_token_of(struct phx_worker *w)
+{
+    return &w->token;
+}
+PHX_FN uint64_t phx_own_load(const uint64_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+PHX_FN uint64_t phx_own_cas(uint64_t *word, uint64_t expected, uint64_t desired)
+{
+    __atomic_compare_exchange_n(word, &expected, desired, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    return expected;
+}
+PHX_FN int32_t phx_own_mask_load(const int32_t *entry)
+{
     return __atomic_load_n(entry, __ATOMIC_RELAXED);
 }
+PHX_FN void phx_own_mask_clear(int32_t *entry)
+{
+    __atomic_store_n(entry, 0, __ATOMIC_RELAXED);
+}
+PHX_FN void phx_own_wake(const struct phx_worker *w)
+{
+    phx_wake(w, NULL);
+}
+PHX_FN void phx_own_mask_note(const struct phx_worker *w, uint32_t rank, int suspected)
+{
+    (void)w;
+    (void)rank; // suspicion is looked up when it is asked for
+    (void)suspected;
+}
+// How many rows of its tokens a worker has put to each peer (PHX_BY_TOKEN).
+PHX_FN void phx_tally_clear(const struct phx_worker *w)
+{
+    uint32_t *tally = w->rank->tally + (uint64_t)w->index * w->rank->shape.ranks;
+    for (uint32_t i = 0; i < w->rank->shape.ranks; i++)
+        tally[i] = 0;
+}
+PHX_FN void phx_tally_add(const struct phx_worker *w, uint32_t peer)
+{
+    w->rank->tally[(uint64_t)w->index * w->rank->shape.ranks + peer]++;
+}
+PHX_FN uint32_t phx_tally_of(const struct phx_worker *w, uint32_t peer)
+{
+    return w->rank->tally[(uint64_t)w->index * w->rank->shape.ranks + peer];
+}
+
+PHX_FN int phx_suspects_to(const struct phx_worker *w, uint32_t peer)
+{
+    return __atomic_load_n(&w->rank->suspected[peer], __ATOMIC_ACQUIRE) != PHX_CAUSE_NONE;
+}
+
+PHX_FN struct phx_worker *phx_split(struct phx_worker *w, struct phx_worker *storage)
+{
+    (void)storage;
+    return w;
+}
+PHX_FN uint32_t phx_split_first(const struct phx_worker *split)
+{
+    (void)split;
+    return 0;
+}
+PHX_FN uint32_t phx_split_step(const struct phx_worker *split)
+{
+    (void)split;
+    return 1;
+}
+PHX_FN void phx_split_end(const struct phx_worker *w)
+{
+    (void)w;
+}
+
+// --- scalars ------------------------------------------------------------------------------------
+
 PHX_FN void phx_mask_clear(const struct phx_worker *w, int32_t *entry)
 {
     (void)w;
@@ -183,6 +314,13 @@ PHX_FN void phx_zero_row(const struct phx_worker *w, void *target, uint64_t size
     phx_env(w)->leaves->zero(target, size_bytes);
     phx_charge_rows(w, size_bytes);
 }
+// Where to build a row of up to size_bytes that will be put: its place in staging memory, here.
+PHX_FN uint8_t *phx_stage_take(struct phx_worker *w, uint8_t *home, uint64_t size_bytes)
+{
+    (void)w;
+    (void)size_bytes;
+    return home;
+}
 // A wire row from a bf16 row: payload, then scale words (none for bf16).
 PHX_FN void phx_stage_row(const struct phx_worker *w, uint8_t *row, const uint16_t *x)
 {
@@ -201,14 +339,14 @@ PHX_FN void phx_stage_row(const struct phx_worker *w, uint8_t *row, const uint16
 }
 // out = bf16(scale * sum of weight * row), in the order of the list.
 PHX_FN void phx_sum_rows(const struct phx_worker *w, uint16_t *out, const struct phx_row_list *rows,
-                         float scale)
+                         uint32_t count, float scale)
 {
     const struct phx_shape *s = &w->rank->shape;
     uint64_t row_bytes = phx_combine_row_bytes(s->channels);
-    for (uint32_t i = 0; i < rows->count; i++)
+    for (uint32_t i = 0; i < count; i++)
         phx_touch(w, rows->row[i], row_bytes, 0);
-    phx_env(w)->leaves->sum_rows(out, rows->row, rows->weight, rows->count, scale, s->channels);
-    phx_charge_rows(w, (rows->count + 1) * row_bytes);
+    phx_env(w)->leaves->sum_rows(out, rows->row, rows->weight, count, scale, s->channels);
+    phx_charge_rows(w, (count + 1) * row_bytes);
 }
 // The check sum (check.h) of a row of stored channels. The same value to the whole worker.
 PHX_FN uint64_t phx_check_sum(const struct phx_worker *w, const uint8_t *row, uint64_t size_bytes)

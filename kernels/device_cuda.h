@@ -1,12 +1,15 @@
-// kernels/device_cuda.h: device.h for GPUs: a worker is one converged warp.
+// kernels/device_cuda.h: device.h for GPUs: a worker is a thread block.
 //
-// Peers' regions are mapped: a put is a copy by the warp's lanes into the peer's memory, a signal a
-// release store at system scope behind it. Scalars live in every lane and are equal in all of them;
-// what is read from shared words is read by lane 0 and handed to the others, so that they stay
-// equal. A synchronised warp orders its lanes' stores before lane 0's release (PTX: bar.warp.sync
-// is cumulative), which is what puts and barriers rely on.
+// PHX_LANES threads of the block run the body together; they are called lanes here. Scalars live in
+// every lane and are equal in all of them: what is read from words that others write is read by one
+// lane and handed to the rest. One more warp, the *wire*, sends (wire_cuda.h): a body's puts and
+// signals are jobs in a short queue in shared memory, which the wire turns into bulk copies and
+// release stores, in order for each peer. So a body goes on while its rows are under way.
 //
-// Leaves here are written for correctness; their bits are those of leaves_portable.c.
+// Inside phx_split() the lanes of one warp stand for the worker.
+//
+// Lanes are handed values through two buffers by turns, one barrier for each: who writes the first
+// buffer again has passed the barrier of the second, and so has everybody who read the first.
 
 #ifndef PHX_KERNELS_DEVICE_CUDA_H
 #define PHX_KERNELS_DEVICE_CUDA_H
@@ -14,43 +17,145 @@
 #include <cuda/atomic>
 
 #include "kernels/check.h"
+#include "kernels/chip_cuda.h"
 #include "kernels/numerics.h"
 
-#define PHX_WARP 32u
-#define PHX_WARP_ALL 0xFFFFFFFFu
+typedef cuda::atomic_ref<uint64_t, cuda::thread_scope_device> phx_local_word;
+typedef cuda::atomic_ref<uint64_t, cuda::thread_scope_system> phx_shared_word;
 
-PHX_FN uint32_t phx_lane(void)
+PHX_FN uint32_t phx_lane(const struct phx_worker *w)
 {
-    return threadIdx.x % PHX_WARP;
+    return threadIdx.x & (w->lanes - 1);
 }
 
-// Lane 0's value to all. The shuffle orders no memory; the barrier before it does: what lane 0's
-// acquire covers, the other lanes may read.
-PHX_FN uint64_t phx_from_lane0(uint64_t value)
+// The lanes of this worker meet; what one stored before, the others may read.
+PHX_FN void phx_sync(const struct phx_worker *w)
 {
-    __syncwarp();
-    return __shfl_sync(PHX_WARP_ALL, (unsigned long long)value, 0);
+    if (w->lanes == PHX_LANES)
+        asm volatile("barrier.sync 1, %0;" ::"n"(PHX_LANES) : "memory");
+    else
+        __syncwarp();
+}
+
+PHX_FN uint32_t phx_turn(const struct phx_worker *w)
+{
+    struct phx_worker *mine = (struct phx_worker *)w; // its bookkeeping
+    mine->turn ^= 1;
+    return mine->turn;
+}
+
+// Lane 0's value to all, with what its acquire covers.
+PHX_FN uint64_t phx_from_lane0(const struct phx_worker *w, uint64_t value)
+{
+    if (w->lanes != PHX_LANES) {
+        __syncwarp();
+        return __shfl_sync(PHX_WARP_ALL, (unsigned long long)value, 0);
+    }
+    uint32_t turn = phx_turn(w);
+    if (threadIdx.x == 0)
+        phx_chip()->handed[turn][0] = value;
+    phx_sync(w);
+    return phx_chip()->handed[turn][0];
+}
+
+PHX_FN void phx_worker_init(struct phx_worker *w)
+{
+    w->lanes = PHX_LANES;
+    w->turn = 0;
+    w->stages = 0;
+    w->unfenced = 0;
 }
 
 // --- time and waiting ---------------------------------------------------------------------------
 
 PHX_FN uint64_t phx_now(const struct phx_worker *w)
 {
-    (void)w;
     uint64_t now = 0;
-    if (phx_lane() == 0)
+    if (phx_lane(w) == 0)
         asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-    return phx_from_lane0(now);
+    return phx_from_lane0(w, now);
+}
+
+PHX_FN uint64_t phx_own_load(const uint64_t *word)
+{
+    return phx_shared_word(*(uint64_t *)word).load(cuda::memory_order_acquire);
 }
 
 PHX_FN uint64_t phx_load(const struct phx_worker *w, const uint64_t *word)
 {
+    return phx_from_lane0(w, phx_lane(w) == 0 ? phx_own_load(word) : 0);
+}
+
+// values[i] = *words[i], with acquire; at most PHX_GATHERED.
+PHX_FN void phx_gather(const struct phx_worker *w, const uint64_t *const *words, uint64_t *values,
+                       uint32_t count)
+{
+    struct phx_chip *chip = phx_chip();
+    uint32_t turn = phx_turn(w);
+#pragma unroll
+    for (uint32_t i = 0; i < PHX_GATHERED; i++)
+        if (i < count && threadIdx.x == i)
+            chip->handed[turn][i] = phx_own_load(words[i]);
+    phx_sync(w);
+    for (uint32_t i = 0; i < count; i++)
+        values[i] = chip->handed[turn][i];
+}
+
+// Each warp's part of phx_look().
+PHX_FN void phx_look_warp(const struct phx_worker *w, const uint64_t *words, uint32_t count,
+                          uint32_t turn)
+{
+    uint32_t seen = PHX_SEEN_ALL;
+    unsigned long long sum = 0;
+    for (uint32_t i = threadIdx.x; i < count; i += PHX_LANES) {
+        uint64_t word = phx_own_load(&words[i]);
+        seen = phx_seen_both(seen, phx_word_says(word, w->rank->epoch, w->op->sequence));
+        sum += phx_word_value(word);
+    }
+    uint32_t gone = __ballot_sync(PHX_WARP_ALL, seen == PHX_SEEN_GONE);
+    uint32_t nothing = __ballot_sync(PHX_WARP_ALL, seen == PHX_SEEN_NOTHING);
+    for (uint32_t step = PHX_WARP / 2; step > 0; step /= 2)
+        sum += __shfl_xor_sync(PHX_WARP_ALL, sum, (int)step);
+    if (threadIdx.x % PHX_WARP == 0) {
+        phx_chip()->warp_seen[turn][threadIdx.x / PHX_WARP] =
+            gone ? PHX_SEEN_GONE : (nothing ? PHX_SEEN_NOTHING : PHX_SEEN_ALL);
+        phx_chip()->warp_sum[turn][threadIdx.x / PHX_WARP] = sum;
+    }
+}
+
+// See device_c.h. The words are shared out, so that a look takes as long as one load.
+PHX_FN uint32_t phx_look(const struct phx_worker *w, const uint64_t *const *local, uint64_t *values,
+                         uint32_t local_count, const uint64_t *words, uint32_t count, uint64_t *sum)
+{
+    struct phx_chip *chip = phx_chip();
+    uint32_t turn = phx_turn(w);
+    uint32_t warps = (count + PHX_WARP - 1) / PHX_WARP;
+    uint32_t seen = PHX_SEEN_ALL;
+#pragma unroll
+    for (uint32_t i = 0; i < PHX_GATHERED; i++) // by the last lanes, which have the fewest words
+        if (i < local_count && threadIdx.x == PHX_LANES - 1 - i)
+            chip->handed[turn][i] = phx_own_load(local[i]);
+    if (warps > PHX_LANES / PHX_WARP)
+        warps = PHX_LANES / PHX_WARP;
+    if (threadIdx.x / PHX_WARP < warps)
+        phx_look_warp(w, words, count, turn);
+    phx_sync(w);
+    for (uint32_t i = 0; i < local_count; i++)
+        values[i] = chip->handed[turn][i];
+    *sum = 0;
+    for (uint32_t i = 0; i < warps; i++) {
+        seen = phx_seen_both(seen, chip->warp_seen[turn][i]);
+        *sum += chip->warp_sum[turn][i];
+    }
+    return seen;
+}
+
+PHX_FN int phx_local_reached(const struct phx_worker *w, const uint64_t *word, uint64_t value)
+{
     (void)w;
-    uint64_t value = 0;
-    if (phx_lane() == 0)
-        value = cuda::atomic_ref<uint64_t, cuda::thread_scope_system>(*(uint64_t *)word)
-                    .load(cuda::memory_order_acquire);
-    return phx_from_lane0(value);
+    (void)word; // nothing parks: workers poll
+    (void)value;
+    return 0;
 }
 
 PHX_FN void phx_park(const struct phx_worker *w, const uint64_t *words, uint32_t count,
@@ -60,7 +165,6 @@ PHX_FN void phx_park(const struct phx_worker *w, const uint64_t *words, uint32_t
     (void)words;
     (void)count;
     (void)until_ns;
-    __nanosleep(20);
 }
 
 PHX_FN void phx_settle(const struct phx_worker *w)
@@ -71,7 +175,7 @@ PHX_FN void phx_settle(const struct phx_worker *w)
 PHX_FN void phx_wake(const struct phx_worker *w, const uint64_t *word)
 {
     (void)w;
-    (void)word; // nothing parks: workers poll
+    (void)word;
 }
 
 PHX_FN void phx_phase(const struct phx_worker *w, uint32_t phase, uint64_t number)
@@ -83,284 +187,201 @@ PHX_FN void phx_phase(const struct phx_worker *w, uint32_t phase, uint64_t numbe
 
 // --- the workers of this rank -------------------------------------------------------------------
 
-typedef cuda::atomic_ref<uint64_t, cuda::thread_scope_device> phx_local_word;
-
 PHX_FN uint64_t phx_local_load(const struct phx_worker *w, const uint64_t *word)
 {
-    (void)w;
-    uint64_t value = 0;
-    if (phx_lane() == 0)
-        value = phx_local_word(*(uint64_t *)word).load(cuda::memory_order_acquire);
-    return phx_from_lane0(value);
+    return phx_load(w, word);
 }
 PHX_FN void phx_local_store(const struct phx_worker *w, uint64_t *word, uint64_t value)
 {
-    (void)w;
-    __syncwarp();
-    if (phx_lane() == 0)
+    phx_sync(w);
+    if (phx_lane(w) == 0)
         phx_local_word(*word).store(value, cuda::memory_order_release);
-    __syncwarp();
+    phx_sync(w);
 }
 PHX_FN uint64_t phx_local_add(const struct phx_worker *w, uint64_t *word, uint64_t value)
 {
-    (void)w;
     uint64_t before = 0;
-    __syncwarp();
-    if (phx_lane() == 0)
+    phx_sync(w);
+    if (phx_lane(w) == 0)
         before = phx_local_word(*word).fetch_add(value, cuda::memory_order_acq_rel);
-    return phx_from_lane0(before);
+    return phx_from_lane0(w, before);
+}
+PHX_FN uint64_t phx_own_cas(uint64_t *word, uint64_t expected, uint64_t desired)
+{
+    phx_local_word(*word).compare_exchange_strong(expected, desired, cuda::memory_order_acq_rel);
+    return expected;
 }
 PHX_FN uint64_t phx_local_cas(const struct phx_worker *w, uint64_t *word, uint64_t expected,
                               uint64_t desired)
 {
-    (void)w;
-    __syncwarp();
-    if (phx_lane() == 0)
-        phx_local_word(*word).compare_exchange_strong(expected, desired,
-                                                      cuda::memory_order_acq_rel);
-    return phx_from_lane0(expected);
+    phx_sync(w);
+    if (phx_lane(w) == 0)
+        expected = phx_own_cas(word, expected, desired);
+    return phx_from_lane0(w, expected);
 }
 
-PHX_FN int32_t phx_mask_load(const struct phx_worker *w, const int32_t *entry)
+PHX_FN int32_t phx_own_mask_load(const int32_t *entry)
 {
-    (void)w;
-    int32_t value = 0;
-    if (phx_lane() == 0)
-        value = *(const volatile int32_t *)entry;
-    return (int32_t)__shfl_sync(PHX_WARP_ALL, value, 0);
+    return *(const volatile int32_t *)entry;
+}
+PHX_FN void phx_own_mask_clear(int32_t *entry)
+{
+    *(volatile int32_t *)entry = 0;
 }
 PHX_FN void phx_mask_clear(const struct phx_worker *w, int32_t *entry)
 {
+    if (phx_lane(w) == 0)
+        phx_own_mask_clear(entry);
+}
+PHX_FN void phx_own_wake(const struct phx_worker *w)
+{
     (void)w;
-    if (phx_lane() == 0)
-        *(volatile int32_t *)entry = 0;
+}
+
+// Whom to send to is decided when a send half begins, and kept on chip.
+PHX_FN void phx_own_mask_note(const struct phx_worker *w, uint32_t rank, int suspected)
+{
+    (void)w;
+    phx_chip()->suspected[rank] = (uint8_t)suspected;
+}
+PHX_FN int phx_suspects_to(const struct phx_worker *w, uint32_t peer)
+{
+    (void)w;
+    return phx_chip()->suspected[peer];
 }
 
 PHX_FN void phx_store_i32(const struct phx_worker *w, int32_t *p, int32_t value)
 {
-    (void)w;
-    if (phx_lane() == 0)
+    if (phx_lane(w) == 0)
         *p = value;
 }
 PHX_FN void phx_store_u32(const struct phx_worker *w, uint32_t *p, uint32_t value)
 {
-    (void)w;
-    if (phx_lane() == 0)
+    if (phx_lane(w) == 0)
         *p = value;
 }
 PHX_FN void phx_store_i64(const struct phx_worker *w, int64_t *p, int64_t value)
 {
-    (void)w;
-    if (phx_lane() == 0)
+    if (phx_lane(w) == 0)
         *p = value;
 }
 PHX_FN void phx_store_u64(const struct phx_worker *w, uint64_t *p, uint64_t value)
 {
-    (void)w;
-    if (phx_lane() == 0)
+    if (phx_lane(w) == 0)
         *p = value;
 }
 PHX_FN void phx_store_f32(const struct phx_worker *w, float *p, float value)
 {
-    (void)w;
-    if (phx_lane() == 0)
+    if (phx_lane(w) == 0)
         *p = value;
 }
 
 PHX_FN int phx_serial_begin(const struct phx_worker *w)
 {
-    (void)w;
-    __syncwarp();
-    return phx_lane() == 0;
+    phx_sync(w);
+    return phx_lane(w) == 0;
 }
 PHX_FN void phx_serial_end(const struct phx_worker *w)
 {
-    (void)w;
-    __syncwarp();
+    phx_sync(w);
 }
 PHX_FN int phx_serial_end_value(const struct phx_worker *w, int value)
 {
-    (void)w;
-    __syncwarp();
-    return (int)__shfl_sync(PHX_WARP_ALL, value, 0);
+    return (int)phx_from_lane0(w, (uint64_t)(int64_t)value);
 }
 
-// --- leaves -------------------------------------------------------------------------------------
+// --- loops that lanes share ----------------------------------------------------------------------
 
-// Sizes are multiples of 4; 16-byte pieces first where both ends allow them.
-PHX_FN void phx_copy_lanes(void *target, const void *source, uint64_t size_bytes)
+#define PHX_EACH(w, i, n) for (uint32_t i = phx_lane(w); i < (n); i += (w)->lanes)
+#define PHX_EACH_ALL(w, i, n)                                                                      \
+    for (uint32_t i = phx_lane(w); i - phx_lane(w) < (n); i += (w)->lanes)
+
+PHX_FN void phx_each_begin(const struct phx_worker *w)
 {
-    uint64_t done = 0;
-    if (((uintptr_t)target | (uintptr_t)source) % 16 == 0) {
-        for (uint64_t i = phx_lane(); i < size_bytes / 16; i += PHX_WARP)
-            ((uint4 *)target)[i] = ((const uint4 *)source)[i];
-        done = size_bytes / 16 * 4;
+    phx_sync(w);
+}
+PHX_FN void phx_each_end(const struct phx_worker *w)
+{
+    phx_sync(w);
+}
+
+// The whole block alone, not inside phx_split().
+PHX_FN uint32_t phx_scan(const struct phx_worker *w, uint32_t value, uint32_t *total)
+{
+    struct phx_chip *chip = phx_chip();
+    uint32_t turn = phx_turn(w);
+    uint32_t lane = threadIdx.x % PHX_WARP;
+    uint32_t warp = threadIdx.x / PHX_WARP;
+    uint32_t sum = value; // of this lane and those before it in its warp
+    uint32_t before = *total;
+    for (uint32_t step = 1; step < PHX_WARP; step *= 2) {
+        uint32_t other = __shfl_up_sync(PHX_WARP_ALL, sum, step);
+        sum += lane >= step ? other : 0;
     }
-    for (uint64_t i = done + phx_lane(); i < size_bytes / 4; i += PHX_WARP)
-        ((uint32_t *)target)[i] = ((const uint32_t *)source)[i];
-}
-
-PHX_FN void phx_copy(const struct phx_worker *w, void *target, const void *source,
-                     uint64_t size_bytes)
-{
-    (void)w;
-    phx_copy_lanes(target, source, size_bytes);
-    __syncwarp();
-}
-PHX_FN void phx_copy_row(const struct phx_worker *w, void *target, const void *source,
-                         uint64_t size_bytes)
-{
-    phx_copy(w, target, source, size_bytes);
-}
-PHX_FN void phx_zero_row(const struct phx_worker *w, void *target, uint64_t size_bytes)
-{
-    (void)w;
-    for (uint64_t i = phx_lane(); i < size_bytes / 4; i += PHX_WARP)
-        ((uint32_t *)target)[i] = 0;
-}
-
-// One group of 128 channels, four to a lane.
-PHX_FN void phx_quantise_group(const struct phx_shape *s, const uint16_t *x, uint32_t group,
-                               uint8_t *row, uint8_t *scales)
-{
-    const uint16_t *mine = x + (uint64_t)group * PHX_SCALE_GROUP + 4 * phx_lane();
-    uint32_t amax_bits = 0;
-    for (uint32_t i = 0; i < 4; i++)
-        amax_bits = phx_amax_fold(amax_bits, mine[i]);
-    amax_bits = __reduce_max_sync(PHX_WARP_ALL, amax_bits);
-    float amax = phx_amax_finish(amax_bits);
-    float inverse = phx_inverse_f32(amax);
-    if (s->scale_format == PHX_SCALE_UE8M0) {
-        uint8_t exponent = phx_scale_ue8m0(amax);
-        inverse = phx_inverse_ue8m0(exponent);
-        if (phx_lane() == 0)
-            scales[group] = exponent;
-    } else if (phx_lane() == 0) {
-        ((float *)(void *)scales)[group] = phx_scale_f32(amax);
+    if (lane == PHX_WARP - 1)
+        chip->warp_sum[turn][warp] = sum;
+    phx_sync(w);
+    for (uint32_t i = 0; i < PHX_LANES / PHX_WARP; i++) {
+        uint32_t one = (uint32_t)chip->warp_sum[turn][i];
+        before += i < warp ? one : 0;
+        *total += one;
     }
-    uint32_t packed = 0;
-    for (uint32_t i = 0; i < 4; i++)
-        packed |= (uint32_t)phx_e4m3_from_f32(phx_f32_from_bf16(mine[i]) * inverse) << (8 * i);
-    ((uint32_t *)(void *)(row + (uint64_t)group * PHX_SCALE_GROUP))[phx_lane()] = packed;
+    return before + sum - value;
 }
 
-PHX_FN void phx_stage_row(const struct phx_worker *w, uint8_t *row, const uint16_t *x)
-{
-    const struct phx_shape *s = &w->rank->shape;
-    if (s->dtype == PHX_BF16) {
-        phx_copy_lanes(row, x, 2 * (uint64_t)s->channels);
-        return;
-    }
-    uint8_t *scales = row + phx_payload_bytes(s, s->channels);
-    for (uint32_t i = phx_lane(); i < phx_scale_words(s, s->channels); i += PHX_WARP)
-        ((uint32_t *)(void *)scales)[i] = 0;
-    __syncwarp();
-    for (uint32_t group = 0; group < phx_scale_groups(s->channels); group++)
-        phx_quantise_group(s, x, group, row, scales);
-}
-
-PHX_FN void phx_sum_rows(const struct phx_worker *w, uint16_t *out, const struct phx_row_list *rows,
-                         float scale)
-{
-    uint32_t channels = w->rank->shape.channels;
-    for (uint32_t c = 2 * phx_lane(); c < channels; c += 2 * PHX_WARP) {
-        float low = 0.0f;
-        float high = 0.0f;
-        for (uint32_t i = 0; i < rows->count; i++) {
-            uint32_t pair = *(const uint32_t *)(const void *)(rows->row[i] + c);
-            low = phx_fma(rows->weight[i], phx_f32_from_bf16((uint16_t)pair), low);
-            high = phx_fma(rows->weight[i], phx_f32_from_bf16((uint16_t)(pair >> 16)), high);
-        }
-        uint32_t sum = phx_bf16_from_f32(low * scale);
-        sum |= (uint32_t)phx_bf16_from_f32(high * scale) << 16;
-        *(uint32_t *)(void *)(out + c) = sum;
-    }
-    __syncwarp();
-}
-
-PHX_FN uint64_t phx_check_sum(const struct phx_worker *w, const uint8_t *row, uint64_t size_bytes)
+PHX_FN struct phx_row_list *phx_row_list_of(struct phx_worker *w)
 {
     (void)w;
-    const uint64_t *words = (const uint64_t *)(const void *)row;
-    uint64_t sum = 0;
-    __syncwarp(); // the lanes that staged the row are through
-    for (uint64_t i = phx_lane(); i < size_bytes / 8; i += PHX_WARP)
-        sum += phx_check_mix(words[i], i + 1);
-    for (uint32_t step = PHX_WARP / 2; step > 0; step /= 2)
-        sum += __shfl_xor_sync(PHX_WARP_ALL, (unsigned long long)sum, (int)step);
-    return sum;
+    return &phx_chip()->list;
 }
-PHX_FN uint64_t phx_row_load(const struct phx_worker *w, const uint64_t *word)
+PHX_FN struct phx_token *phx_token_of(struct phx_worker *w)
 {
     (void)w;
-    return phx_from_lane0(phx_lane() == 0 ? *word : 0);
-}
-PHX_FN void phx_scatter(const struct phx_worker *w, uint32_t *target, uint64_t stride,
-                        const uint32_t *source, uint32_t count)
-{
-    (void)w;
-    for (uint32_t i = phx_lane(); i < count; i += PHX_WARP)
-        target[i * stride] = source[i];
+    return &phx_chip()->token;
 }
 
-// --- peers --------------------------------------------------------------------------------------
-
-// A test launch may have a rank die: at that put, and after it, its warps store nothing more.
-PHX_FN int phx_dies_here(const struct phx_worker *w)
+// Lane 0 counts, in a loop that all lanes go through; who asks comes after phx_sync().
+PHX_FN void phx_tally_clear(const struct phx_worker *w)
 {
-    struct phx_rank_state *state = w->rank->state;
-    if (phx_local_load(w, &state->dead) != 0)
-        return 1;
-    if (phx_local_load(w, &state->die_after_puts) == 0)
-        return 0;
-    if (phx_local_add(w, &state->puts, 1) < phx_local_load(w, &state->die_after_puts))
-        return 0;
-    phx_local_store(w, &state->dead, 1);
-    return 1;
+    PHX_EACH(w, i, w->rank->shape.ranks)
+    phx_chip()->tally[i] = 0;
+    phx_sync(w);
+}
+PHX_FN void phx_tally_add(const struct phx_worker *w, uint32_t peer)
+{
+    if (phx_lane(w) == 0)
+        phx_chip()->tally[peer]++;
+}
+PHX_FN uint32_t phx_tally_of(const struct phx_worker *w, uint32_t peer)
+{
+    phx_sync(w);
+    return phx_chip()->tally[peer];
 }
 
-PHX_FN void phx_signal_store(const struct phx_worker *w, uint32_t peer, uint64_t offset,
-                             uint64_t value)
+// Each warp is a worker of its own for a while.
+PHX_FN struct phx_worker *phx_split(struct phx_worker *w, struct phx_worker *storage)
 {
-    __syncwarp();
-    if (phx_lane() == 0)
-        cuda::atomic_ref<uint64_t, cuda::thread_scope_system>(
-            *(uint64_t *)(void *)(w->rank->to[peer] + offset))
-            .store(value, cuda::memory_order_release);
-    __syncwarp();
+    phx_sync(w);
+    *storage = *w;
+    storage->lanes = PHX_WARP;
+    return storage;
+}
+PHX_FN uint32_t phx_split_first(const struct phx_worker *split)
+{
+    (void)split;
+    return threadIdx.x / PHX_WARP;
+}
+PHX_FN uint32_t phx_split_step(const struct phx_worker *split)
+{
+    (void)split;
+    return PHX_LANES / PHX_WARP;
+}
+PHX_FN void phx_split_end(const struct phx_worker *w)
+{
+    phx_sync(w);
 }
 
-// Puts never find a lane full here, and a dead rank's are lost without its knowing: always 1.
-PHX_FN int phx_put(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
-                   const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes, uint32_t token)
-{
-    (void)wire_bytes;
-    (void)token;
-    __syncwarp();
-    if (!phx_dies_here(w))
-        phx_copy_lanes(w->rank->to[peer] + target_offset, source, size_bytes);
-    return 1;
-}
-PHX_FN int phx_put_signal(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
-                          const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes,
-                          uint64_t signal_offset, uint64_t signal_value, uint32_t token)
-{
-    (void)wire_bytes;
-    (void)token;
-    __syncwarp();
-    if (phx_dies_here(w))
-        return 1;
-    phx_copy_lanes(w->rank->to[peer] + target_offset, source, size_bytes);
-    phx_signal_store(w, peer, signal_offset, signal_value);
-    return 1;
-}
-PHX_FN int phx_signal(const struct phx_worker *w, uint32_t peer, uint64_t signal_offset,
-                      uint64_t signal_value, uint32_t token)
-{
-    (void)token;
-    if (!phx_dies_here(w))
-        phx_signal_store(w, peer, signal_offset, signal_value);
-    return 1;
-}
+#include "kernels/leaves_cuda.h"
+#include "kernels/wire_cuda.h"
 
 #endif

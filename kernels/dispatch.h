@@ -1,16 +1,18 @@
 // kernels/dispatch.h: tokens out to the ranks of their experts.
 //
-// Send:    every worker builds and sends the route messages of the peers it serves, stages its
-// share
-//          of the rows (quantised once per token) | barrier | and puts the staged rows on its
-//          lanes, the last put of each (peer, part) carrying the signal.
+// Send:    every worker builds and sends the route messages of the peers it serves. Then, by peer:
+//          it stages its share of the rows (quantised once per token) | barrier | and puts the
+//          staged rows on its lanes, the last put of each (peer, part) carrying the signal. By
+//          token: it stages each of its tokens and puts it to all its peers, and then signals to
+//          every peer how many rows came from it.
 // Receive: wait for every source's route | barrier | fix the layout: rows of an expert stand by
 //          source rank, then by token | barrier | wait for each source's rows and fan each row out
 //          to its experts' places. A counted source whose rows never came leaves zeros.
 //
-// Work is divided by peer: worker w serves peer offset w % ranks, part w / ranks of its rows; with
-// fewer workers than ranks, every peer offset that is w modulo workers. The same worker always
-// writes the same words, so each word has one ordered path.
+// Work divided by peer (enum phx_division): worker w serves peer offset w % ranks, share w / ranks
+// of its rows; with fewer workers than ranks, every peer offset that is w modulo workers. The rows
+// that come in are divided so either way. By token: worker w sends the tokens that are w modulo
+// workers. The same worker always writes the same words, so each word has one ordered path.
 
 #ifndef PHX_KERNELS_DISPATCH_H
 #define PHX_KERNELS_DISPATCH_H
@@ -23,15 +25,15 @@
 // that ranks do not all send to the same peer at once.
 struct phx_service {
     uint32_t offset; // peer = (rank + offset) % ranks
-    uint32_t part;
+    uint32_t part;   // whose words and rows this worker sends; or the share of rows that it takes
     uint32_t step;
 };
-PHX_BOTH struct phx_service phx_service_first(const struct phx_worker *w)
+PHX_BOTH struct phx_service phx_service_by_peer(const struct phx_worker *w)
 {
     const struct phx_shape *s = &w->rank->shape;
     struct phx_service v;
     if (w->count >= s->ranks) {
-        v.offset = w->index / s->ranks < phx_parts(s) ? w->index % s->ranks : s->ranks;
+        v.offset = w->index / s->ranks < phx_shares(s) ? w->index % s->ranks : s->ranks;
         v.part = w->index / s->ranks;
         v.step = s->ranks;
     } else {
@@ -39,6 +41,23 @@ PHX_BOTH struct phx_service phx_service_first(const struct phx_worker *w)
         v.part = 0;
         v.step = w->count;
     }
+    return v;
+}
+// To whom this worker sends words.
+PHX_BOTH struct phx_service phx_service_first(const struct phx_worker *w)
+{
+    struct phx_service v;
+    if (w->rank->shape.division != PHX_BY_TOKEN)
+        return phx_service_by_peer(w);
+    v.offset = 0;
+    v.part = phx_part_of(&w->rank->shape, w->index, 0);
+    v.step = 1;
+    return v;
+}
+PHX_BOTH struct phx_service phx_service_next(const struct phx_worker *w, struct phx_service v)
+{
+    v.offset += v.step;
+    v.part = phx_part_of(&w->rank->shape, w->index, v.offset);
     return v;
 }
 PHX_BOTH uint32_t phx_service_peer(const struct phx_worker *w, struct phx_service v)
@@ -57,7 +76,7 @@ PHX_FN void phx_dispatch_send_route(struct phx_worker *w, const struct phx_dispa
     uint32_t tag = phx_token_tag(PHX_DISPATCH, sequence);
     uint64_t word_at = phx_counts_word_offset(s, sequence);
     // Planted: rows go on to a rank that was given up.
-    if (phx_suspects(w, peer) && !PHX_BUG(SLOT_WITHOUT_EVIDENCE)) {
+    if (phx_suspects_to(w, peer) && !PHX_BUG(SLOT_WITHOUT_EVIDENCE)) {
         phx_send_masked(w, PHX_WAIT_COUNTS, peer, word_at, tag);
         return;
     }
@@ -104,7 +123,7 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
     uint64_t wire = phx_dispatch_wire_bytes(s, s->hidden);
     int posted = 1;
     // Planted: rows go on to a rank that was given up.
-    if (phx_suspects(w, peer) && !PHX_BUG(SLOT_WITHOUT_EVIDENCE)) {
+    if (phx_suspects_to(w, peer) && !PHX_BUG(SLOT_WITHOUT_EVIDENCE)) {
         phx_send_masked(w, PHX_WAIT_ROWS, peer, word_at, tag);
         return;
     }
@@ -125,17 +144,63 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
         phx_send_failed(w, PHX_WAIT_ROWS, peer);
 }
 
-PHX_FN void phx_dispatch_send(struct phx_worker *w, const struct phx_dispatch_op *op)
+// By token: each of this worker's rows to all its peers, then the words.
+PHX_FN void phx_dispatch_send_token(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                    uint32_t token)
 {
-    phx_operation_begin(w, &op->common);
-    if (w->index == 0)
-        phx_phase(w, PHX_PHASE_DISPATCH_SEND, op->common.sequence);
-    phx_take_user_mask(w);
-    if (phx_serial_begin(w))
-        phx_routes_build(w, op);
-    phx_serial_end(w);
-    for (uint32_t i = w->index; i < w->rank->shape.ranks; i += w->count)
-        phx_dispatch_send_route(w, op, (w->rank->rank + i) % w->rank->shape.ranks);
+    const struct phx_rank *rank = w->rank;
+    const struct phx_shape *s = &rank->shape;
+    uint64_t sequence = op->common.sequence;
+    const struct phx_token *t = phx_token_load(w, op->topk_idx, NULL, NULL, token);
+    uint8_t *row = NULL;
+    for (uint32_t k = 0; k < s->top_k; k++) {
+        uint32_t peer = t->peer[k];
+        if (!phx_token_first(t, k) || phx_suspects_to(w, peer))
+            continue;
+        if (row == NULL) {
+            row = phx_stage_take(w, rank->stage + phx_stage_row_offset(s, sequence, token),
+                                 phx_dispatch_row_stride(s));
+            phx_stage_row(w, row, op->x + (uint64_t)token * s->channels);
+            if (phx_rows_checked(s))
+                phx_row_seal(w, row, phx_dispatch_row_bytes(s, s->channels),
+                             phx_check_key(PHX_DISPATCH, sequence, token));
+        }
+        if (phx_send_put(w, peer, phx_dispatch_row_offset(s, sequence, token), row,
+                         phx_dispatch_wire_bytes(s, s->channels),
+                         phx_dispatch_wire_bytes(s, s->hidden),
+                         phx_token_tag(PHX_DISPATCH, sequence)))
+            phx_tally_add(w, peer);
+        else
+            phx_send_failed(w, PHX_WAIT_ROWS, peer);
+    }
+}
+
+PHX_FN void phx_dispatch_send_word(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                   uint32_t peer, uint32_t part)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint64_t sequence = op->common.sequence;
+    uint32_t tag = phx_token_tag(PHX_DISPATCH, sequence);
+    uint64_t word_at = phx_rows_word_offset(s, sequence, part);
+    uint64_t word = phx_word_make(w->rank->epoch, sequence, phx_tally_of(w, peer));
+    if (phx_suspects_to(w, peer))
+        phx_send_masked(w, PHX_WAIT_ROWS, peer, word_at, tag);
+    else if (!phx_send_signal(w, peer, word_at, word, tag))
+        phx_send_failed(w, PHX_WAIT_ROWS, peer);
+}
+
+PHX_FN void phx_dispatch_send_by_token(struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    phx_tally_clear(w);
+    for (uint32_t t = w->index; t < op->token_count; t += w->count)
+        phx_dispatch_send_token(w, op, t);
+    for (struct phx_service v = phx_service_first(w); v.offset < w->rank->shape.ranks;
+         v = phx_service_next(w, v))
+        phx_dispatch_send_word(w, op, phx_service_peer(w, v), v.part);
+}
+
+PHX_FN void phx_dispatch_send_by_peer(struct phx_worker *w, const struct phx_dispatch_op *op)
+{
     phx_dispatch_stage_rows(w, op);
     // Planted: rows are sent that another worker may still be staging.
     if (PHX_BUG(BARRIER_NOT_WAITED))
@@ -143,8 +208,24 @@ PHX_FN void phx_dispatch_send(struct phx_worker *w, const struct phx_dispatch_op
     else if (!phx_barrier(w))
         return;
     for (struct phx_service v = phx_service_first(w); v.offset < w->rank->shape.ranks;
-         v.offset += v.step)
+         v = phx_service_next(w, v))
         phx_dispatch_send_rows(w, op, phx_service_peer(w, v), v.part);
+}
+
+PHX_FN void phx_dispatch_send(struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    phx_operation_begin(w, &op->common);
+    if (w->index == 0)
+        phx_phase(w, PHX_PHASE_DISPATCH_SEND, op->common.sequence);
+    phx_take_masks(w);
+    phx_routes_build(w, op);
+    for (uint32_t i = phx_route_first(s, w->index); i < s->ranks; i += w->count)
+        phx_dispatch_send_route(w, op, (w->rank->rank + i) % s->ranks);
+    if (s->division == PHX_BY_TOKEN)
+        phx_dispatch_send_by_token(w, op);
+    else
+        phx_dispatch_send_by_peer(w, op);
 }
 
 // --- receive ------------------------------------------------------------------------------------
@@ -182,28 +263,31 @@ PHX_FN void phx_dispatch_lay_out(struct phx_worker *w, const struct phx_dispatch
                                  uint32_t expert)
 {
     const struct phx_shape *s = &w->rank->shape;
-    uint64_t begin = 0;
-    uint64_t offset = 0;
-    for (uint32_t source = 0; source < s->ranks; source++) {
-        uint64_t count = phx_dispatch_count(w, op, source, expert);
+    uint32_t total = 0;
+    uint32_t before = 0;
+    PHX_EACH_ALL(w, source, s->ranks)
+    {
+        uint32_t count = source < s->ranks ? phx_dispatch_count(w, op, source, expert) : 0;
+        uint32_t begin = phx_scan(w, count, &total);
         uint64_t at = (uint64_t)expert * s->ranks + source;
-        phx_store_u32(w, &op->handle.begin[at], (uint32_t)begin);
-        phx_store_i64(w, &op->recv_layout_range[at], (int64_t)(begin << 32 | count));
-        begin += count;
+        if (source < s->ranks) {
+            op->handle.begin[at] = begin;
+            op->recv_layout_range[at] = (int64_t)((uint64_t)begin << 32 | count);
+        }
     }
-    phx_store_u32(w, &op->handle.count[expert], (uint32_t)begin);
-    phx_store_i32(w, &op->recv_count[expert], (int32_t)begin);
+    phx_store_u32(w, &op->handle.count[expert], total);
+    phx_store_i32(w, &op->recv_count[expert], (int32_t)total);
     if (op->cumulative_received != NULL)
         phx_store_i32(w, &op->cumulative_received[expert],
-                      op->cumulative_received[expert] + (int32_t)begin);
+                      op->cumulative_received[expert] + (int32_t)total);
     if (s->layout != PHX_LAYOUT_COMPACT)
         return;
-    for (uint32_t e = 0; e < expert; e++)
-        for (uint32_t source = 0; source < s->ranks; source++)
-            offset += phx_dispatch_count(w, op, source, e);
-    phx_store_i64(w, &op->handle.offset[expert], (int64_t)offset);
+    PHX_EACH_ALL(w, i, expert * s->ranks)
+    phx_scan(w, i < expert * s->ranks ? phx_dispatch_count(w, op, i % s->ranks, i / s->ranks) : 0,
+             &before);
+    phx_store_i64(w, &op->handle.offset[expert], (int64_t)before);
     if (expert + 1 == w->rank->experts_local)
-        phx_store_i64(w, &op->handle.offset[expert + 1], (int64_t)(offset + begin));
+        phx_store_i64(w, &op->handle.offset[expert + 1], (int64_t)((uint64_t)before + total));
 }
 
 // Fans one wire row out to its experts' places, or leaves zeros there.
@@ -273,24 +357,25 @@ PHX_FN int phx_dispatch_rows_hold(struct phx_worker *w, const struct phx_dispatc
 }
 
 PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
-                                   uint32_t source, uint32_t part)
+                                   uint32_t source, uint32_t share)
 {
     const struct phx_shape *s = &w->rank->shape;
     const uint64_t *words =
         (const uint64_t *)(const void *)(w->rank->from[source] +
                                          phx_rows_word_offset(s, op->common.sequence, 0));
     uint8_t *message = op->handle.routes + source * phx_route_stride(s);
-    uint32_t parts = phx_parts(s);
+    uint32_t shares = phx_shares(s);
     uint32_t fate = PHX_FATE_ABSENT;
     uint64_t sum;
+    struct phx_worker storage;
     if (op->handle.counted[source] != PHX_FATE_PRESENT) {
-        if (part == 0)
+        if (share == 0)
             phx_store_u64(w, &op->handle.present[source], PHX_FATE_ABSENT);
         return;
     }
     uint32_t seen = PHX_SEEN_DECIDED;
     if (!PHX_BUG(WORD_UNWRITTEN) || phx_route_header(message)->row_count > 0)
-        seen = phx_wait_or_replay(w, PHX_WAIT_ROWS, 1, source, words, parts, &sum);
+        seen = phx_wait_or_replay(w, PHX_WAIT_ROWS, 1, source, words, phx_parts(s), &sum);
     if (seen == PHX_SEEN_DECIDED)
         fate = PHX_FATE_PRESENT;
     else if (seen == PHX_SEEN_ALL && sum == phx_route_header(message)->row_count &&
@@ -298,12 +383,15 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
         fate = phx_fate_decide(w, PHX_WAIT_ROWS, source, PHX_FATE_PRESENT);
     else if (seen == PHX_SEEN_ALL)
         fate = phx_fate_absent(w, PHX_WAIT_ROWS, source, PHX_CAUSE_CORRUPT);
-    if (part == 0)
+    if (share == 0)
         phx_store_u64(w, &op->handle.present[source], fate);
-    for (uint32_t row = part; row < phx_route_header(message)->row_count; row += parts)
+    struct phx_worker *split = phx_split(w, &storage);
+    for (uint32_t row = share + phx_split_first(split) * shares;
+         row < phx_route_header(message)->row_count; row += phx_split_step(split) * shares)
         // Planted: rows that never came are taken from where they would stand.
-        phx_dispatch_place_row(w, op, source, row,
+        phx_dispatch_place_row(split, op, source, row,
                                fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ));
+    phx_split_end(w);
 }
 
 PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch_op *op)
@@ -312,7 +400,7 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
     phx_operation_begin(w, &op->common);
     if (w->index == 0)
         phx_phase(w, PHX_PHASE_DISPATCH_RECEIVE, op->common.sequence);
-    for (uint32_t i = w->index; i < rank->shape.ranks; i += w->count)
+    for (uint32_t i = phx_route_first(&rank->shape, w->index); i < rank->shape.ranks; i += w->count)
         phx_dispatch_take_route(w, op, (rank->rank + i) % rank->shape.ranks);
     if (!phx_barrier(w))
         return;
@@ -320,13 +408,10 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
         phx_dispatch_lay_out(w, op, e);
     if (!phx_barrier(w))
         return;
-    for (struct phx_service v = phx_service_first(w); v.offset < rank->shape.ranks;
+    for (struct phx_service v = phx_service_by_peer(w); v.offset < rank->shape.ranks;
          v.offset += v.step)
         phx_dispatch_take_rows(w, op, phx_service_peer(w, v), v.part);
     phx_barrier_leave(w);
 }
-
-#define PHX_DISPATCH_SEND_BARRIERS 1u
-#define PHX_DISPATCH_RECEIVE_BARRIERS 3u // two, and worker 0's stay at the end
 
 #endif

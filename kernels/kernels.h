@@ -16,8 +16,6 @@ struct phx_launch {
     const struct phx_rank *rank;
     uint32_t kind;                   // enum phx_kind
     uint32_t halves;                 // enum phx_half flags
-    uint32_t workers;                // for phx_gpu_launch() alone: rank->shape.workers
-    uint32_t reserved;
     struct phx_dispatch_op dispatch; // when kind says so
     struct phx_combine_op combine;
 };
@@ -25,8 +23,16 @@ struct phx_launch {
 // A phx_body_fn (engine/executor.h): argument is a struct phx_launch.
 void phx_kernel_run(void *argument, uint32_t worker);
 
-// Rank-wide barriers that such a launch passes.
-uint32_t phx_kernel_barriers(uint32_t kind, uint32_t halves);
+// Rank-wide barriers that such a launch passes: dispatch's send half one between staging and
+// sending, its receive half two and worker 0's stay at the end, combine's receive half one; and a
+// send half alone worker 0's stay.
+PHX_BOTH uint32_t phx_kernel_barriers(const struct phx_shape *s, uint32_t kind, uint32_t halves)
+{
+    uint32_t send = kind == PHX_DISPATCH && s->division != PHX_BY_TOKEN ? 1 : 0;
+    uint32_t receive = kind == PHX_DISPATCH ? 3 : 1;
+    uint32_t leave = halves == PHX_HALF_SEND;
+    return (halves & PHX_HALF_SEND ? send : 0) + (halves & PHX_HALF_RECEIVE ? receive : 0) + leave;
+}
 
 #ifdef __cplusplus
 }

@@ -2,145 +2,219 @@
 
 #include "kernels/launch.h"
 
-#include <cooperative_groups.h>
 #include <cuda_runtime.h>
 
 #include "kernels/operation.h"
 
-__global__ void phx_gpu_kernel(const struct phx_launch *launches, uint32_t blocks_per_rank)
+// --- a block ------------------------------------------------------------------------------------
+
+static __device__ struct phx_op_common *common_of(struct phx_launch *launch)
 {
-    uint32_t worker =
-        blockIdx.x % blocks_per_rank * (blockDim.x / PHX_WARP) + threadIdx.x / PHX_WARP;
-    phx_launch_run(&launches[blockIdx.x / blocks_per_rank], worker);
+    return launch->kind == PHX_DISPATCH ? &launch->dispatch.common : &launch->combine.common;
 }
 
-// The numbers of one launch, from the counters, which go on: by the first thread of a grid of one.
-__global__ void phx_gpu_number_kernel(struct phx_gpu_counters *c, uint32_t kind, uint32_t halves,
-                                      uint32_t barriers, struct phx_op_common *numbers)
+static __device__ void take_numbers(struct phx_launch *launch, const struct phx_gpu_counters *c)
 {
-    uint32_t k = kind - 1;
-    if (halves & PHX_HALF_SEND) {
-        c->sent[k]++;
-        c->operation_of[k][c->sent[k] % PHX_IN_FLIGHT_MAX] = ++c->operations;
-    }
-    numbers->sequence = (halves & PHX_HALF_SEND) != 0 ? c->sent[k] : c->received[k] + 1;
-    if (halves & PHX_HALF_RECEIVE)
-        c->received[k]++;
-    numbers->operation = c->operation_of[k][numbers->sequence % PHX_IN_FLIGHT_MAX];
-    numbers->sent = c->operations;
-    numbers->barriers_before = c->barriers;
-    c->barriers += barriers;
+    struct phx_op_common *op = common_of(launch);
+    uint32_t kind = launch->kind - 1;
+    int sends = (launch->halves & PHX_HALF_SEND) != 0;
+    op->sequence = (sends ? c->sent[kind] : c->received[kind]) + 1;
+    op->operation =
+        sends ? c->operations + 1 : c->operation_of[kind][op->sequence % PHX_SLOTS_MAX];
+    op->sent = c->operations + (uint64_t)sends;
+    op->barriers_before = c->barriers;
 }
 
-__global__ void phx_gpu_rank_kernel(struct phx_launch launch, const struct phx_op_common *numbers)
+static __device__ void give_numbers(const struct phx_launch *launch, struct phx_gpu_counters *c,
+                                    uint64_t barriers)
 {
-    if (numbers != NULL) {
-        struct phx_op_common *op =
-            launch.kind == PHX_DISPATCH ? &launch.dispatch.common : &launch.combine.common;
-        op->operation = numbers->operation;
-        op->sequence = numbers->sequence;
-        op->sent = numbers->sent;
-        op->barriers_before = numbers->barriers_before;
+    const struct phx_op_common *op = launch->kind == PHX_DISPATCH ? &launch->dispatch.common
+                                                                  : &launch->combine.common;
+    uint32_t kind = launch->kind - 1;
+    if (launch->halves & PHX_HALF_SEND) {
+        c->operations = op->operation;
+        c->sent[kind] = op->sequence;
+        c->operation_of[kind][op->sequence % PHX_SLOTS_MAX] = op->operation;
     }
-    phx_launch_run(&launch, blockIdx.x * (blockDim.x / PHX_WARP) + threadIdx.x / PHX_WARP);
+    if (launch->halves & PHX_HALF_RECEIVE)
+        c->received[kind] = op->sequence;
+    c->barriers = op->barriers_before + barriers;
+    c->finished = 0;
 }
+
+static __device__ void chip_begin(const struct phx_launch *launch,
+                                  const struct phx_gpu_counters *counters, uint32_t slots)
+{
+    struct phx_chip *chip = phx_chip();
+    const uint32_t *from = (const uint32_t *)(const void *)launch;
+    for (uint32_t i = threadIdx.x; i < sizeof *launch / 4; i += blockDim.x)
+        ((uint32_t *)(void *)&chip->launch)[i] = from[i];
+    from = (const uint32_t *)(const void *)launch->rank;
+    for (uint32_t i = threadIdx.x; i < sizeof chip->rank / 4; i += blockDim.x)
+        ((uint32_t *)(void *)&chip->rank)[i] = from[i];
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        const struct phx_shape *s = &chip->rank.shape;
+        uint64_t dispatch = phx_dispatch_row_stride(s);
+        uint64_t combine = phx_combine_row_stride(s);
+        chip->slot_bytes = (uint32_t)(dispatch > combine ? dispatch : combine);
+        chip->slots = slots;
+        chip->posted = 0;
+        chip->taken = 0;
+        chip->freed = 0;
+        chip->may_die = chip->rank.state->die_after_puts != 0 || chip->rank.state->dead != 0;
+        chip->launch.rank = &chip->rank;
+        if (counters != NULL)
+            take_numbers(&chip->launch, counters);
+    }
+    __syncthreads();
+}
+
+static __device__ void block_run(const struct phx_launch *launch, struct phx_gpu_counters *counters,
+                                 uint32_t worker, uint32_t slots)
+{
+    struct phx_chip *chip = phx_chip();
+    chip_begin(launch, counters, slots);
+    if (threadIdx.x >= PHX_LANES) {
+        phx_wire_run();
+        return;
+    }
+    phx_launch_run(&chip->launch, worker);
+    asm volatile("barrier.sync 1, %0;" ::"n"(PHX_LANES) : "memory");
+    if (threadIdx.x != 0)
+        return;
+    phx_wire_post(PHX_WIRE_END, NULL, NULL, 0, 0);
+    if (counters == NULL)
+        return;
+    uint32_t workers = chip->rank.shape.workers;
+    if (phx_local_word(counters->finished).fetch_add(1, cuda::memory_order_acq_rel) + 1 == workers)
+        give_numbers(&chip->launch, counters,
+                     phx_kernel_barriers(&chip->rank.shape, chip->launch.kind,
+                                         chip->launch.halves));
+}
+
+__global__ void __launch_bounds__(PHX_THREADS, 1)
+    phx_gpu_rank(const __grid_constant__ struct phx_launch launch,
+                 struct phx_gpu_counters *counters, uint32_t slots)
+{
+    block_run(&launch, counters, blockIdx.x, slots);
+}
+
+__global__ void __launch_bounds__(PHX_THREADS, 1)
+    phx_gpu_ranks(const struct phx_launch *launches, uint32_t workers, uint32_t slots)
+{
+    block_run(&launches[blockIdx.x / workers], NULL, blockIdx.x % workers, slots);
+}
+
+// --- the host -----------------------------------------------------------------------------------
 
 static int cuda_fail(cudaError_t error, const char *call, struct phx_message *message)
 {
     return phx_fail(message, PHX_ERR_DEVICE_LOST, "%s: %s", call, cudaGetErrorString(error));
 }
 
-static int check_blocks(const void *kernel, uint32_t blocks, uint32_t threads,
-                        struct phx_message *message)
+struct plan {
+    uint32_t slots; // rows that fit on chip; fewer than three are of no use
+    uint32_t chip_bytes;
+    uint32_t blocks_max;
+};
+
+#define SLOTS_MIN 3u
+#define SLOTS_MAX 32u
+
+static cudaError_t plan_make(const struct phx_shape *s, const void *kernel, struct plan *plan)
 {
     int device = 0;
     int processors = 0;
     int per_processor = 0;
+    int chip_max = 0;
+    uint64_t dispatch = phx_dispatch_row_stride(s);
+    uint64_t combine = phx_combine_row_stride(s);
+    uint64_t slot = dispatch > combine ? dispatch : combine;
     cudaError_t error = cudaGetDevice(&device);
     if (error == cudaSuccess)
         error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
     if (error == cudaSuccess)
-        error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, kernel, (int)threads,
-                                                              0);
+        error = cudaDeviceGetAttribute(&chip_max, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    if (error != cudaSuccess)
+        return error;
+    uint64_t slots = ((uint64_t)chip_max - PHX_CHIP_BYTES) / slot;
+    plan->slots = (uint32_t)(slots > SLOTS_MAX ? SLOTS_MAX : slots);
+    if (plan->slots < SLOTS_MIN)
+        plan->slots = 0;
+    plan->chip_bytes = (uint32_t)(PHX_CHIP_BYTES + plan->slots * slot);
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 (int)plan->chip_bytes);
+    if (error == cudaSuccess)
+        error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_processor, kernel, PHX_THREADS,
+                                                              plan->chip_bytes);
+    plan->blocks_max = (uint32_t)(processors * per_processor);
+    return error;
+}
+
+extern "C" uint32_t phx_gpu_workers_max(const struct phx_shape *shape)
+{
+    struct plan plan;
+    return plan_make(shape, (const void *)phx_gpu_rank, &plan) == cudaSuccess ? plan.blocks_max : 0;
+}
+
+static int launch_blocks(const struct phx_shape *shape, const void *kernel, uint32_t blocks,
+                         void **arguments, uint32_t *slots, cudaStream_t stream,
+                         struct phx_message *message)
+{
+    struct plan plan;
+    cudaError_t error = plan_make(shape, kernel, &plan);
     if (error != cudaSuccess)
         return cuda_fail(error, "reading the device's limits", message);
-    uint32_t most = (uint32_t)(processors * per_processor);
-    if (blocks > most)
+    if (blocks > plan.blocks_max)
         return phx_fail(message, PHX_ERR_INVALID,
-                        "workers: %u blocks of %u threads are needed at once, the device holds %u",
-                        blocks, threads, most);
-    return 0;
+                        "workers = %u: %u blocks are needed at once, the device holds %u",
+                        shape->workers, blocks, plan.blocks_max);
+    *slots = plan.slots;
+    error = cudaLaunchCooperativeKernel(kernel, blocks, PHX_THREADS, arguments, plan.chip_bytes,
+                                        stream);
+    return error == cudaSuccess ? 0 : cuda_fail(error, "cudaLaunchCooperativeKernel", message);
 }
 
-extern "C" int phx_gpu_run(const struct phx_launch *launches, uint32_t ranks, uint32_t workers,
-                           float *kernel_us, struct phx_message *message)
+extern "C" int phx_gpu_launch(const struct phx_shape *shape, const struct phx_launch *launch,
+                              struct phx_gpu_counters *counters, void *stream,
+                              struct phx_message *message)
 {
-    uint32_t warps = workers < PHX_GPU_WARPS_PER_BLOCK ? workers : PHX_GPU_WARPS_PER_BLOCK;
-    if (workers == 0 || workers % warps != 0)
-        return phx_fail(message, PHX_ERR_INVALID, "workers = %u: must be a multiple of %u", workers,
-                        PHX_GPU_WARPS_PER_BLOCK);
-    uint32_t blocks_per_rank = workers / warps;
-    uint32_t blocks = ranks * blocks_per_rank;
-    uint32_t threads = warps * PHX_WARP;
-    int rc = check_blocks((const void *)phx_gpu_kernel, blocks, threads, message);
-    if (rc != 0)
-        return rc;
-    cudaEvent_t begin;
-    cudaEvent_t end;
+    uint32_t slots = 0;
+    void *arguments[] = {(void *)launch, (void *)&counters, (void *)&slots};
+    return launch_blocks(shape, (const void *)phx_gpu_rank, shape->workers, arguments, &slots,
+                         (cudaStream_t)stream, message);
+}
+
+extern "C" int phx_gpu_run(const struct phx_shape *shape, const struct phx_launch *launches,
+                           uint32_t ranks, float *kernel_us, struct phx_message *message)
+{
+    cudaEvent_t begin = NULL;
+    cudaEvent_t end = NULL;
     float ms = 0.0f;
-    void *arguments[] = {(void *)&launches, (void *)&blocks_per_rank};
+    uint32_t slots = 0;
+    uint32_t workers = shape->workers;
+    void *arguments[] = {(void *)&launches, (void *)&workers, (void *)&slots};
     cudaError_t error = cudaEventCreate(&begin);
-    if (error != cudaSuccess)
-        return cuda_fail(error, "cudaEventCreate", message);
-    error = cudaEventCreate(&end);
-    if (error != cudaSuccess) {
-        cudaEventDestroy(begin);
-        return cuda_fail(error, "cudaEventCreate", message);
+    if (error == cudaSuccess)
+        error = cudaEventCreate(&end);
+    int rc = error == cudaSuccess ? 0 : cuda_fail(error, "cudaEventCreate", message);
+    if (rc == 0) {
+        cudaEventRecord(begin);
+        rc = launch_blocks(shape, (const void *)phx_gpu_ranks, ranks * workers, arguments, &slots,
+                           NULL, message);
+        cudaEventRecord(end);
     }
-    cudaEventRecord(begin);
-    error = cudaLaunchCooperativeKernel((void *)phx_gpu_kernel, blocks, threads, arguments, 0, 0);
-    cudaEventRecord(end);
-    if (error == cudaSuccess)
+    if (rc == 0) {
         error = cudaEventSynchronize(end);
-    if (error == cudaSuccess)
-        error = cudaEventElapsedTime(&ms, begin, end);
+        if (error == cudaSuccess)
+            error = cudaEventElapsedTime(&ms, begin, end);
+        if (error != cudaSuccess)
+            rc = cuda_fail(error, "the kernel", message);
+    }
     cudaEventDestroy(begin);
     cudaEventDestroy(end);
-    if (error != cudaSuccess)
-        return cuda_fail(error, "cudaLaunchCooperativeKernel", message);
-    if (kernel_us != NULL)
+    if (rc == 0 && kernel_us != NULL)
         *kernel_us = ms * 1000.0f;
-    return 0;
-}
-
-extern "C" int phx_gpu_launch(const struct phx_launch *launch, struct phx_gpu_counters *counters,
-                              void *stream, struct phx_message *message)
-{
-    uint32_t workers = launch->workers;
-    uint32_t warps = workers < PHX_GPU_WARPS_PER_BLOCK ? workers : PHX_GPU_WARPS_PER_BLOCK;
-    if (workers == 0 || workers % warps != 0)
-        return phx_fail(message, PHX_ERR_INVALID, "workers = %u: must be a multiple of %u", workers,
-                        PHX_GPU_WARPS_PER_BLOCK);
-    uint32_t threads = warps * PHX_WARP;
-    const void *kernel = (const void *)phx_gpu_rank_kernel;
-    int rc = check_blocks(kernel, workers / warps, threads, message);
-    if (rc != 0)
-        return rc;
-    // The numbers lie behind the counters.
-    struct phx_op_common *numbers =
-        counters != NULL ? (struct phx_op_common *)(void *)(counters + 1) : NULL;
-    struct phx_launch copy = *launch;
-    void *arguments[] = {&copy, &numbers};
-    cudaStream_t on = (cudaStream_t)stream;
-    if (counters != NULL) {
-        phx_gpu_number_kernel<<<1, 1, 0, on>>>(counters, launch->kind, launch->halves,
-                                               phx_kernel_barriers(launch->kind, launch->halves),
-                                               numbers);
-        cudaError_t error = cudaGetLastError();
-        if (error != cudaSuccess)
-            return cuda_fail(error, "launching the kernel that counts", message);
-    }
-    cudaError_t error =
-        cudaLaunchCooperativeKernel(kernel, workers / warps, threads, arguments, 0, on);
-    return error == cudaSuccess ? 0 : cuda_fail(error, "cudaLaunchCooperativeKernel", message);
+    return rc;
 }

@@ -1,8 +1,8 @@
 // kernels/launch.h: starting the kernels on a GPU. No CUDA type in this header, for C callers.
 //
-// Two ways: one rank on its process's GPU, on any stream (hw/cuda_executor.c), or all ranks of a
-// group on one device, in one cooperative launch whose blocks are divided among them, which is how
-// the bodies are compared with the simulator's.
+// A rank's workers are the blocks of one cooperative launch. phx_gpu_launch() starts one rank's, on
+// a stream, with nothing on the host to wait for; phx_gpu_run() those of all ranks of a group that
+// share a device, which is how the bodies are compared with the simulator's.
 
 #ifndef PHX_KERNELS_LAUNCH_H
 #define PHX_KERNELS_LAUNCH_H
@@ -14,33 +14,31 @@
 extern "C" {
 #endif
 
-#define PHX_GPU_WARPS_PER_BLOCK 4u
-
-// The numbers of a group's operations, in PHX_GPU_COUNTERS_BYTES of device memory: what a launch
-// that is replayed by a graph goes by. Zeroed for a group that has run none.
+// Numbers that operations take on the device, so that a captured graph takes new ones each time it
+// is replayed. Device memory, zeroed at first; one launch of a group at a time.
 struct phx_gpu_counters {
-    uint64_t operations; // begun, of both kinds
-    uint64_t barriers;   // passed
-    uint64_t sent[2];    // of each kind (enum phx_kind - 1)
-    uint64_t received[2];
-    uint64_t operation_of[2][PHX_IN_FLIGHT_MAX]; // by the parity of its number of the kind
+    uint64_t operations;
+    uint64_t sent[2];     // [enum phx_kind - 1] send halves
+    uint64_t received[2]; // receive halves
+    uint64_t operation_of[2][PHX_SLOTS_MAX]; // of sequence % PHX_SLOTS_MAX
+    uint64_t barriers;
+    uint64_t finished; // blocks of the launch that runs
 };
-#define PHX_GPU_COUNTERS_BYTES 512u // that the counters take, with what launches keep beside them
 
-// Enqueues one launch of one rank on a stream (a cudaStream_t; capturable) and returns. *launch is
-// copied; its rank, and all that it names, is device memory or mapped host memory, and workers is
-// rank->shape.workers. counters NULL: the numbers are those in *launch; else a send half takes the
-// next ones, a receive half those of the oldest send half, and *launch's do not matter.
-// PHX_ERR_INVALID: more workers than the device holds at once; PHX_ERR_DEVICE_LOST: a CUDA error.
-int phx_gpu_launch(const struct phx_launch *launch, struct phx_gpu_counters *counters, void *stream,
-                   struct phx_message *message);
+// The rank and everything it and the launch point to are memory that the device reaches;
+// launch->rank is a device address, and `shape` what stands there. Takes shape->workers blocks.
+// counters NULL: the launch has its numbers (struct phx_op_common). The stream is a cudaStream_t;
+// may be captured. Returns at once. PHX_ERR_INVALID: more workers than the device holds at a time;
+// PHX_ERR_DEVICE_LOST: a CUDA error, named in the message.
+int phx_gpu_launch(const struct phx_shape *shape, const struct phx_launch *launch,
+                   struct phx_gpu_counters *counters, void *stream, struct phx_message *message);
 
-// launches: [ranks] in device memory, and everything they point to. Each rank has shape.workers
-// workers, a multiple of PHX_GPU_WARPS_PER_BLOCK or fewer than that; `workers` repeats the number.
-// Runs and waits. PHX_ERR_INVALID: more blocks than the device holds at once; PHX_ERR_DEVICE_LOST:
-// a CUDA error, named in the message.
-int phx_gpu_run(const struct phx_launch *launches, uint32_t ranks, uint32_t workers,
+// launches: [ranks] in device memory, of this shape. Runs and waits. Errors as above.
+int phx_gpu_run(const struct phx_shape *shape, const struct phx_launch *launches, uint32_t ranks,
                 float *kernel_us, struct phx_message *message);
+
+// The most workers that a rank of this shape can have, alone on the current device. 0: an error.
+uint32_t phx_gpu_workers_max(const struct phx_shape *shape);
 
 #ifdef __cplusplus
 }

@@ -27,6 +27,13 @@ enum phx_check {
     PHX_CHECK_ROWS        // and each row, which is 8 to 20 bytes longer (check.h)
 };
 
+// How a rank's workers share what they send.
+enum phx_division {
+    PHX_BY_PEER = 1, // each serves few peers: rows are staged, all workers meet, few words are sent
+    PHX_BY_TOKEN     // each sends its own tokens to every peer at once, and a word to each: for
+                     // many workers that meet at a cost
+};
+
 enum phx_kind { PHX_DISPATCH = 1, PHX_COMBINE };
 enum phx_phase {
     PHX_PHASE_DISPATCH_SEND = 1,
@@ -52,13 +59,36 @@ struct phx_shape {
     uint32_t rows;         // enum phx_rows_form, of combine
     uint32_t layout;       // enum phx_output_layout, of dispatch's output
     uint32_t check;        // enum phx_check
+    uint32_t division;     // enum phx_division
 };
 
-// Senders per ordered pair. With at least one worker per rank, worker w serves peer offset
-// w % ranks, part w / ranks; with fewer, it serves every peer offset that is w modulo workers.
-PHX_BOTH uint32_t phx_parts(const struct phx_shape *s)
+// Workers that share the rows of one peer when work is divided by peer. With at least one worker
+// per rank, worker w serves peer offset w % ranks, share w / ranks; with fewer, it serves every
+// peer offset that is w modulo workers.
+PHX_BOTH uint32_t phx_shares(const struct phx_shape *s)
 {
     return s->workers >= s->ranks ? s->workers / s->ranks : 1;
+}
+
+// Parts that an ordered pair's rows are sent in, each with a word and a worker of its own.
+PHX_BOTH uint32_t phx_parts(const struct phx_shape *s)
+{
+    return s->division == PHX_BY_TOKEN ? s->workers : phx_shares(s);
+}
+// The part that a worker sends to the peer at `offset` (peer = (rank + offset) % ranks), if it
+// serves that peer. By token the parts are turned from peer to peer, so that the workers whose part
+// of one peer is empty are not those of the next.
+PHX_BOTH uint32_t phx_part_of(const struct phx_shape *s, uint32_t worker, uint32_t offset)
+{
+    if (s->division != PHX_BY_TOKEN)
+        return s->workers >= s->ranks ? worker / s->ranks : 0;
+    return (worker + offset * phx_shares(s)) % s->workers;
+}
+// The first peer offset whose route message a worker sends, and takes; the others are `workers`
+// apart. By token these are the last workers, which have the fewest tokens.
+PHX_BOTH uint32_t phx_route_first(const struct phx_shape *s, uint32_t worker)
+{
+    return s->division == PHX_BY_TOKEN ? s->workers - 1 - worker : worker;
 }
 
 PHX_BOTH uint32_t phx_slots(const struct phx_shape *s)

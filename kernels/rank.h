@@ -55,6 +55,7 @@ struct phx_rank {
     uint64_t *suspected; // [ranks] enum phx_cause
     uint64_t *fates;     // [PHX_WAIT_PHASES][ranks] operation << 8 | enum phx_fate
     uint64_t *owed;      // [PHX_WAIT_PHASES][ranks] phx_owed_make(): a word to be stored; 0: none
+    uint32_t *tally;     // [workers][ranks] rows sent to each, when divided by token; C targets
     const void *environment; // C targets: struct phx_environment of device_c.h
 };
 
@@ -117,10 +118,12 @@ PHX_BOTH uint64_t phx_owed_make(uint64_t sequence, uint32_t worker)
 {
     return (sequence & 0xFFFFFFu) << 16 | (worker + 1);
 }
-PHX_BOTH uint64_t phx_owed_word_offset(const struct phx_shape *s, uint32_t phase, uint64_t owed)
+// To the peer at `offset`.
+PHX_BOTH uint64_t phx_owed_word_offset(const struct phx_shape *s, uint32_t phase, uint64_t owed,
+                                       uint32_t offset)
 {
     uint64_t sequence = owed >> 16;
-    uint32_t part = s->workers >= s->ranks ? ((uint32_t)(owed & 0xFFFFu) - 1) / s->ranks : 0;
+    uint32_t part = phx_part_of(s, (uint32_t)(owed & 0xFFFFu) - 1, offset);
     if (phase == PHX_WAIT_COUNTS)
         return phx_counts_word_offset(s, sequence);
     return phase == PHX_WAIT_ROWS ? phx_rows_word_offset(s, sequence, part)

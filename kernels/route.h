@@ -59,7 +59,8 @@ PHX_BOTH int phx_route_is_mine(const struct phx_worker *w, uint32_t peer)
 {
     uint32_t mine = w->rank->rank;
     uint32_t offset = peer >= mine ? peer - mine : peer + w->rank->shape.ranks - mine;
-    return (offset < w->count ? offset : offset % w->count) == w->index;
+    return (offset < w->count ? offset : offset % w->count) ==
+           phx_route_first(&w->rank->shape, w->index);
 }
 
 // True when a token lists the expert of entry k before.
@@ -79,6 +80,36 @@ PHX_BOTH int64_t phx_topk_expert(const struct phx_shape *s, const int64_t *topk_
     if (list[k] < 0 || list[k] >= (int64_t)s->experts || phx_topk_again(list, k))
         return -1;
     return list[k];
+}
+
+// One token's routing, with flags[peer] of each peer, if flags are given. It stands until the next.
+PHX_FN struct phx_token *phx_token_load(struct phx_worker *w, const int64_t *topk_idx,
+                                        const float *topk_weights, const uint64_t *flags,
+                                        uint32_t token)
+{
+    const struct phx_rank *rank = w->rank;
+    struct phx_token *t = phx_token_of(w);
+    phx_each_begin(w);
+    PHX_EACH(w, k, rank->shape.top_k)
+    {
+        int64_t expert = phx_topk_expert(&rank->shape, topk_idx, token, k);
+        uint32_t peer = expert < 0 ? PHX_NO_PEER : rank->expert_rank[expert];
+        t->peer[k] = peer;
+        if (topk_weights != NULL)
+            t->weight[k] = topk_weights[(uint64_t)token * rank->shape.top_k + k];
+        if (flags != NULL && expert >= 0)
+            t->flag[k] = flags[peer];
+    }
+    phx_each_end(w);
+    return t;
+}
+// Entry k is the first of its peer in the token's list.
+PHX_BOTH int phx_token_first(const struct phx_token *t, uint32_t k)
+{
+    for (uint32_t i = 0; i < k; i++)
+        if (t->peer[i] == t->peer[k])
+            return 0;
+    return t->peer[k] != PHX_NO_PEER;
 }
 
 // Appends one (token, expert) pair. Entries grow from where they would start if every token came,
@@ -115,12 +146,13 @@ PHX_BOTH void phx_route_finish(const struct phx_shape *s, uint8_t *message)
     h->check = phx_route_check_sum(message, phx_route_bytes(s, h->row_count, h->entry_count));
 }
 
-// Builds the messages to every peer that this worker serves, in one pass over the tokens. Serial.
-PHX_FN void phx_routes_build(const struct phx_worker *w, const struct phx_dispatch_op *op)
+// Builds the messages to every peer that this worker serves, in one pass over the tokens. Serial;
+// route_cuda.h has the form for many threads, which gives the same bytes.
+PHX_FN void phx_routes_build_serially(const struct phx_worker *w, const struct phx_dispatch_op *op)
 {
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
-    for (uint32_t i = w->index; i < s->ranks; i += w->count) {
+    for (uint32_t i = phx_route_first(s, w->index); i < s->ranks; i += w->count) {
         uint32_t peer = (rank->rank + i) % s->ranks;
         uint8_t *message = rank->stage + phx_stage_route_offset(s, op->common.sequence, peer);
         struct phx_route_header *h = phx_route_header(message);
@@ -151,7 +183,7 @@ PHX_FN void phx_routes_build(const struct phx_worker *w, const struct phx_dispat
                              t, rank->expert_local[expert], k, weight);
         }
     }
-    for (uint32_t i = w->index; i < s->ranks; i += w->count) {
+    for (uint32_t i = phx_route_first(s, w->index); i < s->ranks; i += w->count) {
         uint32_t peer = (rank->rank + i) % s->ranks;
         uint8_t *message = rank->stage + phx_stage_route_offset(s, op->common.sequence, peer);
         phx_route_finish(s, message);
@@ -182,6 +214,16 @@ PHX_BOTH int phx_route_row_ok(const struct phx_shape *s, const struct phx_route_
            end - rows[row].entry_begin <= phx_route_row_entries_max(s);
 }
 
+// An entry's expert stands in the same row before.
+PHX_BOTH int phx_route_expert_again(const struct phx_route_entry *entries, uint32_t begin,
+                                    uint32_t entry)
+{
+    for (uint32_t i = begin; i < entry; i++)
+        if (entries[i].expert == entries[entry].expert)
+            return 1;
+    return 0;
+}
+
 // Every number in the message is in range, and no two entries take one place. `message` is our own
 // copy: the sender can't change it. scratch[e * stride], e below experts_local_max, is overwritten.
 PHX_BOTH int phx_route_ok(const struct phx_shape *s, uint32_t experts_local, uint8_t *message,
@@ -208,7 +250,8 @@ PHX_BOTH int phx_route_ok(const struct phx_shape *s, uint32_t experts_local, uin
             if (e->expert >= experts_local || e->k >= s->top_k ||
                 (i > rows[r].entry_begin && e->k <= entries[i - 1].k) ||
                 e->index != scratch[(uint64_t)e->expert * stride]++ ||
-                e->index >= counts[e->expert])
+                e->index >= counts[e->expert] ||
+                phx_route_expert_again(entries, rows[r].entry_begin, i))
                 return 0;
         }
     }
@@ -216,10 +259,25 @@ PHX_BOTH int phx_route_ok(const struct phx_shape *s, uint32_t experts_local, uin
            phx_route_check_sum(message, phx_route_bytes(s, h->row_count, h->entry_count));
 }
 
+#if defined(__CUDACC__)
+#include "kernels/route_cuda.h"
+#else
+PHX_FN void phx_routes_build(struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    phx_routes_build_serially(w, op);
+}
+// phx_route_ok() by all threads of a worker; scratch: of this source, `ranks` apart.
+PHX_FN int phx_route_check(struct phx_worker *w, uint8_t *message, uint32_t *scratch)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    return phx_route_ok(s, w->rank->experts_local, message, scratch, s->ranks);
+}
+#endif
+
 // Copies the message of `source` into the handle and checks the copy. `row_count` came in the
 // signal. The source may rewrite its region meanwhile (it should not): the second look at the
 // header must agree with the first.
-PHX_FN int phx_route_take(const struct phx_worker *w, const struct phx_dispatch_op *op,
+PHX_FN int phx_route_take(struct phx_worker *w, const struct phx_dispatch_op *op,
                           uint32_t source, uint64_t row_count)
 {
     const struct phx_rank *rank = w->rank;
@@ -238,9 +296,10 @@ PHX_FN int phx_route_take(const struct phx_worker *w, const struct phx_dispatch_
     phx_copy(w, message, region, (uint64_t)bytes);
     if (phx_serial_begin(w))
         ok = phx_route_header_ok(s, h, row_count) &&
-             phx_route_bytes(s, h->row_count, h->entry_count) == (uint64_t)bytes &&
-             phx_route_ok(s, rank->experts_local, message, &op->handle.begin[source], s->ranks);
-    return phx_serial_end_value(w, ok);
+             phx_route_bytes(s, h->row_count, h->entry_count) == (uint64_t)bytes;
+    if (!phx_serial_end_value(w, ok))
+        return 0;
+    return phx_route_check(w, message, &op->handle.begin[source]);
 }
 
 #endif

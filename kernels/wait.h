@@ -33,6 +33,8 @@ PHX_FN void phx_worker_begin(struct phx_worker *w, const struct phx_rank *rank, 
     w->count = rank->shape.workers;
     w->op = NULL;
     w->barriers = barriers_before;
+    w->has_ended = 0;
+    phx_worker_init(w);
 }
 
 // Once per operation: a fused launch's receive half goes on with the deadline of its send half.
@@ -45,6 +47,8 @@ PHX_FN void phx_operation_begin(struct phx_worker *w, const struct phx_op_common
     w->last_poll_ns = w->start_ns;
     w->restarted = 0;
     w->announced = 0;
+    w->blocked = 0;
+    w->fate_at = NULL;
 }
 
 PHX_FN uint32_t phx_token_tag(uint32_t kind, uint64_t sequence)
@@ -75,23 +79,33 @@ PHX_FN void phx_suspect(const struct phx_worker *w, uint32_t rank, uint32_t caus
 // The group was aborted, or (GPU test launches) this rank died: every wait ends.
 PHX_FN int phx_ended(const struct phx_worker *w)
 {
-    return phx_local_load(w, &w->rank->state->abort) != 0 ||
-           phx_local_load(w, &w->rank->state->dead) != 0;
+    const uint64_t *const words[2] = {&w->rank->state->abort, &w->rank->state->dead};
+    uint64_t seen[2];
+    phx_gather(w, words, seen, 2);
+    return seen[0] != 0 || seen[1] != 0;
 }
 
 // The user's mask, taken over at the start of each operation, by every worker before it sends: once
 // masked here, a rank stays masked until a view readmits it, because slots at it may only be
 // written with evidence.
-PHX_FN void phx_take_user_mask(const struct phx_worker *w)
+PHX_FN void phx_take_masks(struct phx_worker *w)
 {
-    if (w->op->active_ranks == NULL)
-        return;
-    for (uint32_t r = 0; r < w->rank->shape.ranks; r++) {
-        if (phx_suspects(w, r))
-            phx_mask_clear(w, &w->op->active_ranks[r]);
-        else if (phx_mask_load(w, &w->op->active_ranks[r]) == 0)
-            phx_suspect(w, r, PHX_CAUSE_USER);
+    int32_t *active = w->op->active_ranks;
+    PHX_EACH(w, r, w->rank->shape.ranks)
+    {
+        uint64_t cause = phx_own_load(&w->rank->suspected[r]);
+        if (active != NULL && cause == PHX_CAUSE_NONE && r != w->rank->rank &&
+            phx_own_mask_load(&active[r]) == 0) {
+            cause = phx_own_cas(&w->rank->suspected[r], PHX_CAUSE_NONE, PHX_CAUSE_USER);
+            if (cause == PHX_CAUSE_NONE)
+                phx_own_wake(w);
+            cause = PHX_CAUSE_USER;
+        }
+        if (active != NULL && cause != PHX_CAUSE_NONE)
+            phx_own_mask_clear(&active[r]);
+        phx_own_mask_note(w, r, cause != PHX_CAUSE_NONE);
     }
+    phx_each_end(w);
 }
 
 // --- fates --------------------------------------------------------------------------------------
@@ -101,12 +115,15 @@ PHX_FN uint64_t *phx_fate_word(const struct phx_worker *w, uint32_t phase, uint3
     return &w->rank->fates[(uint64_t)phase * w->rank->shape.ranks + source];
 }
 
-PHX_FN uint32_t phx_fate_of(const struct phx_worker *w, uint32_t phase, uint32_t source)
+PHX_FN uint32_t phx_fate_in(const struct phx_worker *w, uint64_t word)
 {
-    uint64_t word = phx_local_load(w, phx_fate_word(w, phase, source));
     if (PHX_BUG(TWO_DECISIONS)) // planted: each worker decides for itself
         return PHX_FATE_OPEN;
     return word >> 8 == w->op->operation ? (uint32_t)(word & 0xFF) : (uint32_t)PHX_FATE_OPEN;
+}
+PHX_FN uint32_t phx_fate_of(const struct phx_worker *w, uint32_t phase, uint32_t source)
+{
+    return phx_fate_in(w, phx_local_load(w, phx_fate_word(w, phase, source)));
 }
 
 // Returns the fate that holds: ours, or the one that another worker decided before.
@@ -114,7 +131,8 @@ PHX_FN uint32_t phx_fate_decide(const struct phx_worker *w, uint32_t phase, uint
                                 uint32_t fate)
 {
     uint64_t *word = phx_fate_word(w, phase, source);
-    uint64_t seen = phx_local_load(w, word);
+    // What phx_wait() saw there last, if it was about this one, saves a look.
+    uint64_t seen = w->fate_at == word ? w->fate_seen : phx_local_load(w, word);
     if (PHX_BUG(TWO_DECISIONS))
         return fate;
     while (seen >> 8 != w->op->operation) {
@@ -133,50 +151,6 @@ PHX_FN uint32_t phx_fate_absent(const struct phx_worker *w, uint32_t phase, uint
     if (fate == PHX_FATE_ABSENT)
         phx_suspect(w, source, cause);
     return fate;
-}
-
-// --- words --------------------------------------------------------------------------------------
-
-enum phx_seen {
-    PHX_SEEN_NOTHING = 1,
-    PHX_SEEN_ALL,    // every word is there; what they cover may be read
-    PHX_SEEN_GONE,   // the fate is ABSENT
-    PHX_SEEN_DECIDED // another worker saw all, checked it and decided PRESENT
-};
-
-PHX_FN uint32_t phx_word_look(const struct phx_worker *w, uint64_t word)
-{
-    if (phx_word_epoch(word) != (w->rank->epoch & 0xFFFFu))
-        return PHX_SEEN_NOTHING; // older, or of a view that is not installed here yet
-    uint32_t behind = ((uint32_t)w->op->sequence - phx_word_sequence(word)) & 0xFFFFFFu;
-    // Planted: a count says that rows are there; of which operation, nobody asks.
-    if (PHX_BUG(COUNTER_FOR_WORD) && behind < 0x800000u && phx_word_value(word) > 0 &&
-        phx_word_value(word) <= PHX_WORD_VALUE_MAX)
-        return PHX_SEEN_ALL;
-    if (behind != 0)
-        return behind < 0x800000u ? PHX_SEEN_NOTHING : PHX_SEEN_GONE;
-    return phx_word_value(word) == PHX_WORD_VALUE_MASKED ? PHX_SEEN_GONE : PHX_SEEN_ALL;
-}
-
-// All words arrived (then *sum is the sum of their values), one shows that the source gave up, or
-// neither.
-PHX_FN uint32_t phx_words_look(const struct phx_worker *w, const uint64_t *words, uint32_t count,
-                               uint64_t *sum)
-{
-    uint32_t seen = PHX_SEEN_ALL;
-    *sum = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        // Planted: the last word is read as if it were any memory, without acquire.
-        uint64_t word =
-            PHX_BUG(FENCE_MISSING) && i + 1 == count ? words[i] : phx_load(w, &words[i]);
-        uint32_t one = phx_word_look(w, word);
-        if (one == PHX_SEEN_GONE)
-            return PHX_SEEN_GONE;
-        if (one == PHX_SEEN_NOTHING)
-            seen = PHX_SEEN_NOTHING;
-        *sum += phx_word_value(word);
-    }
-    return seen;
 }
 
 // --- being late, and saying so ------------------------------------------------------------------
@@ -202,13 +176,12 @@ PHX_FN int64_t phx_waiting_on(const struct phx_worker *w, uint32_t source)
     return value - base;
 }
 
-// Worker 0 alone writes status words: a word has one ordered path.
-PHX_FN void phx_announce(struct phx_worker *w)
+// Worker 0 alone writes status words: a word has one ordered path. blocked: state->blocked_on.
+PHX_FN void phx_announce(struct phx_worker *w, uint64_t blocked)
 {
     const struct phx_rank *rank = w->rank;
     if ((w->index != 0 && !PHX_BUG(STATUS_BY_ANY_WORKER)) || w->op->timeout_ns == UINT64_MAX)
         return; // planted: whoever is blocked says so, each on its own lane
-    uint64_t blocked = phx_local_load(w, &rank->state->blocked_on);
     uint32_t named = (uint32_t)(blocked & 0xFFFFu);
     if (blocked >> 16 != w->op->operation || named == 0 || named == w->announced)
         return;
@@ -232,12 +205,13 @@ PHX_FN void phx_note_blocked(struct phx_worker *w, uint32_t source, uint32_t sen
 {
     uint64_t *word = &w->rank->state->blocked_on;
     uint64_t seen = phx_local_load(w, word);
+    w->blocked = 1;
     if (seen >> 16 != w->op->operation || (seen & 0xFFFFu) == 0 ||
         (sending & ~(uint32_t)seen) != 0) {
         phx_local_cas(w, word, seen, w->op->operation << 16 | sending | (source + 1));
         phx_wake(w, NULL); // worker 0 may be parked, and is the one who announces
     }
-    phx_announce(w);
+    phx_announce(w, phx_local_load(w, word));
 }
 
 // What was waited for of `source` came, or will not. If it was the one that the peers were told of,
@@ -246,7 +220,7 @@ PHX_FN void phx_note_unblocked(struct phx_worker *w, uint32_t source, uint32_t s
 {
     uint64_t blocked = w->op->operation << 16 | sending | (source + 1);
     uint64_t *word = &w->rank->state->blocked_on;
-    if (phx_local_load(w, word) == blocked)
+    if (w->blocked && phx_local_load(w, word) == blocked)
         phx_local_cas(w, word, blocked, w->op->operation << 16);
 }
 
@@ -335,17 +309,23 @@ PHX_FN uint32_t phx_wait_end(uint32_t fate)
 PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
                          const uint64_t *words, uint32_t count, uint64_t *sum)
 {
+    const struct phx_rank *rank = w->rank;
+    const uint64_t *const local[4] = {phx_fate_word(w, phase, source), &rank->suspected[source],
+                                      &rank->state->abort, &rank->state->dead};
+    uint64_t state[4];
     uint64_t since = phx_now(w);
     int64_t charged = -1;
     uint32_t result = PHX_SEEN_NOTHING;
+    w->fate_at = local[0];
     if (PHX_BUG(DEADLINE_PER_RANK)) // planted: D for each source, one after the other
         w->start_ns = since;
     while (result == PHX_SEEN_NOTHING) {
-        uint32_t fate = phx_fate_of(w, phase, source);
-        uint32_t seen = phx_words_look(w, words, count, sum);
+        uint32_t seen = phx_look(w, local, state, 4, words, count, sum);
+        uint32_t fate = phx_fate_in(w, state[0]);
+        w->fate_seen = state[0];
         if (fate != PHX_FATE_OPEN) {
             result = phx_wait_end(fate);
-        } else if (phx_suspects(w, source) || phx_ended(w)) {
+        } else if (state[1] != PHX_CAUSE_NONE || state[2] != 0 || state[3] != 0) {
             result = phx_wait_end(phx_fate_decide(w, phase, source, PHX_FATE_ABSENT));
         } else if (seen == PHX_SEEN_ALL) {
             result = PHX_SEEN_ALL;
@@ -376,7 +356,7 @@ PHX_FN uint32_t phx_wait_or_replay(struct phx_worker *w, uint32_t phase, uint32_
         return PHX_SEEN_GONE;
     }
     for (;;) {
-        uint32_t seen = phx_words_look(w, words, count, sum);
+        uint32_t seen = phx_look(w, NULL, NULL, 0, words, count, sum);
         if (seen == PHX_SEEN_ALL)
             return PHX_SEEN_ALL;
         if (seen == PHX_SEEN_GONE || phx_ended(w)) // not what was recorded: the outcome shows it
@@ -489,7 +469,8 @@ PHX_FN void phx_send_masked(const struct phx_worker *w, uint32_t phase, uint32_t
         uint64_t owed = phx_local_load(w, entry);
         if ((owed & 0xFFFFu) != w->index + 1)
             continue;
-        uint64_t at = phx_owed_word_offset(&rank->shape, p, owed);
+        uint64_t at = phx_owed_word_offset(
+            &rank->shape, p, owed, (peer + rank->shape.ranks - rank->rank) % rank->shape.ranks);
         uint64_t masked = phx_word_make(rank->epoch, owed >> 16, PHX_WORD_VALUE_MASKED);
         // The word of this operation takes the place of an older one.
         if (at == word_at || phx_signal(w, peer, at, masked, token))
@@ -509,6 +490,8 @@ PHX_FN uint64_t phx_barrier_arrive(struct phx_worker *w)
     phx_settle(w); // a worker arrives when its work is done, not before
     w->barriers++;
     uint64_t all = w->barriers * w->count;
+    if (w->has_ended) // it left some work undone: nobody may count it in
+        return all;
     if (phx_local_add(w, arrived, 1) + 1 == all)
         phx_wake(w, arrived);
     return all;
@@ -517,19 +500,24 @@ PHX_FN uint64_t phx_barrier_arrive(struct phx_worker *w)
 // True when all arrived; false when the operation was ended first, and the body must return.
 PHX_FN int phx_barrier_wait(struct phx_worker *w, uint64_t all)
 {
-    uint64_t *arrived = &w->rank->state->barrier_arrived;
-    while (phx_local_load(w, arrived) < all) {
-        if (phx_ended(w))
+    struct phx_rank_state *state = w->rank->state;
+    const uint64_t *const words[4] = {&state->barrier_arrived, &state->abort, &state->dead,
+                                      &state->blocked_on};
+    uint64_t seen[4];
+    for (;;) {
+        phx_gather(w, words, seen, 4);
+        if (seen[0] >= all)
+            return 1;
+        if (w->has_ended || seen[1] != 0 || seen[2] != 0) {
+            w->has_ended = 1;
             return 0;
+        }
         uint64_t now = phx_now(w);
         phx_notice_pause(w, now);
-        phx_announce(w);
-        if (phx_local_load(w, arrived) < all)
-            phx_park(w, arrived, 1, phx_poll_until(w, now));
+        phx_announce(w, seen[3]);
+        if (!phx_local_reached(w, words[0], all))
+            phx_park(w, words[0], 1, phx_poll_until(w, now));
     }
-    // A worker that left at the operation's end arrives at its later barriers all the same, and may
-    // have been counted here for one that has not come. It saw the end before it arrived.
-    return !phx_ended(w);
 }
 
 // Every worker of this rank has arrived; what any of them stored before is visible to all. False:

@@ -51,6 +51,7 @@ int phx_workload_bytes(const struct phx_workload *w, uint64_t *bytes, struct phx
         o.rows = (enum phx_rows_form)moe->rows;
         o.layout = (enum phx_output_layout)moe->layout;
         o.check = w->row_check ? PHX_CHECK_ROWS : PHX_CHECK_ROUTES;
+        o.division = w->is_by_token ? PHX_BY_TOKEN : PHX_BY_PEER;
         int rc = phx_size_hint(&o, &hint, message);
         if (rc != 0)
             return rc;

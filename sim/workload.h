@@ -76,6 +76,7 @@ struct phx_workload {
     uint64_t timeout_us; // D
     bool is_full;        // payload: every channel is stored, not the first 128 alone
     bool row_check;      // rows carry a check of their own (options.check of a group)
+    bool is_by_token;    // workers send their own tokens to every peer (options.division)
     // Not 0: faults are over by then. A fault strikes no more, and what was to last longer heals
     // (what is for ever, such as a kill, stays). From then on what any living rank has pending, or
     // begins, ends within expect.progress_within_ps, and nobody is newly masked for being late

@@ -136,6 +136,7 @@ static void shape_fill(struct phx_shape *s, const struct phx_run *run,
     s->rows = moe->rows;
     s->layout = moe->layout;
     s->check = run->workload->row_check ? PHX_CHECK_ROWS : PHX_CHECK_ROUTES;
+    s->division = run->workload->is_by_token ? PHX_BY_TOKEN : PHX_BY_PEER;
 }
 
 // In order; the first experts % ranks ranks hold one more.

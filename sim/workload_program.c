@@ -81,6 +81,7 @@ static void options_fill(struct phx_group_options *o, const struct phx_run *run,
     o->rows = (enum phx_rows_form)s->rows;
     o->layout = (enum phx_output_layout)s->layout;
     o->check = (enum phx_check)s->check;
+    o->division = (enum phx_division)s->division;
     o->timeout_us = (int64_t)run->workload->timeout_us;
     if (run->options->history != NULL)
         o->timeout_us = PHX_TIMEOUT_NONE;

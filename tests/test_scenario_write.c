@@ -124,6 +124,7 @@ static void same_scenario(const struct phx_scenario *left, const struct phx_scen
     SAME(timeout_us);
     SAME(is_full);
     SAME(row_check);
+    SAME(is_by_token);
     SAME(workers);
     SAME(load_count);
     SAME(fault_count);
@@ -335,6 +336,7 @@ TEST(scenario_reads_back_what_it_wrote)
         w->timeout_us = 1 + wide(&d, UINT64_C(1) << 40);
         w->is_full = below(&d, 2);
         w->row_check = below(&d, 2);
+        w->is_by_token = below(&d, 2);
         w->workers = below(&d, 65);
         w->load_count = 1 + below(&d, 3);
         for (uint32_t i = 0; i < w->load_count; i++)

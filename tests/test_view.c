@@ -349,24 +349,17 @@ TEST(view_memory_that_nobody_wrote_is_no_word)
     for (uint32_t i = 0; i < 6; i++)
         for (uint32_t k = 0; k < 4; k++) {
             struct phx_group group;
-            struct phx_worker w;
-            struct phx_op_common op;
             uint64_t suspected[2] = {0};
             uint64_t owed[2 * PHX_WAIT_PHASES] = {0};
             uint8_t flags[2][2] = {{0}};
             struct phx_view view = {epochs[i], sg_members(2), 9, {5, 4}};
             memset(&group, 0, sizeof group);
-            memset(&w, 0, sizeof w);
-            memset(&op, 0, sizeof op);
             group.rank.shape.ranks = 2;
             group.rank.suspected = suspected;
             group.rank.owed = owed;
             group.flushed = flags[0];
             group.peer_lost = flags[1];
             CHECK_EQ(phx__view_install(&group, &view, NULL), 0);
-            w.rank = &group.rank;
-            w.op = &op;
-            op.sequence = sequences[k];
-            CHECK_EQ(phx_word_look(&w, 0), PHX_SEEN_NOTHING);
+            CHECK_EQ(phx_word_says(0, group.rank.epoch, sequences[k]), PHX_SEEN_NOTHING);
         }
 }

@@ -379,8 +379,7 @@ struct race {
     uint64_t suspected[2];
     uint64_t words[RACE_WORDS];
     uint64_t now_ns;
-    uint32_t fate;      // what the other worker decides
-    uint64_t suspicion; // and holds against rank 1
+    uint32_t fate; // what the other worker decides while this one looks at the words
 };
 
 static struct race *race_of(struct phx_executor *e)
@@ -397,7 +396,6 @@ static void race_observe(struct phx_executor *e, uint32_t worker, const uint64_t
     struct race *r = race_of(e);
     (void)worker;
     (void)word;
-    r->suspected[1] = r->suspicion;
     if (r->fate != PHX_FATE_OPEN)
         r->fates[PHX_WAIT_ROWS * 2 + 1] = (uint64_t)RACE_OPERATION << 8 | r->fate;
 }
@@ -438,7 +436,7 @@ static uint32_t race_wait(struct race *r, uint32_t fate, uint64_t suspicion, uin
     r->op.sequence = RACE_SEQUENCE;
     r->op.timeout_ns = 1000000;
     r->fate = fate;
-    r->suspicion = suspicion;
+    r->suspected[1] = suspicion;
     for (int i = 0; i < RACE_WORDS; i++)
         r->words[i] = phx_word_make(1, sequence, 2);
     phx_worker_begin(&r->worker, &r->rank, 1, 0);

@@ -46,7 +46,8 @@ enum knob {
     KNOB_FREEZE_AT,
     KNOB_BASE,
     KNOB_BASE_FAULTS,
-    KNOB_BASE_LOADS
+    KNOB_BASE_LOADS,
+    KNOB_DIVISION
 };
 
 #define US UINT64_C(1000000) // in ps
@@ -292,6 +293,10 @@ static void draw_rest(const struct phx_campaign *c, uint64_t seed, struct phx_sc
     w->workers = workers[pick(seed, KNOB_WORKERS, 8)];
     w->is_full = pick(seed, KNOB_FULL, 8) == 0;
     w->row_check = pick(seed, KNOB_ROW_CHECK, 2) == 0;
+    w->is_by_token = pick(seed, KNOB_DIVISION, 3) == 0;
+    for (uint32_t i = 0; i < w->fault_count; i++) // a base's, meant for the route message, the first
+        if (w->faults[i].kind == PHX_FAULT_BIT_FLIP && !w->faults[i].is_caught)
+            w->is_by_token = false;
     phx_explore_draw_faults(c, seed, s);
     // Without a fault nobody may be lost, so nobody may be hurried either.
     if (w->fault_count == 0 && w->timeout_us < TIMEOUT_SURE_US)

@@ -16,6 +16,7 @@
 
 static const struct phx_choice PAYLOADS[] = {{"thin", 0}, {"full", 1}, {NULL, 0}};
 static const struct phx_choice CHECKS[] = {{"routes", 0}, {"rows", 1}, {NULL, 0}};
+static const struct phx_choice DIVISIONS[] = {{"by_peer", 0}, {"by_token", 1}, {NULL, 0}};
 
 // The names of a plane's presets are the network's; the list here is made of them.
 static int read_preset(struct phx_reader *r, const struct phx_yaml *node, const char *key,
@@ -151,6 +152,16 @@ static void write_check(struct phx_writer *w, const void *target)
     (void)fputs(CHECKS[*(const bool *)target ? 1 : 0].name, w->out);
 }
 
+static int read_division(struct phx_reader *r, const struct phx_yaml *node, void *target)
+{
+    return read_bool_of(r, node, "division", DIVISIONS, target);
+}
+
+static void write_division(struct phx_writer *w, const void *target)
+{
+    (void)fputs(DIVISIONS[*(const bool *)target ? 1 : 0].name, w->out);
+}
+
 int phx_scenario_read_rank(struct phx_reader *r, const struct phx_yaml *node, void *target)
 {
     const struct phx_scenario_context *context = r->context;
@@ -216,6 +227,11 @@ static const struct phx_field TOP_FIELDS[] = {
      .offset = IN_WORKLOAD(row_check),
      .read = read_check,
      .write = write_check},
+    {.name = "division",
+     .type = PHX_FIELD_CUSTOM,
+     .offset = IN_WORKLOAD(is_by_token),
+     .read = read_division,
+     .write = write_division},
     {.name = "workers",
      .type = PHX_FIELD_U32,
      .offset = IN_WORKLOAD(workers),

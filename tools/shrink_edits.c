@@ -318,12 +318,15 @@ static bool run_switch(struct phx_scenario *s, uint32_t which)
     case 11:
         w->timeout_us = 1000;
         return before.timeout_us != 1000 && before.timeout_us != 0;
+    case 12:
+        w->is_by_token = false;
+        return before.is_by_token;
     default:
         return false;
     }
 }
 
-#define RUN_SWITCHES 12u
+#define RUN_SWITCHES 13u
 
 static bool edit_run(struct phx_scenario *s, uint32_t step)
 {

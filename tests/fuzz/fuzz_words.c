@@ -77,7 +77,7 @@ static void check_words(const struct phx_worker *w, struct fuzz_input *in, uint6
         struct written by = draw(in, epoch, w->op->sequence);
         words[i] = phx_word_make(in_words(by.epoch), by.number, by.value);
         uint32_t one = expect(&by, epoch, w->op->sequence);
-        uint32_t seen = phx_word_look(w, words[i]);
+        uint32_t seen = phx_word_says(words[i], w->rank->epoch, w->op->sequence);
         FUZZ_CHECK(seen == one,
                    "epoch %llu, number %llu, value %06x, read in %llu, %llu: %u not %u",
                    (unsigned long long)by.epoch, (unsigned long long)by.number, by.value,
@@ -89,7 +89,7 @@ static void check_words(const struct phx_worker *w, struct fuzz_input *in, uint6
             expected = PHX_SEEN_NOTHING;
         plain_sum += by.value;
     }
-    FUZZ_CHECK(phx_words_look(w, words, count, &sum) == expected, "%u words", count);
+    FUZZ_CHECK(phx_look(w, NULL, NULL, 0, words, count, &sum) == expected, "%u words", count);
     FUZZ_CHECK(expected != PHX_SEEN_ALL || sum == plain_sum, "%llu", (unsigned long long)sum);
 }
 
@@ -141,7 +141,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     w.rank = &rank;
     w.count = 1;
     w.op = &op;
-    FUZZ_CHECK(phx_word_look(&w, 0) == PHX_SEEN_NOTHING, "memory that nobody wrote is a word");
+    FUZZ_CHECK(phx_word_says(0, rank.epoch, op.sequence) == PHX_SEEN_NOTHING,
+               "memory that nobody wrote is a word");
     for (int round = 0; round < 8 && fuzz_left(&in) > 0; round++) {
         check_words(&w, &in, epoch);
         check_status(&w, &in, epoch);

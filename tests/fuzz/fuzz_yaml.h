@@ -64,6 +64,7 @@ static inline void fuzz_yaml_same_again(const struct phx_scenario *s)
                    s->workload.timeout_us == again->workload.timeout_us &&
                    s->workload.freeze_ps == again->workload.freeze_ps &&
                    s->workload.row_check == again->workload.row_check &&
+                   s->workload.is_by_token == again->workload.is_by_token &&
                    s->workload.is_full == again->workload.is_full &&
                    s->workload.workers == again->workload.workers,
                "another workload");

@@ -17,7 +17,7 @@ static uint64_t draw(uint64_t number, uint64_t what, uint64_t bound)
 static void draw_shape(struct phx_shape *s, uint64_t number)
 {
     static const uint32_t hiddens[] = {128, 256, 384, 512, 640, 1024, 2048, 7168};
-    static const uint32_t workers[] = {1, 2, 4, 8, 16, 32};
+    static const uint32_t workers[] = {1, 2, 3, 4, 8, 16}; // 8 ranks of 16 fit one GPU
     s->ranks = draw(number, 1, 4) == 0 ? 2 + (uint32_t)draw(number, 2, 6) : CASE_RANKS_MAX;
     s->experts = 1 + (uint32_t)draw(number, 3, draw(number, 4, 2) ? 64 : 12);
     uint32_t top_k_max = s->experts < 8 ? s->experts : 8;
@@ -26,6 +26,10 @@ static void draw_shape(struct phx_shape *s, uint64_t number)
     s->hidden = hiddens[draw(number, 8, sizeof hiddens / sizeof hiddens[0])];
     if (s->hidden > 1024 && s->tokens_max > 32)
         s->tokens_max = 32; // keeps a case's memory in bounds
+    if (draw(number, 17, 16) == 0) { // more tokens than a block has lanes
+        s->tokens_max = 600;
+        s->hidden = 128;
+    }
     s->channels = s->hidden;
     s->in_flight = 1 + (uint32_t)draw(number, 9, 2);
     s->workers = workers[draw(number, 10, sizeof workers / sizeof workers[0])];
@@ -34,6 +38,7 @@ static void draw_shape(struct phx_shape *s, uint64_t number)
     s->rows = draw(number, 13, 3) == 0 ? PHX_ROWS_PER_EXPERT : PHX_ROWS_ONCE;
     s->layout = draw(number, 14, 3) == 0 ? PHX_LAYOUT_COMPACT : PHX_LAYOUT_SLOTS;
     s->check = draw(number, 15, 2) == 0 ? PHX_CHECK_ROWS : PHX_CHECK_ROUTES;
+    s->division = draw(number, 16, 4) == 0 ? PHX_BY_PEER : PHX_BY_TOKEN;
 }
 
 static void draw_placement(struct test_case *c)
@@ -97,9 +102,10 @@ void case_print(const struct test_case *c)
 {
     const struct phx_shape *s = &c->shape;
     printf(
-        "case %llu: ranks %u experts %u top_k %u tokens %u hidden %u workers %u %s%s %s %s%s%s%s",
+        "case %llu: ranks %u experts %u top_k %u tokens %u hidden %u workers %u%s %s%s %s %s%s%s%s",
         (unsigned long long)c->number, s->ranks, s->experts, s->top_k, s->tokens_max, s->hidden,
-        s->workers, s->dtype == PHX_BF16 ? "bf16" : "fp8",
+        s->workers, s->division == PHX_BY_TOKEN ? " by token" : "",
+        s->dtype == PHX_BF16 ? "bf16" : "fp8",
         s->dtype == PHX_BF16 ? "" : (s->scale_format == PHX_SCALE_F32 ? "/f32" : "/ue8m0"),
         s->rows == PHX_ROWS_ONCE ? "once" : "per-expert",
         s->layout == PHX_LAYOUT_SLOTS ? "slots" : "compact",

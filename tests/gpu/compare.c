@@ -51,6 +51,7 @@ static void set_options(const struct test_case *c, struct phx_group_options *o)
     o->rows = (enum phx_rows_form)s->rows;
     o->layout = (enum phx_output_layout)s->layout;
     o->check = (enum phx_check)s->check;
+    o->division = (enum phx_division)s->division;
     o->expert_map = c->expert_map;
     o->timeout_us = PHX_TIMEOUT_NONE;
 }

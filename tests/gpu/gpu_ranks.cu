@@ -258,7 +258,7 @@ static int launch(struct gpu_ranks *g, uint32_t kind, uint32_t halves, float *ke
     int rc = result(g, message);
     float us = 0.0f;
     if (rc == 0)
-        rc = phx_gpu_run(g->launches, s->ranks, s->workers, &us, message);
+        rc = phx_gpu_run(s, g->launches, s->ranks, &us, message);
     *kernel_us += us;
     return rc;
 }
@@ -287,7 +287,7 @@ static int run_half(struct gpu_ranks *g, uint32_t kind, uint32_t halves, int ren
         d->combine.token_count = io[r].token_count;
         d->combine.renormalise = (uint32_t)renormalise;
     }
-    g->barriers += phx_kernel_barriers(kind, halves);
+    g->barriers += phx_kernel_barriers(&g->shape, kind, halves);
     return launch(g, kind, halves, kernel_us, message);
 }
 

@@ -1,0 +1,61 @@
+// kernels/chip_cuda.h: what a block keeps in its multiprocessor's shared memory.
+
+#ifndef PHX_KERNELS_CHIP_CUDA_H
+#define PHX_KERNELS_CHIP_CUDA_H
+
+#include "kernels/kernels.h"
+#include "kernels/word.h"
+
+#define PHX_WARP 32u
+#define PHX_WARP_ALL 0xFFFFFFFFu
+#define PHX_LANES 512u                   // threads that run a body
+#define PHX_THREADS (PHX_LANES + PHX_WARP) // and the wire
+#define PHX_GATHERED 4u                  // words that phx_gather() takes at a time
+#define PHX_WIRE_JOBS 64u                // a power of two
+#define PHX_BITS_EXPERTS 256u            // experts that route_cuda.h ranks at a time
+#define PHX_BITS_WORDS (PHX_LANES / 32u)
+
+enum phx_wire_kind { PHX_WIRE_PUT = 1, PHX_WIRE_SIGNAL, PHX_WIRE_FREE, PHX_WIRE_END };
+
+struct phx_wire_job {
+    uint32_t kind;
+    uint32_t size_bytes; // PUT
+    const uint8_t *from; // PUT: in shared memory
+    uint8_t *to;         // PUT, SIGNAL
+    uint64_t value;      // SIGNAL
+};
+
+struct phx_chip {
+    uint64_t handed[2][PHX_GATHERED];
+    uint64_t warp_sum[2][PHX_LANES / PHX_WARP];
+    uint32_t warp_seen[2][PHX_LANES / PHX_WARP];
+    struct phx_wire_job jobs[PHX_WIRE_JOBS];
+    uint32_t posted; // jobs ever, by lane 0
+    uint32_t taken;  // by the wire
+    uint32_t freed;  // slots whose rows have been read, by the wire
+    uint32_t slots;  // rows that fit behind this struct; 0: none
+    uint32_t slot_bytes;
+    uint32_t may_die; // a test launch that lets the rank die
+    struct phx_rank rank;
+    struct phx_launch launch;
+    struct phx_token token;
+    struct phx_row_list list;
+    uint8_t suspected[PHX_RANKS_MAX];
+    uint32_t tally[PHX_RANKS_MAX];
+    uint32_t bits[PHX_BITS_EXPERTS][PHX_BITS_WORDS];
+};
+
+#define PHX_CHIP_BYTES ((sizeof(struct phx_chip) + 127) / 128 * 128)
+
+extern __shared__ __align__(128) uint8_t phx_chip_memory[];
+
+PHX_FN struct phx_chip *phx_chip(void)
+{
+    return (struct phx_chip *)(void *)phx_chip_memory;
+}
+PHX_FN uint8_t *phx_chip_slot(uint32_t slot)
+{
+    return phx_chip_memory + PHX_CHIP_BYTES + (uint64_t)slot * phx_chip()->slot_bytes;
+}
+
+#endif

@@ -1,0 +1,206 @@
+// kernels/leaves_cuda.h: operations on rows and spans by the lanes of a GPU worker.
+//
+// Their bits are those of leaves_portable.c. Every thread moves 16 bytes at a time. Sizes are
+// multiples of 4.
+
+#ifndef PHX_KERNELS_LEAVES_CUDA_H
+#define PHX_KERNELS_LEAVES_CUDA_H
+
+#include "kernels/device_cuda.h"
+
+#define PHX_COPY_AHEAD 4u // loads of a thread under way at once
+
+PHX_FN void phx_copy_lanes(const struct phx_worker *w, void *target, const void *source,
+                           uint64_t size_bytes)
+{
+    uint32_t done = 0; // words
+    if (((uintptr_t)target | (uintptr_t)source) % 16 == 0) {
+        uint32_t pieces = (uint32_t)(size_bytes / 16);
+        for (uint32_t base = phx_lane(w); base < pieces; base += PHX_COPY_AHEAD * w->lanes) {
+            uint4 ahead[PHX_COPY_AHEAD];
+#pragma unroll
+            for (uint32_t i = 0; i < PHX_COPY_AHEAD; i++)
+                if (base + i * w->lanes < pieces)
+                    ahead[i] = ((const uint4 *)source)[base + i * w->lanes];
+#pragma unroll
+            for (uint32_t i = 0; i < PHX_COPY_AHEAD; i++)
+                if (base + i * w->lanes < pieces)
+                    ((uint4 *)target)[base + i * w->lanes] = ahead[i];
+        }
+        done = pieces * 4;
+    }
+    for (uint32_t i = done + phx_lane(w); i < size_bytes / 4; i += w->lanes)
+        ((uint32_t *)target)[i] = ((const uint32_t *)source)[i];
+}
+
+PHX_FN void phx_copy(const struct phx_worker *w, void *target, const void *source,
+                     uint64_t size_bytes)
+{
+    phx_copy_lanes(w, target, source, size_bytes);
+    phx_sync(w);
+}
+// What it stores is seen after a barrier, or phx_split_end().
+PHX_FN void phx_copy_row(const struct phx_worker *w, void *target, const void *source,
+                         uint64_t size_bytes)
+{
+    phx_copy_lanes(w, target, source, size_bytes);
+}
+PHX_FN void phx_zero_row(const struct phx_worker *w, void *target, uint64_t size_bytes)
+{
+    for (uint32_t i = phx_lane(w); i < size_bytes / 4; i += w->lanes)
+        ((uint32_t *)target)[i] = 0;
+}
+
+PHX_FN uint32_t phx_e4m3_pair(float low, float high)
+{
+    uint16_t pair;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+
+// 16 channels by each thread, so that 8 neighbours make a group of 128 and agree on its scale.
+PHX_FN void phx_quantise_unit(const struct phx_worker *w, uint32_t unit, const uint16_t *x,
+                              uint8_t *row, uint8_t *scales)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    const uint4 *mine = (const uint4 *)(const void *)(x + (uint64_t)unit * 16);
+    uint4 packed[2] = {mine[0], mine[1]};
+    const uint32_t words[8] = {packed[0].x, packed[0].y, packed[0].z, packed[0].w,
+                               packed[1].x, packed[1].y, packed[1].z, packed[1].w};
+    uint32_t group = 0xFFu << (threadIdx.x % PHX_WARP / 8 * 8);
+    uint32_t amax_bits = 0;
+#pragma unroll
+    for (uint32_t i = 0; i < 8; i++) {
+        amax_bits = phx_amax_fold(amax_bits, (uint16_t)words[i]);
+        amax_bits = phx_amax_fold(amax_bits, (uint16_t)(words[i] >> 16));
+    }
+#pragma unroll
+    for (uint32_t step = 4; step > 0; step /= 2) {
+        uint32_t other = __shfl_xor_sync(group, amax_bits, step);
+        amax_bits = other > amax_bits ? other : amax_bits;
+    }
+    float amax = phx_amax_finish(amax_bits);
+    float inverse;
+    if (s->scale_format == PHX_SCALE_UE8M0) {
+        uint8_t exponent = phx_scale_ue8m0(amax);
+        inverse = phx_inverse_ue8m0(exponent);
+        if (unit % 8 == 0)
+            scales[unit / 8] = exponent;
+    } else {
+        inverse = phx_inverse_f32(amax);
+        if (unit % 8 == 0)
+            ((float *)(void *)scales)[unit / 8] = phx_scale_f32(amax);
+    }
+    uint32_t out[4];
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++)
+        out[i] = phx_e4m3_pair(phx_f32_from_bf16((uint16_t)words[2 * i]) * inverse,
+                               phx_f32_from_bf16((uint16_t)(words[2 * i] >> 16)) * inverse) |
+                 phx_e4m3_pair(phx_f32_from_bf16((uint16_t)words[2 * i + 1]) * inverse,
+                               phx_f32_from_bf16((uint16_t)(words[2 * i + 1] >> 16)) * inverse)
+                     << 16;
+    ((uint4 *)(void *)row)[unit] = make_uint4(out[0], out[1], out[2], out[3]);
+}
+
+PHX_FN void phx_stage_row(const struct phx_worker *w, uint8_t *row, const uint16_t *x)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    if (s->dtype == PHX_BF16) {
+        phx_copy_lanes(w, row, x, 2 * (uint64_t)s->channels);
+        phx_sync(w);
+        return;
+    }
+    uint8_t *scales = row + phx_payload_bytes(s, s->channels);
+    if (s->scale_format == PHX_SCALE_UE8M0) {
+        for (uint32_t i = phx_lane(w); i < phx_scale_words(s, s->channels); i += w->lanes)
+            ((uint32_t *)(void *)scales)[i] = 0;
+        phx_sync(w);
+    }
+    for (uint32_t unit = phx_lane(w); unit < s->channels / 16; unit += w->lanes)
+        phx_quantise_unit(w, unit, x, row, scales);
+    phx_sync(w);
+}
+
+#define PHX_SUM_AHEAD 4u // rows whose pieces are loaded before the first is added
+
+// Eight channels of the sum.
+PHX_FN uint4 phx_sum_piece(const struct phx_row_list *rows, uint32_t count, uint32_t channel,
+                           float scale)
+{
+    float sum[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+    for (uint32_t base = 0; base < count; base += PHX_SUM_AHEAD) {
+        uint4 ahead[PHX_SUM_AHEAD];
+#pragma unroll
+        for (uint32_t i = 0; i < PHX_SUM_AHEAD; i++)
+            if (base + i < count)
+                ahead[i] = *(const uint4 *)(const void *)(rows->row[base + i] + channel);
+#pragma unroll
+        for (uint32_t i = 0; i < PHX_SUM_AHEAD; i++) {
+            if (base + i >= count)
+                break;
+            float weight = rows->weight[base + i];
+            const uint32_t words[4] = {ahead[i].x, ahead[i].y, ahead[i].z, ahead[i].w};
+#pragma unroll
+            for (uint32_t j = 0; j < 4; j++) {
+                sum[2 * j] = phx_fma(weight, phx_f32_from_bf16((uint16_t)words[j]), sum[2 * j]);
+                sum[2 * j + 1] =
+                    phx_fma(weight, phx_f32_from_bf16((uint16_t)(words[j] >> 16)), sum[2 * j + 1]);
+            }
+        }
+    }
+    uint32_t out[4];
+#pragma unroll
+    for (uint32_t j = 0; j < 4; j++)
+        out[j] = phx_bf16_from_f32(sum[2 * j] * scale) |
+                 (uint32_t)phx_bf16_from_f32(sum[2 * j + 1] * scale) << 16;
+    return make_uint4(out[0], out[1], out[2], out[3]);
+}
+
+PHX_FN void phx_sum_rows(const struct phx_worker *w, uint16_t *out, const struct phx_row_list *rows,
+                         uint32_t count, float scale)
+{
+    uint32_t channels = w->rank->shape.channels;
+    for (uint32_t c = 8 * phx_lane(w); c < channels; c += 8 * w->lanes)
+        *(uint4 *)(void *)(out + c) = phx_sum_piece(rows, count, c, scale);
+    phx_sync(w);
+}
+
+// Only of whole blocks or of a split worker's warp, like everything here; the order is no matter.
+PHX_FN uint64_t phx_sum_lanes(const struct phx_worker *w, uint64_t value)
+{
+    unsigned long long sum = value;
+    for (uint32_t step = PHX_WARP / 2; step > 0; step /= 2)
+        sum += __shfl_xor_sync(PHX_WARP_ALL, sum, (int)step);
+    if (w->lanes == PHX_WARP)
+        return sum;
+    uint32_t turn = phx_turn(w);
+    if (threadIdx.x % PHX_WARP == 0)
+        phx_chip()->warp_sum[turn][threadIdx.x / PHX_WARP] = sum;
+    phx_sync(w);
+    sum = 0;
+    for (uint32_t i = 0; i < PHX_LANES / PHX_WARP; i++)
+        sum += phx_chip()->warp_sum[turn][i];
+    return sum;
+}
+
+PHX_FN uint64_t phx_check_sum(const struct phx_worker *w, const uint8_t *row, uint64_t size_bytes)
+{
+    const uint64_t *words = (const uint64_t *)(const void *)row;
+    uint64_t sum = 0;
+    phx_sync(w); // the lanes that staged the row are through
+    for (uint64_t i = phx_lane(w); i < size_bytes / 8; i += w->lanes)
+        sum += phx_check_mix(words[i], i + 1);
+    return phx_sum_lanes(w, sum);
+}
+PHX_FN uint64_t phx_row_load(const struct phx_worker *w, const uint64_t *word)
+{
+    return phx_from_lane0(w, phx_lane(w) == 0 ? *word : 0);
+}
+PHX_FN void phx_scatter(const struct phx_worker *w, uint32_t *target, uint64_t stride,
+                        const uint32_t *source, uint32_t count)
+{
+    for (uint32_t i = phx_lane(w); i < count; i += w->lanes)
+        target[i * stride] = source[i];
+}
+
+#endif
