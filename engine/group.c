@@ -519,6 +519,9 @@ int phx__group_ready(const struct phx_group *group, struct phx_message *message)
 {
     if (__atomic_load_n(&group->state->abort, __ATOMIC_ACQUIRE) != 0)
         return phx_fail(message, PHX_ERR_ABORTED, "the group was aborted");
+    if (group->streaming == PHX_STREAMING_ON)
+        return phx_fail(message, PHX_ERR_STATE,
+                        "the group's operations are enqueued on streams: call phx_cuda_end() first");
     if (!group->connected)
         return phx_fail(message, PHX_ERR_STATE,
                         "the group is not connected: call phx_group_connect() first");
@@ -568,7 +571,8 @@ void phx__group_events(void *context)
 
 uint32_t phx_group_poll(struct phx_group *group)
 {
-    phx__group_events(group);
+    if (group->streaming == PHX_STREAMING_OFF) // else another thread takes them in
+        phx__group_events(group);
     return group->unanswered;
 }
 

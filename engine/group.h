@@ -35,6 +35,14 @@ struct phx_handle {
     int64_t *recv_offsets;     // the user's, between halves
 };
 
+// Operations on the caller's streams (engine/phalanx_cuda.h): the numbers here then only count what
+// was enqueued, and the device's are those that hold.
+enum phx_streaming {
+    PHX_STREAMING_OFF = 0,
+    PHX_STREAMING_ON,     // between calls
+    PHX_STREAMING_ENQUEUE // inside one
+};
+
 struct phx_kind_counts { // of one kind, in this epoch
     uint64_t sent;
     uint64_t received;
@@ -62,6 +70,7 @@ struct phx_group {
     uint8_t **from;           // [ranks]
     uint8_t **to;             // [ranks] NULL unless the transport makes_memory
     bool has_twin;            // of the executor's, for workers with memory of their own
+    uint32_t streaming;       // enum phx_streaming
     uint8_t *peer_answered;   // [ranks] 1: the connection came up, or was lost
     uint8_t *flushed;         // [ranks] 1: suspected, and nothing that we sent it has a source left
     uint8_t *peer_lost;       // [ranks] 1: the transport lost this incarnation

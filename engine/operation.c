@@ -308,7 +308,8 @@ static int run(struct phx_group *group, struct phx_handle *handle, uint32_t halv
     group->barriers += phx_kernel_barriers(&group->rank.shape, launch->kind, halves);
     if (halves & PHX_HALF_SEND)
         c->pending[c->sent - c->received - 1] = handle;
-    phx__group_events(group);
+    if (group->streaming == PHX_STREAMING_OFF)
+        phx__group_events(group);
     if (halves & PHX_HALF_SEND)
         flush_suspects(group, launch->kind);
     int rc =
@@ -383,6 +384,8 @@ static int finish(struct phx_group *group, struct phx_handle *handle, int rc,
     if (rc != 0)
         return phx_fail(message, rc, "%s %llu: %s", kind_name(kind),
                         (unsigned long long)c->received, phx_error_text(rc));
+    if (group->streaming != PHX_STREAMING_OFF)
+        return 0; // nobody knows yet
     read_outcome(group, handle, &o);
     e->ops->phase(e, PHX_WORKER_CONTROL,
                   kind == PHX_DISPATCH ? PHX_PHASE_DISPATCH_DONE : PHX_PHASE_COMBINE_DONE,

@@ -6,6 +6,8 @@
 
 static int check_quiet(const struct phx_group *group, const char *what, struct phx_message *message)
 {
+    if (group->streaming != PHX_STREAMING_OFF)
+        return phx_fail(message, PHX_ERR_STATE, "%s: operations are enqueued on streams", what);
     for (uint32_t k = 0; k < 2; k++)
         if (group->kinds[k].sent != group->kinds[k].received)
             return phx_fail(message, PHX_ERR_STATE, "%s: an operation is between halves", what);

@@ -107,6 +107,28 @@ static void die_end(struct phx_cuda *cuda, const struct phx_rank *rank)
         cuda->died(cuda->died_context);
 }
 
+// On the caller's stream. The device numbers for itself; what it drops it counts anew.
+static int enqueue_only(struct phx_cuda *cuda, struct phx_cuda_twin *twin,
+                        const struct phx_launch *from)
+{
+    struct phx_launch launch = *from;
+    struct phx_cuda_handle *handle = phx_cuda_handle_of(
+        cuda, from->kind == PHX_DISPATCH ? &from->dispatch.handle : &from->combine.handle);
+    phx_assert(handle != NULL);
+    phx_cuda_launch_fill(twin, handle, &launch);
+    if (from->kind == PHX_DISPATCH && (from->halves & PHX_HALF_RECEIVE) != 0 &&
+        twin->rank->shape.layout == PHX_LAYOUT_COMPACT) {
+        uint8_t *dropped =
+            twin->device + twin->state_at + offsetof(struct phx_rank_state, rows_dropped);
+        int rc = phx_cuda_check(cuda, cudaMemsetAsync(dropped, 0, 8, (cudaStream_t)cuda->stream),
+                                "cudaMemsetAsync");
+        if (rc != 0)
+            return rc;
+    }
+    return phx_gpu_launch(&twin->rank->shape, &launch, phx_cuda_counters(twin), cuda->stream,
+                          &cuda->why);
+}
+
 static int executor_run(struct phx_executor *e, phx_body_fn *body, void *argument, uint32_t workers,
                         void (*on_events)(void *context), void *context)
 {
@@ -118,6 +140,8 @@ static int executor_run(struct phx_executor *e, phx_body_fn *body, void *argumen
     phx_assert(twin != NULL);
     if (cuda->is_lost)
         return PHX_ERR_DEVICE_LOST;
+    if (cuda->is_enqueuing)
+        return enqueue_only(cuda, twin, launch);
     tell_phase(cuda, launch);
     bool dies = cuda->die_after != 0 && (launch->halves & PHX_HALF_SEND) != 0;
     if (dies)
@@ -163,12 +187,12 @@ static void executor_park(struct phx_executor *e, uint32_t worker, const uint64_
     phx_bell_disarm(&cuda->bell);
 }
 
-// A suspicion, or an abort, by any thread: the control thread carries it over.
+// A suspicion, or an abort, by any thread: who takes in events carries it over.
 static void executor_wake(struct phx_executor *e, uint32_t worker, const uint64_t *word)
 {
     (void)worker;
     (void)word;
-    phx_bell_ring(&phx_cuda_of(e)->bell);
+    phx_cuda_notify(phx_cuda_of(e));
 }
 
 static void executor_charge(struct phx_executor *e, uint32_t worker, struct phx_cost cost)

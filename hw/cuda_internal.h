@@ -14,6 +14,7 @@
 #include <cuda.h>
 #include <cudaTypedefs.h>
 #include <cuda_runtime_api.h>
+#include <pthread.h>
 #include <stdbool.h>
 
 #include "engine/executor.h"
@@ -80,6 +81,14 @@ struct phx_cuda_handle {
     uint64_t routes_at;
 };
 
+struct phx_cuda_pump { // cuda_stream.c
+    struct phx_cuda *cuda;
+    struct phx_group *group; // NULL: none is on streams
+    struct phx_cuda_twin *twin;
+    pthread_t thread;
+    bool is_stopping;
+};
+
 struct phx_cuda {
     struct phx_executor base; // first
     struct phx_cuda_options options;
@@ -98,6 +107,10 @@ struct phx_cuda {
     bool has_events;
     bool is_lost;
     struct phx_message why;
+    // Operations on the caller's streams.
+    struct phx_cuda_pump pump;
+    bool is_enqueuing; // run() enqueues on `stream`, and returns
+    void *stream;
     // For faults of tests.
     uint64_t die_after;
     void (*died)(void *context);
@@ -131,6 +144,11 @@ int phx_cuda_memory_init(struct phx_cuda *cuda, struct phx_message *message);
 
 // The GPUs that this process sees; makes it one that uses CUDA.
 int phx_cuda_gpus(struct phx_gpu_table *table, struct phx_message *message);
+
+// --- cuda_stream.c ------------------------------------------------------------------------------
+
+// Ends what this group has on streams, as an abort does, and its thread.
+void phx_cuda_stream_close(struct phx_cuda *cuda, const struct phx_cuda_twin *twin);
 
 // --- cuda_executor.c ----------------------------------------------------------------------------
 

@@ -101,6 +101,7 @@ static void rank_close(struct phx_executor *e, const struct phx_rank *rank)
         struct phx_cuda_twin *twin = *at;
         if (twin->rank != rank)
             continue;
+        phx_cuda_stream_close(cuda, twin);
         (void)cudaDeviceSynchronize(); // a caller's stream may still run its kernels
         *at = twin->next;
         twin_free(twin);
