@@ -521,7 +521,7 @@ int phx__group_ready(const struct phx_group *group, struct phx_message *message)
         return phx_fail(message, PHX_ERR_ABORTED, "the group was aborted");
     if (group->streaming == PHX_STREAMING_ON)
         return phx_fail(message, PHX_ERR_STATE,
-                        "the group's operations are enqueued on streams: call phx_cuda_end() first");
+                        "the group's operations are enqueued on streams: phx_cuda_end() first");
     if (!group->connected)
         return phx_fail(message, PHX_ERR_STATE,
                         "the group is not connected: call phx_group_connect() first");

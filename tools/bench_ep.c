@@ -14,11 +14,17 @@ static void gather(struct phx_bench_arena *arena, struct phx_bench_result *resul
 {
     const struct phx_bench_ep *b = &arena->bench;
     result->bytes = phx_bench_seat_of(arena, 0)->bytes;
+    result->gpu = phx_bench_seat_of(arena, 0)->gpu;
     for (uint32_t r = 0; r < b->ranks; r++) {
         const struct phx_bench_seat *seat = phx_bench_seat_of(arena, r);
         if (seat->sum_error > result->sum_error)
             result->sum_error = seat->sum_error;
-        for (uint32_t i = 0; i < b->samples; i++) {
+        for (uint32_t i = 0; i < 2; i++) {
+            if (seat->gpu.push_us[i] > result->gpu.push_us[i])
+                result->gpu.push_us[i] = seat->gpu.push_us[i];
+            result->gpu.sent[i] = larger(result->gpu.sent[i], seat->gpu.sent[i]);
+        }
+        for (uint32_t i = 0; i < (b->is_cuda ? 2 : 1) * b->samples; i++) {
             struct phx_bench_sample *s = &result->samples[i];
             s->floor_ns = larger(s->floor_ns, seat->samples[i].floor_ns);
             s->dispatch_ns = larger(s->dispatch_ns, seat->samples[i].dispatch_ns);
@@ -53,17 +59,18 @@ int phx_bench_ep_run(const struct phx_bench_ep *bench, struct phx_bench_result *
 {
     const struct phx_crew_options options = {
         .ranks = bench->ranks,
-        .workers = bench->workers,
+        .workers = bench->workers > 0 ? bench->workers : 1,
         .spin_us = bench->spin_us,
         .arena_bytes = sizeof(struct phx_bench_arena) + bench->ranks * phx_bench_seat_bytes(bench),
         .main = phx_bench_ep_main,
         .is_quiet = true,
         .setup = bench,
         .setup_bytes = sizeof *bench,
+        .devices = bench->is_cuda ? bench->devices : NULL,
     };
     struct phx_crew *crew = NULL;
     memset(result, 0, sizeof *result);
-    result->samples = calloc(bench->samples, sizeof *result->samples);
+    result->samples = calloc(2 * (size_t)bench->samples, sizeof *result->samples);
     if (result->samples == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for %u samples", bench->samples);
     int rc = phx_crew_start(&options, &crew, message);

@@ -11,39 +11,6 @@
 #include "sim/workload.h"
 #include "tools/bench_ep_internal.h"
 
-struct tensors {
-    uint16_t *x;
-    int64_t *topk_idx;
-    float *topk_weights;
-    uint8_t *recv_x;
-    uint32_t *recv_scales;
-    int32_t *recv_count;
-    int32_t *src_info;
-    int64_t *range;
-    int64_t *offsets;
-    uint16_t *y;
-    uint16_t *out;
-    float *token_loss;
-    int32_t *active;
-    uint8_t *from; // of the floor's copies
-    uint8_t *to;
-};
-
-struct bencher {
-    const struct phx_bench_ep *b;
-    struct phx_bench_arena *arena;
-    struct phx_crew_rank *self;
-    struct phx_bench_seat *seat;
-    uint32_t rank;
-    struct phx_group *group;
-    struct phx_handle *handle;
-    struct phx_size_hint hint;
-    struct phx_router *router;
-    struct tensors t;
-    uint64_t rows_max;
-    struct phx_message message;
-};
-
 // --- opening ------------------------------------------------------------------------------------
 
 static void *take(uint64_t count, uint64_t size_bytes, bool *failed)
@@ -57,10 +24,10 @@ static void *take(uint64_t count, uint64_t size_bytes, bool *failed)
     return memory;
 }
 
-static bool tensors_make(struct bencher *r)
+static bool tensors_make(struct phx_bencher *r)
 {
     const struct phx_bench_ep *b = r->b;
-    struct tensors *t = &r->t;
+    struct phx_bench_tensors *t = &r->t;
     bool failed = false;
     uint64_t tokens = b->tokens;
     uint64_t local = r->hint.experts_local;
@@ -83,7 +50,7 @@ static bool tensors_make(struct bencher *r)
     return !failed;
 }
 
-static int bencher_open(struct bencher *r)
+int phx_bencher_open(struct phx_bencher *r)
 {
     const struct phx_bench_ep *b = r->b;
     struct phx_group_options o;
@@ -100,6 +67,8 @@ static int bencher_open(struct bencher *r)
     o.rows = b->rows;
     o.layout = b->layout;
     o.timeout_us = b->is_tolerant ? INT64_C(30000000) : PHX_TIMEOUT_NONE;
+    if (r->cuda != NULL)
+        phx_bench_gpu_options(r, &o);
     int rc = phx_size_hint(&o, &r->hint, &r->message);
     if (rc == 0 && !tensors_make(r))
         rc = phx_fail(&r->message, PHX_ERR_NO_MEMORY, "no memory for the tensors of rank %u",
@@ -124,9 +93,9 @@ static int bencher_open(struct bencher *r)
     return 0;
 }
 
-static void bencher_close(struct bencher *r)
+void phx_bencher_close(struct phx_bencher *r)
 {
-    struct tensors *t = &r->t;
+    struct phx_bench_tensors *t = &r->t;
     void *const all[] = {t->x,          t->topk_idx,   t->topk_weights, t->recv_x,  t->recv_scales,
                          t->recv_count, t->src_info,   t->range,        t->offsets, t->y,
                          t->out,        t->token_loss, t->active,       t->from,    t->to};
@@ -141,9 +110,9 @@ static void bencher_close(struct bencher *r)
 
 // --- operations ---------------------------------------------------------------------------------
 
-static int dispatch(struct bencher *r)
+static int dispatch(struct phx_bencher *r)
 {
-    struct tensors *t = &r->t;
+    struct phx_bench_tensors *t = &r->t;
     const struct phx_dispatch_args args = {
         .size = sizeof args,
         .token_count = r->b->tokens,
@@ -162,9 +131,9 @@ static int dispatch(struct bencher *r)
     return phx_dispatch(r->group, &args, r->handle, NULL, &r->message);
 }
 
-static int combine(struct bencher *r)
+static int combine(struct phx_bencher *r)
 {
-    struct tensors *t = &r->t;
+    struct phx_bench_tensors *t = &r->t;
     const struct phx_combine_args args = {
         .size = sizeof args,
         .token_count = r->b->tokens,
@@ -180,7 +149,7 @@ static int combine(struct bencher *r)
 
 // --- correctness --------------------------------------------------------------------------------
 
-static uint64_t row_at(const struct bencher *r, uint32_t expert, uint64_t in_expert)
+static uint64_t row_at(const struct phx_bencher *r, uint32_t expert, uint64_t in_expert)
 {
     if (r->b->layout == PHX_LAYOUT_COMPACT)
         return (uint64_t)r->t.offsets[expert] + in_expert;
@@ -225,7 +194,7 @@ static void wire_row_make(const struct phx_bench_ep *b, const uint16_t *x, struc
     }
 }
 
-static uint32_t scale_of(const struct bencher *r, uint32_t expert, uint64_t in_expert,
+static uint32_t scale_of(const struct phx_bencher *r, uint32_t expert, uint64_t in_expert,
                          const struct wire_row *w, uint32_t word)
 {
     const struct phx_bench_ep *b = r->b;
@@ -237,7 +206,8 @@ static uint32_t scale_of(const struct bencher *r, uint32_t expert, uint64_t in_e
 
 // Every row that came from `source` must be the source's token, bit for bit; then the experts: each
 // gives back what it received.
-static bool source_check(struct bencher *r, uint32_t source, const uint16_t *x, struct wire_row *w)
+static bool source_check(struct phx_bencher *r, uint32_t source, const uint16_t *x,
+                         struct wire_row *w)
 {
     const struct phx_bench_ep *b = r->b;
     for (uint32_t e = 0; e < r->hint.experts_local; e++) {
@@ -265,7 +235,7 @@ static bool source_check(struct bencher *r, uint32_t source, const uint16_t *x, 
     return true;
 }
 
-static bool dispatch_check(struct bencher *r)
+bool phx_bench_dispatch_check(struct phx_bencher *r)
 {
     const struct phx_bench_ep *b = r->b;
     uint64_t routes = (uint64_t)b->tokens * b->top_k;
@@ -287,7 +257,7 @@ static bool dispatch_check(struct bencher *r)
 
 // Each expert gave back its input, so a token comes back times the sum of its weights: exactly in
 // f64, and here within what one rounding to bf16 per rank and one of the sum may cost.
-static bool combine_check(struct bencher *r)
+bool phx_bench_combine_check(struct phx_bencher *r)
 {
     const struct phx_bench_ep *b = r->b;
     const double bound = 3.0 / 256; // bf16: half a unit in the last place is 2^-9, of either
@@ -321,7 +291,7 @@ static bool combine_check(struct bencher *r)
     return is_ok;
 }
 
-static void bytes_count(struct bencher *r)
+void phx_bench_bytes_count(struct phx_bencher *r)
 {
     const struct phx_bench_ep *b = r->b;
     struct phx_bench_bytes *n = &r->seat->bytes;
@@ -329,6 +299,7 @@ static void bytes_count(struct bencher *r)
     uint32_t held = b->experts / b->ranks;
     uint32_t more = b->experts % b->ranks;
     n->rows = 0;
+    n->away_rows = n->away_entries = 0;
     for (uint32_t t = 0; t < b->tokens; t++) {
         memset(seen, 0, b->ranks);
         for (uint32_t k = 0; k < b->top_k; k++) {
@@ -339,6 +310,8 @@ static void bytes_count(struct bencher *r)
             uint32_t rank = expert < more * (held + 1) ? expert / (held + 1)
                                                        : more + (expert - more * (held + 1)) / held;
             n->rows += !seen[rank] || b->rows == PHX_ROWS_PER_EXPERT;
+            n->away_rows += !seen[rank] && rank != r->rank;
+            n->away_entries += rank != r->rank;
             seen[rank] = 1;
         }
     }
@@ -350,7 +323,7 @@ static void bytes_count(struct bencher *r)
 
 // --- timing -------------------------------------------------------------------------------------
 
-static uint64_t floor_run(struct bencher *r)
+static uint64_t floor_run(struct phx_bencher *r)
 {
     uint64_t bytes = (r->seat->bytes.dispatch + r->seat->bytes.combine) / 2; // copied: twice moved
     phx_crew_rank_barrier(r->self);
@@ -360,7 +333,7 @@ static uint64_t floor_run(struct bencher *r)
     return phx_clock_ns() - from_ns;
 }
 
-static int sample_run(struct bencher *r, struct phx_bench_sample *sample)
+static int sample_run(struct phx_bencher *r, struct phx_bench_sample *sample)
 {
     sample->floor_ns = floor_run(r);
     phx_crew_rank_barrier(r->self);
@@ -382,21 +355,23 @@ static int sample_run(struct bencher *r, struct phx_bench_sample *sample)
     return rc;
 }
 
-static int bencher_run(struct bencher *r)
+static int bencher_run(struct phx_bencher *r)
 {
     bool failed = false;
-    int rc = bencher_open(r);
+    int rc = phx_bencher_open(r);
+    if (r->cuda != NULL)
+        return rc != 0 ? rc : phx_bench_gpu_run(r);
     if (rc == 0)
         rc = dispatch(r);
-    if (rc == 0 && !dispatch_check(r))
+    if (rc == 0 && !phx_bench_dispatch_check(r))
         rc = PHX_ERR_CORRUPT;
     if (rc == 0)
         rc = combine(r);
-    if (rc == 0 && !combine_check(r))
+    if (rc == 0 && !phx_bench_combine_check(r))
         rc = PHX_ERR_CORRUPT;
     if (rc != 0)
         return rc;
-    bytes_count(r);
+    phx_bench_bytes_count(r);
     uint64_t bytes = (r->seat->bytes.dispatch + r->seat->bytes.combine) / 2;
     r->t.from = take(bytes, 1, &failed);
     r->t.to = take(bytes, 1, &failed);
@@ -416,15 +391,16 @@ static int bencher_run(struct bencher *r)
 int phx_bench_ep_main(struct phx_crew_rank *self, void *arena)
 {
     struct phx_bench_arena *a = arena;
-    struct bencher r;
+    struct phx_bencher r;
     memset(&r, 0, sizeof r);
     r.b = &a->bench;
     r.arena = a;
     r.self = self;
     r.rank = phx_crew_rank_number(self);
+    r.cuda = phx_crew_rank_cuda(self);
     r.seat = phx_bench_seat_of(a, r.rank);
     r.seat->rc = bencher_run(&r);
     memcpy(&r.seat->message, &r.message, sizeof r.message);
-    bencher_close(&r);
+    phx_bencher_close(&r);
     return r.seat->rc == 0 ? 0 : 1;
 }

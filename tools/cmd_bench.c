@@ -29,20 +29,25 @@ enum {
     BENCH_SPIN,
     BENCH_SEED,
     BENCH_INTOLERANT,
+    BENCH_PER_GPU,
     BENCH_WARMUPS
 };
 
 struct bench {
     const char *what;
     const char *transport;
+    uint32_t ranks_per_gpu;
     struct phx_bench_ep ep;
     bool is_json;
 };
 
 static const struct argp_option OPTIONS[] = {
-    {"transport", BENCH_TRANSPORT, "NAME", 0, "shm: processes of this host (default)", 0},
+    {"transport", BENCH_TRANSPORT, "NAME", 0,
+     "shm: processes of this host (default); cuda: each on a GPU of its own, over NVLink", 0},
     {"ranks", BENCH_RANKS, "N", 0, "processes (default 2)", 0},
-    {"workers", BENCH_WORKERS, "N", 0, "threads of each (default 1)", 0},
+    {"ranks-per-gpu", BENCH_PER_GPU, "N", 0, "cuda: let up to N ranks share a GPU (default 1)", 0},
+    {"workers", BENCH_WORKERS, "N", 0,
+     "threads of each (default 1); cuda: blocks (default: as many as fit the GPU)", 0},
     {"tokens", BENCH_TOKENS, "N", 0, "per rank (default 128)", 0},
     {"hidden", BENCH_HIDDEN, "N", 0, "channels (default 7168)", 0},
     {"experts", BENCH_EXPERTS, "N", 0, "of all ranks (default 64)", 0},
@@ -82,7 +87,7 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
         size_t at;
     } numbers[] = {
         {BENCH_RANKS, "--ranks", 1, 64, offsetof(struct phx_bench_ep, ranks)},
-        {BENCH_WORKERS, "--workers", 1, 64, offsetof(struct phx_bench_ep, workers)},
+        {BENCH_WORKERS, "--workers", 1, PHX_WORKERS_MAX, offsetof(struct phx_bench_ep, workers)},
         {BENCH_TOKENS, "--tokens", 1, PHX_TOKENS_MAX, offsetof(struct phx_bench_ep, tokens)},
         {BENCH_HIDDEN, "--hidden", 128, PHX_HIDDEN_MAX, offsetof(struct phx_bench_ep, hidden)},
         {BENCH_EXPERTS, "--experts", 1, PHX_EXPERTS_MAX, offsetof(struct phx_bench_ep, experts)},
@@ -124,6 +129,10 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     case BENCH_INTOLERANT:
         b->ep.is_tolerant = false;
         return 0;
+    case BENCH_PER_GPU:
+        b->ranks_per_gpu =
+            (uint32_t)phx_number_or_usage(state, "--ranks-per-gpu", argument, 1, 64);
+        return 0;
     case BENCH_SEED:
         b->ep.seed = phx_number_or_usage(state, "--seed", argument, 0, UINT64_MAX);
         return 0;
@@ -139,8 +148,13 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         if (b->what == NULL || (strcmp(b->what, "ep") != 0 && strcmp(b->what, "signal") != 0))
             argp_error(state, "%s is not a benchmark: ep (dispatch and combine), or signal",
                        b->what != NULL ? b->what : "nothing");
-        if (strcmp(b->transport, "shm") != 0)
-            argp_error(state, "--transport %s: this build can time shm alone", b->transport);
+        b->ep.is_cuda = strcmp(b->transport, "cuda") == 0;
+        if (!b->ep.is_cuda && strcmp(b->transport, "shm") != 0)
+            argp_error(state, "--transport %s: there are shm and cuda", b->transport);
+        if (b->ep.is_cuda && strcmp(b->what, "ep") != 0)
+            argp_error(state, "%s is timed over shm alone", b->what);
+        if (!b->ep.is_cuda && b->ep.workers == 0)
+            b->ep.workers = 1;
         return 0;
     default:
         return parse_number(key, argument, state);
@@ -254,16 +268,26 @@ static int refuse(const char *what, int rc, const struct phx_message *message)
     (void)fprintf(stderr, "phx bench %s: %s\n", what, message->text);
     if (rc == PHX_ERR_CORRUPT)
         return PHX_EXIT_FAILED;
-    return rc == PHX_ERR_INVALID ? PHX_EXIT_USAGE : PHX_EXIT_INTERNAL;
+    return rc == PHX_ERR_INVALID || rc == PHX_ERR_UNSUPPORTED ? PHX_EXIT_USAGE : PHX_EXIT_INTERNAL;
 }
 
-static int run_ep(const struct bench *b)
+static int run_ep(struct bench *b)
 {
     struct phx_bench_result r;
     struct phx_message message = {""};
-    int rc = phx_bench_ep_run(&b->ep, &r, &message);
+    struct phx_gpu_table gpus;
+    int rc = b->ep.is_cuda ? phx_cuda_probe(&gpus, &message) : 0;
+    if (rc == 0 && b->ep.is_cuda)
+        rc = phx_gpus_choose(&gpus, b->ep.ranks, b->ranks_per_gpu, b->ep.devices, &message);
+    if (rc == 0)
+        rc = phx_bench_ep_run(&b->ep, &r, &message);
     if (rc != 0)
         return refuse("ep", rc, &message);
+    if (b->ep.is_cuda) {
+        rc = phx_bench_gpu_print(&b->ep, &r, b->is_json, stdout);
+        free(r.samples);
+        return rc == 0 ? PHX_EXIT_PASSED : PHX_EXIT_INTERNAL;
+    }
     uint64_t both = r.bytes.dispatch + r.bytes.combine;
     const struct row rows[] = {
         {"floor", offsetof(struct phx_bench_sample, floor_ns), both},
@@ -307,8 +331,9 @@ int phx_command_bench(int argc, char **argv)
                "wrong, 2 usage, 3 internal error.",
     };
     struct bench b = {.transport = "shm",
+                      .ranks_per_gpu = 1,
                       .ep = {.ranks = 2,
-                             .workers = 1,
+                             .flush_mib = 256,
                              .spin_us = PHX_CREW_SPIN_AUTO,
                              .tokens = 128,
                              .hidden = 7168,
