@@ -41,6 +41,8 @@ struct phx_crew_options {
     // [ranks] ordinals of the GPUs that they run on (phx_gpus_choose()); borrowed for the start.
     // NULL: on the host's processor, over shared memory.
     const uint32_t *devices;
+    // [ranks] their UUIDs: each process then sees its own GPU alone. NULL: it sees all of them.
+    const uint8_t (*uuids)[16];
 };
 #define PHX_CREW_SPIN_AUTO UINT32_MAX
 

@@ -21,11 +21,18 @@ static void on_phase(void *context, uint32_t worker, uint32_t phase, uint64_t nu
 static int cuda_make(struct phx_crew_rank *self, const struct phx_crew_options *options,
                      struct phx_message *message)
 {
+    uint32_t device = options->devices[self->rank];
+    if (options->uuids != NULL) { // before the first call of CUDA's in this process
+        char uuid[PHX_GPU_UUID_TEXT];
+        phx_gpu_uuid_text(options->uuids[self->rank], uuid);
+        (void)setenv("CUDA_VISIBLE_DEVICES", uuid, 1);
+        device = 0;
+    }
     const struct phx_cuda_options o = {.job = self->shared->job,
                                        .rank = self->rank,
                                        .ranks = options->ranks,
                                        .incarnation = 1,
-                                       .device = options->devices[self->rank],
+                                       .device = device,
                                        .phase = on_phase,
                                        .phase_context = self};
     return phx_cuda_create(&o, &self->cuda, message);

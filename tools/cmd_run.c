@@ -25,6 +25,7 @@ enum run_option {
     OPTION_JSON = 'j',
     OPTION_SLACK = 256,
     OPTION_PER_GPU,
+    OPTION_OWN_GPU,
     OPTION_RECORD,
     OPTION_ROUNDS,
     OPTION_KILL,
@@ -48,6 +49,8 @@ static const struct argp_option OPTIONS[] = {
     {"transport", OPTION_TRANSPORT, "NAME", 0,
      "shm: processes of this host (default); cuda: each on a GPU of its own, over NVLink", 0},
     {"ranks-per-gpu", OPTION_PER_GPU, "N", 0, "cuda: let up to N ranks share a GPU (default 1)", 0},
+    {"own-gpu-only", OPTION_OWN_GPU, NULL, 0,
+     "cuda: each process sees its own GPU alone (CUDA_VISIBLE_DEVICES)", 0},
     {"seed", OPTION_SEED, "N", 0, "decides the inputs (default 1)", 0},
     {"ranks", OPTION_RANKS, "N", 0, "scale the cluster to N ranks", 0},
     {"workers", OPTION_WORKERS, "N", 0,
@@ -117,6 +120,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         return 0;
     case OPTION_JSON:
         run->is_json = true;
+        return 0;
+    case OPTION_OWN_GPU:
+        run->live.sees_own = true;
         return 0;
     case OPTION_RECORD:
         run->record = argument;
@@ -244,8 +250,9 @@ static int run_scenario(struct run *run, const struct phx_scenario *scenario)
         (void)fprintf(stderr, "phx run: --transport %s: there are shm and cuda\n", run->transport);
         return PHX_EXIT_USAGE;
     }
-    if (!run->live.is_cuda && run->live.ranks_per_gpu != 0) {
-        (void)fprintf(stderr, "phx run: --ranks-per-gpu: only with --transport cuda\n");
+    if (!run->live.is_cuda && (run->live.ranks_per_gpu != 0 || run->live.sees_own)) {
+        (void)fprintf(stderr, "phx run: --%s: only with --transport cuda\n",
+                      run->live.sees_own ? "own-gpu-only" : "ranks-per-gpu");
         return PHX_EXIT_USAGE;
     }
     if (scenario->run.is_given && !run->has_seed)

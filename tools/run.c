@@ -88,7 +88,10 @@ int phx_live_gpus(const struct phx_workload *w, struct phx_live_options *options
     int rc = phx_cuda_probe(&table, message);
     if (rc != 0)
         return rc;
-    return phx_gpus_choose(&table, ranks_of(w), per_gpu, options->devices, message);
+    rc = phx_gpus_choose(&table, ranks_of(w), per_gpu, options->devices, message);
+    for (uint32_t r = 0; rc == 0 && r < ranks_of(w); r++)
+        memcpy(options->uuids[r], table.gpus[options->devices[r]].uuid, sizeof options->uuids[r]);
+    return rc;
 }
 
 static uint64_t scaled(uint64_t time, uint64_t slack)
@@ -268,6 +271,7 @@ static int crew_run(struct phx_live *live, struct phx_summary *summary, struct p
         .main = phx_live_rank_main,
         .is_quiet = live->options.is_quiet,
         .devices = live->options.is_cuda ? live->options.devices : NULL,
+        .uuids = live->options.sees_own ? (const uint8_t(*)[16])live->options.uuids : NULL,
     };
     live->launch_ns = phx_clock_ns();
     int rc = phx_crew_start(&options, &live->crew, message);

@@ -33,7 +33,9 @@ struct phx_live_options {
     bool is_quiet;    // what ranks print goes out as it is, without "rank N: " before it
     bool is_cuda;     // on GPUs
     uint32_t ranks_per_gpu;               // at most; 0: 1
+    bool sees_own;                        // each process sees its own GPU alone
     uint32_t devices[PHX_LIVE_RANKS_MAX]; // is_cuda: of each rank, by phx_live_gpus()
+    uint8_t uuids[PHX_LIVE_RANKS_MAX][16];
 };
 
 // Looks for GPUs and gives each rank one. PHX_ERR_UNSUPPORTED: none, or no way between them;
