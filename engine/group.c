@@ -217,6 +217,8 @@ static void carve_handle(struct carver *c, struct phx_handle *h, const struct ph
     h->view.counted = carve(c, ranks * 8, 64);
     h->view.present = carve(c, ranks * 8, 64);
     h->view.sent_rows = carve(c, ranks * 4, 64);
+    h->view.route_at = carve(c, ranks * 8, 64);
+    h->view.sent_at = carve(c, ranks * 8, 64);
     h->answered = carve(c, ranks * 8, 64);
     h->view.routes = carve(c, ranks * phx_route_stride(s), 4096);
 }

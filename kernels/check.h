@@ -1,7 +1,7 @@
 // kernels/check.h: the check that a wire row carries in groups opened with PHX_CHECK_ROWS.
 //
 //   check = mix(key, 0) + sum of mix(word[i], i + 1)   modulo 2^64, over the 8-byte words before it
-//   key   = kind << 60 | (sequence mod 2^24) << 32 | wire slot
+//   key   = kind << 60 | (sequence mod 2^24) << 32 | token, or combine's slot
 //   mix(word, place): word ^ place * PHX_CHECK_STEP, then twice (fold the high half down, multiply
 //                     by an odd number), then fold once more
 //

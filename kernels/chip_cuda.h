@@ -8,12 +8,16 @@
 
 #define PHX_WARP 32u
 #define PHX_WARP_ALL 0xFFFFFFFFu
-#define PHX_LANES 512u                   // threads that run a body
+#ifndef PHX_LANES
+#define PHX_LANES 512u // threads that run a body
+#endif
 #define PHX_THREADS (PHX_LANES + PHX_WARP) // and the wire
-#define PHX_GATHERED 4u                  // words that phx_gather() takes at a time
-#define PHX_WIRE_JOBS 64u                // a power of two
-#define PHX_BITS_EXPERTS 256u            // experts that route_cuda.h ranks at a time
+#define PHX_GATHERED 4u                    // words that phx_gather() takes at a time
+#define PHX_WIRE_JOBS 64u                  // a power of two
+#define PHX_BITS_EXPERTS 256u              // experts that route_cuda.h ranks at a time
 #define PHX_BITS_WORDS (PHX_LANES / 32u)
+#define PHX_TABLE 4096u // (token, k) pairs that route_cuda.h has on chip at a time
+static_assert(PHX_TABLE >= PHX_TOP_K_MAX, "a token fits");
 
 enum phx_wire_kind { PHX_WIRE_PUT = 1, PHX_WIRE_SIGNAL, PHX_WIRE_FREE, PHX_WIRE_END };
 
@@ -38,11 +42,14 @@ struct phx_chip {
     uint32_t may_die; // a test launch that lets the rank die
     struct phx_rank rank;
     struct phx_launch launch;
+    struct phx_gpu_counters counters;
     struct phx_token token;
     struct phx_row_list list;
     uint8_t suspected[PHX_RANKS_MAX];
     uint32_t tally[PHX_RANKS_MAX];
     uint32_t bits[PHX_BITS_EXPERTS][PHX_BITS_WORDS];
+    uint32_t table[PHX_TABLE];
+    float weights[PHX_TABLE];
 };
 
 #define PHX_CHIP_BYTES ((sizeof(struct phx_chip) + 127) / 128 * 128)

@@ -35,30 +35,49 @@ PHX_FN const uint16_t *phx_combine_output_row(const struct phx_worker *w,
 // so one put is held back.
 struct phx_combine_puts {
     uint32_t source;
-    uint64_t slot; // of the row held back
-    uint8_t *stage;
+    uint64_t slot;    // of the row held back
+    uint8_t *stage;   // where it was built
+    uint64_t to_at;   // of slot 0, in the region
+    uint8_t *staged;  // of slot 0
+    uint64_t stride;  // of both
+    uint64_t bytes;   // of a row: stored,
+    uint64_t on_wire; // and charged
     int held;
     int posted; // 0: the lane never made room
 };
 
-PHX_FN uint8_t *phx_combine_stage(struct phx_worker *w, const struct phx_combine_op *op,
-                                  uint32_t source, uint64_t slot)
+PHX_FN struct phx_combine_puts
+phx_combine_puts_begin(const struct phx_worker *w, const struct phx_combine_op *op, uint32_t source)
 {
     const struct phx_shape *s = &w->rank->shape;
-    return phx_stage_take(
-        w, w->rank->stage + phx_stage_combine_offset(s, op->common.sequence, source, slot),
-        phx_combine_row_stride(s));
+    struct phx_combine_puts puts;
+    puts.source = source;
+    puts.slot = 0;
+    puts.stage = NULL;
+    puts.to_at = phx_combine_row_offset(s, op->common.sequence, 0);
+    puts.staged = w->rank->stage + phx_stage_combine_offset(s, op->common.sequence, source, 0);
+    puts.stride = phx_combine_row_stride(s);
+    puts.bytes = phx_combine_wire_bytes(s, s->channels);
+    puts.on_wire = phx_combine_wire_bytes(s, s->hidden);
+    puts.held = 0;
+    puts.posted = 1;
+    return puts;
+}
+
+// Where to build the row of a slot.
+PHX_FN uint8_t *phx_combine_stage(struct phx_worker *w, const struct phx_combine_puts *puts,
+                                  uint64_t slot)
+{
+    return phx_stage_take(w, puts->staged + slot * puts->stride, puts->stride);
 }
 
 PHX_FN void phx_combine_put(struct phx_worker *w, const struct phx_combine_op *op,
                             struct phx_combine_puts *puts, uint8_t *stage, uint64_t slot)
 {
-    const struct phx_shape *s = &w->rank->shape;
     if (puts->held)
-        puts->posted &= phx_send_put(
-            w, puts->source, phx_combine_row_offset(s, op->common.sequence, puts->slot),
-            puts->stage, phx_combine_wire_bytes(s, s->channels),
-            phx_combine_wire_bytes(s, s->hidden), phx_token_tag(PHX_COMBINE, op->common.sequence));
+        puts->posted &= phx_send_put(w, puts->source, puts->to_at + puts->slot * puts->stride,
+                                     puts->stage, puts->bytes, puts->on_wire,
+                                     phx_token_tag(PHX_COMBINE, op->common.sequence));
     puts->held = 1;
     puts->slot = slot;
     puts->stage = stage;
@@ -67,15 +86,13 @@ PHX_FN void phx_combine_put(struct phx_worker *w, const struct phx_combine_op *o
 PHX_FN void phx_combine_put_last(struct phx_worker *w, const struct phx_combine_op *op,
                                  struct phx_combine_puts *puts, uint64_t word_at, uint64_t word)
 {
-    const struct phx_shape *s = &w->rank->shape;
     uint32_t tag = phx_token_tag(PHX_COMBINE, op->common.sequence);
     if (!puts->held)
         puts->posted &= phx_send_signal(w, puts->source, word_at, word, tag);
     else
-        puts->posted &= phx_send_put_signal(
-            w, puts->source, phx_combine_row_offset(s, op->common.sequence, puts->slot),
-            puts->stage, phx_combine_wire_bytes(s, s->channels),
-            phx_combine_wire_bytes(s, s->hidden), word_at, word, tag);
+        puts->posted &=
+            phx_send_put_signal(w, puts->source, puts->to_at + puts->slot * puts->stride,
+                                puts->stage, puts->bytes, puts->on_wire, word_at, word, tag);
 }
 
 PHX_FN void phx_combine_seal(const struct phx_worker *w, const struct phx_combine_op *op,
@@ -93,7 +110,7 @@ PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_comb
                                      struct phx_combine_puts *puts, uint32_t row)
 {
     const struct phx_shape *s = &w->rank->shape;
-    uint8_t *message = op->handle.routes + puts->source * phx_route_stride(s);
+    uint8_t *message = phx_handle_route(&op->handle, puts->source);
     const struct phx_route_header *h = phx_route_header(message);
     const struct phx_route_row *rows = phx_route_rows(s, message);
     const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
@@ -111,7 +128,7 @@ PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_comb
         if (list->row[i] == NULL)
             return 0;
     if (s->rows == PHX_ROWS_ONCE) {
-        uint8_t *stage = phx_combine_stage(w, op, puts->source, rows[row].token);
+        uint8_t *stage = phx_combine_stage(w, puts, rows[row].token);
         phx_sum_rows(w, (uint16_t *)(void *)stage, list, count, 1.0f);
         phx_combine_seal(w, op, stage, rows[row].token);
         phx_combine_put(w, op, puts, stage, rows[row].token);
@@ -119,12 +136,22 @@ PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_comb
     }
     for (uint32_t i = 0; i < count; i++) {
         uint64_t slot = (uint64_t)rows[row].token * s->top_k + entries[begin + i].k;
-        uint8_t *stage = phx_combine_stage(w, op, puts->source, slot);
+        uint8_t *stage = phx_combine_stage(w, puts, slot);
         phx_copy_row(w, stage, list->row[i], phx_combine_row_bytes(s->channels));
         phx_combine_seal(w, op, stage, slot);
         phx_combine_put(w, op, puts, stage, slot);
     }
     return 1;
+}
+
+// Rows that a source is sent: none, if its own never came: it gets the signal, and will count them
+// as lost.
+PHX_FN uint32_t phx_combine_rows_for(const struct phx_combine_op *op, uint32_t source)
+{
+    uint8_t *message = phx_handle_route(&op->handle, source);
+    if (op->handle.present[source] != PHX_FATE_PRESENT)
+        return 0;
+    return phx_route_header(message)->row_count;
 }
 
 PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine_op *op,
@@ -136,23 +163,15 @@ PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine
     uint64_t word_at = phx_combine_word_offset(s, sequence, part);
     uint32_t parts = phx_parts(s);
     uint32_t sent = 0;
-    struct phx_combine_puts puts;
-    puts.source = source;
-    puts.slot = 0;
-    puts.stage = NULL;
-    puts.held = 0;
-    puts.posted = 1;
+    struct phx_combine_puts puts = phx_combine_puts_begin(w, op, source);
     if (phx_suspects_to(w, source)) {
         phx_send_masked(w, PHX_WAIT_COMBINE, source, word_at, phx_token_tag(PHX_COMBINE, sequence));
         return;
     }
-    // A source whose rows never came gets the signal and no rows: it will count them as lost.
-    if (op->handle.present[source] == PHX_FATE_PRESENT) {
-        uint8_t *message = op->handle.routes + source * phx_route_stride(s);
-        uint32_t row_count = phx_route_header(message)->row_count;
-        for (uint32_t row = part; row < row_count && puts.posted; row += parts)
-            sent += phx_combine_send_row(w, op, &puts, row);
-    }
+    uint32_t row_count =
+        PHX_KEEPS_NOTES ? phx_tally_of(w, source) : phx_combine_rows_for(op, source);
+    for (uint32_t row = part; row < row_count && puts.posted; row += parts)
+        sent += phx_combine_send_row(w, op, &puts, row);
     if (puts.posted)
         phx_combine_put_last(w, op, &puts, word_at, phx_word_make(rank->epoch, sequence, sent));
     if (!puts.posted)
@@ -165,6 +184,8 @@ PHX_FN void phx_combine_send(struct phx_worker *w, const struct phx_combine_op *
     if (w->index == 0)
         phx_phase(w, PHX_PHASE_COMBINE_SEND, op->common.sequence);
     phx_take_masks(w);
+    PHX_EACH(w, r, PHX_KEEPS_NOTES ? w->rank->shape.ranks : 0)
+    phx_tally_note(w, r, phx_combine_rows_for(op, r));
     for (struct phx_service v = phx_service_first(w); v.offset < w->rank->shape.ranks;
          v = phx_service_next(w, v))
         phx_combine_send_part(w, op, phx_service_peer(w, v), v.part);
@@ -261,9 +282,8 @@ PHX_FN uint64_t phx_combine_answered(struct phx_worker *w, const struct phx_comb
     return PHX_BUG(TWO_DECISIONS) ? phx_combine_words_look(w, op, peer) : flag;
 }
 
-PHX_FN struct phx_combine_weights phx_combine_weigh(struct phx_worker *w,
-                                                    const struct phx_combine_op *op,
-                                                    struct phx_token *t)
+PHX_FN struct phx_combine_weights
+phx_combine_weigh(struct phx_worker *w, const struct phx_combine_op *op, struct phx_token *t)
 {
     struct phx_combine_weights sums = {0.0f, 0.0f, 0.0f};
     for (uint32_t k = 0; k < w->rank->shape.top_k; k++) {
@@ -299,6 +319,8 @@ PHX_FN uint32_t phx_combine_list(struct phx_worker *w, const struct phx_combine_
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
     int is_once = s->rows == PHX_ROWS_ONCE;
+    uint64_t rows_at = phx_combine_row_offset(s, op->common.sequence, 0);
+    uint64_t stride = phx_combine_row_stride(s);
     uint32_t count = 0;
     PHX_EACH(w, k, s->top_k)
     {
@@ -313,9 +335,7 @@ PHX_FN uint32_t phx_combine_list(struct phx_worker *w, const struct phx_combine_
         uint64_t slot = is_once ? token : (uint64_t)token * s->top_k + k;
         if (list->is_listed[k]) {
             list->row[place] =
-                (const uint16_t *)(const void *)(rank->from[t->peer[k]] +
-                                                 phx_combine_row_offset(s, op->common.sequence,
-                                                                        slot));
+                (const uint16_t *)(const void *)(rank->from[t->peer[k]] + rows_at + slot * stride);
             list->weight[place] = is_once ? 1.0f : t->weight[k];
         }
     }
@@ -327,8 +347,7 @@ PHX_FN uint32_t phx_combine_list(struct phx_worker *w, const struct phx_combine_
 
 PHX_FN void phx_combine_token(struct phx_worker *w, const struct phx_combine_op *op, uint32_t token)
 {
-    struct phx_token *t =
-        phx_token_load(w, op->topk_idx, op->topk_weights, op->answered, token);
+    struct phx_token *t = phx_token_load(w, op->topk_idx, op->topk_weights, op->answered, token);
     struct phx_row_list *list = phx_row_list_of(w);
     struct phx_combine_weights sums = phx_combine_weigh(w, op, t);
     uint32_t count = phx_combine_list(w, op, token, t, list);

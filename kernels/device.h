@@ -60,22 +60,21 @@ struct phx_worker {
     uint64_t last_poll_ns; // to notice a pause
     uint64_t barriers;     // passed by this worker
     uint32_t restarted;
-    uint32_t announced; // WAITING was stored for this operation: on this rank + 1
-    uint32_t blocked;   // it has been, for D/4, in this operation
-    uint32_t has_ended; // a barrier told it so: it arrives at none any more
+    uint32_t announced;      // WAITING was stored for this operation: on this rank + 1
+    uint32_t blocked;        // it has been, for D/4, in this operation
+    uint32_t has_ended;      // a barrier told it so: it arrives at none any more
     const uint64_t *fate_at; // what phx_wait() saw last, of which fate
     uint64_t fate_seen;
 #if defined(__CUDACC__)
-    uint32_t lanes;   // PHX_LANES, or PHX_WARP when split
-    uint32_t turn;    // device_cuda.h
-    uint32_t stages;  // slots on chip ever taken
+    uint32_t lanes;    // PHX_LANES, or PHX_WARP when split
+    uint32_t turn;     // device_cuda.h
+    uint32_t stages;   // slots on chip ever taken
     uint32_t unfenced; // the last of them was written
 #else
     struct phx_row_list list; // scratch, as phx_row_list_of() and phx_token_of() hand it out
     struct phx_token token;
 #endif
 };
-
 
 #if defined(__CUDACC__)
 #include "kernels/device_cuda.h"

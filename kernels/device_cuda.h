@@ -293,8 +293,7 @@ PHX_FN int phx_serial_end_value(const struct phx_worker *w, int value)
 // --- loops that lanes share ----------------------------------------------------------------------
 
 #define PHX_EACH(w, i, n) for (uint32_t i = phx_lane(w); i < (n); i += (w)->lanes)
-#define PHX_EACH_ALL(w, i, n)                                                                      \
-    for (uint32_t i = phx_lane(w); i - phx_lane(w) < (n); i += (w)->lanes)
+#define PHX_EACH_ALL(w, i, n) for (uint32_t i = phx_lane(w); i - phx_lane(w) < (n); i += (w)->lanes)
 
 PHX_FN void phx_each_begin(const struct phx_worker *w)
 {
@@ -346,6 +345,12 @@ PHX_FN void phx_tally_clear(const struct phx_worker *w)
     PHX_EACH(w, i, w->rank->shape.ranks)
     phx_chip()->tally[i] = 0;
     phx_sync(w);
+}
+#define PHX_KEEPS_NOTES 1
+PHX_FN void phx_tally_note(const struct phx_worker *w, uint32_t peer, uint32_t rows) // its lane
+{
+    (void)w;
+    phx_chip()->tally[peer] = rows;
 }
 PHX_FN void phx_tally_add(const struct phx_worker *w, uint32_t peer)
 {

@@ -75,12 +75,12 @@ PHX_FN void phx_dispatch_send_route(struct phx_worker *w, const struct phx_dispa
     uint64_t sequence = op->common.sequence;
     uint32_t tag = phx_token_tag(PHX_DISPATCH, sequence);
     uint64_t word_at = phx_counts_word_offset(s, sequence);
+    uint8_t *message = phx_route_message(w, op, peer);
     // Planted: rows go on to a rank that was given up.
     if (phx_suspects_to(w, peer) && !PHX_BUG(SLOT_WITHOUT_EVIDENCE)) {
         phx_send_masked(w, PHX_WAIT_COUNTS, peer, word_at, tag);
         return;
     }
-    uint8_t *message = rank->stage + phx_stage_route_offset(s, sequence, peer);
     const struct phx_route_header *h = phx_route_header(message);
     uint64_t bytes = phx_route_bytes(s, h->row_count, h->entry_count);
     if (!phx_send_put_signal(w, peer, phx_route_offset(s, sequence), message, bytes, bytes, word_at,
@@ -114,13 +114,15 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
     uint64_t sequence = op->common.sequence;
     uint32_t tag = phx_token_tag(PHX_DISPATCH, sequence);
     uint64_t word_at = phx_rows_word_offset(s, sequence, part);
-    uint8_t *message = rank->stage + phx_stage_route_offset(s, sequence, peer);
+    uint8_t *message = phx_route_staged(w, op, peer);
     const struct phx_route_row *rows = phx_route_rows(s, message);
     uint32_t row_count = phx_route_header(message)->row_count;
     uint32_t parts = phx_parts(s);
     uint32_t mine = row_count > part ? (row_count - part + parts - 1) / parts : 0;
     uint64_t bytes = phx_dispatch_wire_bytes(s, s->channels);
     uint64_t wire = phx_dispatch_wire_bytes(s, s->hidden);
+    const uint8_t *staged = rank->stage + phx_stage_row_offset(s, sequence, 0);
+    struct phx_row_places places = phx_dispatch_row_places(s, sequence);
     int posted = 1;
     // Planted: rows go on to a rank that was given up.
     if (phx_suspects_to(w, peer) && !PHX_BUG(SLOT_WITHOUT_EVIDENCE)) {
@@ -129,9 +131,9 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
     }
     uint64_t word = phx_word_make(rank->epoch, sequence, mine);
     for (uint32_t i = 0; i < mine && posted; i++) {
-        uint32_t token = rows[part + i * parts].token;
-        const uint8_t *row = rank->stage + phx_stage_row_offset(s, sequence, token);
-        uint64_t to = phx_dispatch_row_offset(s, sequence, token);
+        uint32_t at = part + i * parts;
+        const uint8_t *row = staged + rows[at].token * places.stride;
+        uint64_t to = phx_row_place(&places, at);
         if (i + 1 < mine)
             posted = phx_send_put(w, peer, to, row, bytes, wire, tag);
         else
@@ -230,8 +232,9 @@ PHX_FN void phx_dispatch_send(struct phx_worker *w, const struct phx_dispatch_op
 
 // --- receive ------------------------------------------------------------------------------------
 
-PHX_FN void phx_dispatch_take_route(struct phx_worker *w, const struct phx_dispatch_op *op,
-                                    uint32_t source)
+// Returns where the next one goes.
+PHX_FN uint64_t phx_dispatch_take_route(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                        uint32_t source, uint64_t at)
 {
     const struct phx_shape *s = &w->rank->shape;
     const uint64_t *word =
@@ -240,22 +243,25 @@ PHX_FN void phx_dispatch_take_route(struct phx_worker *w, const struct phx_dispa
     uint64_t rows;
     uint32_t fate = PHX_FATE_ABSENT;
     if (phx_wait_or_replay(w, PHX_WAIT_COUNTS, 0, source, word, 1, &rows) == PHX_SEEN_ALL) {
-        if (phx_route_take(w, op, source, rows))
+        int bytes = phx_route_take(w, op, source, rows, at);
+        phx_store_u64(w, &op->handle.route_at[source], at);
+        at += phx_align((uint64_t)bytes, 16);
+        if (bytes != 0)
             fate = phx_fate_decide(w, PHX_WAIT_COUNTS, source, PHX_FATE_PRESENT);
         else
             phx_fate_absent(w, PHX_WAIT_COUNTS, source, PHX_CAUSE_CORRUPT);
     }
     phx_store_u64(w, &op->handle.counted[source], fate);
+    return at;
 }
 
 // How many rows of local expert e came from a source: 0 from one that was not counted.
-PHX_FN uint32_t phx_dispatch_count(const struct phx_worker *w, const struct phx_dispatch_op *op,
-                                   uint32_t source, uint32_t expert)
+PHX_FN uint32_t phx_dispatch_count(const struct phx_dispatch_op *op, uint32_t source,
+                                   uint32_t expert)
 {
-    const struct phx_shape *s = &w->rank->shape;
     if (op->handle.counted[source] != PHX_FATE_PRESENT)
         return 0;
-    return phx_route_counts(op->handle.routes + source * phx_route_stride(s))[expert];
+    return phx_route_counts(phx_handle_route(&op->handle, source))[expert];
 }
 
 // Where each source's rows of one expert begin, and how many there are in all.
@@ -267,7 +273,7 @@ PHX_FN void phx_dispatch_lay_out(struct phx_worker *w, const struct phx_dispatch
     uint32_t before = 0;
     PHX_EACH_ALL(w, source, s->ranks)
     {
-        uint32_t count = source < s->ranks ? phx_dispatch_count(w, op, source, expert) : 0;
+        uint32_t count = source < s->ranks ? phx_dispatch_count(op, source, expert) : 0;
         uint32_t begin = phx_scan(w, count, &total);
         uint64_t at = (uint64_t)expert * s->ranks + source;
         if (source < s->ranks) {
@@ -283,54 +289,50 @@ PHX_FN void phx_dispatch_lay_out(struct phx_worker *w, const struct phx_dispatch
     if (s->layout != PHX_LAYOUT_COMPACT)
         return;
     PHX_EACH_ALL(w, i, expert * s->ranks)
-    phx_scan(w, i < expert * s->ranks ? phx_dispatch_count(w, op, i % s->ranks, i / s->ranks) : 0,
+    phx_scan(w, i < expert * s->ranks ? phx_dispatch_count(op, i % s->ranks, i / s->ranks) : 0,
              &before);
     phx_store_i64(w, &op->handle.offset[expert], (int64_t)before);
     if (expert + 1 == w->rank->experts_local)
         phx_store_i64(w, &op->handle.offset[expert + 1], (int64_t)((uint64_t)before + total));
 }
 
-// Fans one wire row out to its experts' places, or leaves zeros there.
-PHX_FN void phx_dispatch_place_row(struct phx_worker *w, const struct phx_dispatch_op *op,
-                                   uint32_t source, uint32_t row, int present)
+// Takes one wire row to the place of one of its experts, or leaves zeros there.
+PHX_FN void phx_dispatch_place(struct phx_worker *w, const struct phx_dispatch_op *op,
+                               const struct phx_row_places *places, uint32_t source,
+                               const struct phx_route_row *rows,
+                               const struct phx_route_entry *entry, int present)
 {
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
     const struct phx_handle_view *handle = &op->handle;
-    uint8_t *message = handle->routes + source * phx_route_stride(s);
-    const struct phx_route_header *h = phx_route_header(message);
-    const struct phx_route_row *rows = phx_route_rows(s, message);
-    const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
+    uint32_t token = rows[entry->row].token;
+    uint32_t expert = entry->expert;
+    uint64_t in_expert =
+        (uint64_t)handle->begin[(uint64_t)expert * s->ranks + source] + entry->index;
+    uint64_t at = phx_row_at(s, handle, expert, in_expert);
     const uint8_t *wire =
-        rank->from[source] + phx_dispatch_row_offset(s, op->common.sequence, rows[row].token);
+        rank->from[source] + phx_row_place(places, phx_row_slot(s, entry->row, token));
     uint64_t payload = phx_payload_bytes(s, s->channels);
     uint32_t words = phx_scale_words(s, s->channels);
     // Planted: four exponents a word, and a last word that is not full is forgotten.
     if (PHX_BUG(SCALES_CUT_SHORT) && s->scale_format == PHX_SCALE_UE8M0)
         words = phx_scale_groups(s->channels) / 4;
-    uint32_t end = phx_route_row_end(h, rows, row);
-    for (uint32_t i = rows[row].entry_begin; i < end; i++) {
-        uint32_t expert = entries[i].expert;
-        uint64_t in_expert =
-            (uint64_t)handle->begin[(uint64_t)expert * s->ranks + source] + entries[i].index;
-        uint64_t at = phx_row_at(s, handle, expert, in_expert);
-        if (s->layout == PHX_LAYOUT_COMPACT && at >= handle->rows_max) {
-            phx_local_add(w, &rank->state->rows_dropped, 1);
-            continue;
-        }
-        phx_store_i32(w, &op->recv_src_info[at], (int32_t)rows[row].token);
-        uint32_t *scales = op->recv_scales;
-        if (words != 0)
-            scales += phx_scales_at(s, handle, expert, in_expert);
-        if (present) {
-            phx_copy_row(w, op->recv_x + at * payload, wire, payload);
-            phx_scatter(w, scales, phx_scales_stride(s, handle),
-                        (const uint32_t *)(const void *)(wire + payload), words);
-        } else {
-            phx_zero_row(w, op->recv_x + at * payload, payload);
-            for (uint32_t word = 0; word < words; word++)
-                phx_store_u32(w, &scales[word * phx_scales_stride(s, handle)], 0);
-        }
+    if (s->layout == PHX_LAYOUT_COMPACT && at >= handle->rows_max) {
+        phx_local_add(w, &rank->state->rows_dropped, 1);
+        return;
+    }
+    phx_store_i32(w, &op->recv_src_info[at], (int32_t)token);
+    uint32_t *scales = op->recv_scales;
+    if (words != 0)
+        scales += phx_scales_at(s, handle, expert, in_expert);
+    if (present) {
+        phx_copy_row(w, op->recv_x + at * payload, wire, payload);
+        phx_scatter(w, scales, phx_scales_stride(s, handle),
+                    (const uint32_t *)(const void *)(wire + payload), words);
+    } else {
+        phx_zero_row(w, op->recv_x + at * payload, payload);
+        for (uint32_t word = 0; word < words; word++)
+            phx_store_u32(w, &scales[word * phx_scales_stride(s, handle)], 0);
     }
 }
 
@@ -341,16 +343,16 @@ PHX_FN int phx_dispatch_rows_hold(struct phx_worker *w, const struct phx_dispatc
 {
     const struct phx_shape *s = &w->rank->shape;
     uint64_t sequence = op->common.sequence;
-    uint8_t *message = op->handle.routes + source * phx_route_stride(s);
+    uint8_t *message = phx_handle_route(&op->handle, source);
     const struct phx_route_row *rows = phx_route_rows(s, message);
     uint32_t row_count = phx_route_header(message)->row_count;
     for (uint32_t i = 0; i < row_count; i++) {
-        uint32_t token = rows[i].token;
         if (phx_fate_of(w, PHX_WAIT_ROWS, source) != PHX_FATE_OPEN)
             return 1; // which holds, whatever we would say
-        if (!phx_row_holds(w, w->rank->from[source] + phx_dispatch_row_offset(s, sequence, token),
+        uint32_t slot = phx_row_slot(s, i, rows[i].token);
+        if (!phx_row_holds(w, w->rank->from[source] + phx_dispatch_row_offset(s, sequence, slot),
                            phx_dispatch_row_bytes(s, s->channels),
-                           phx_check_key(PHX_DISPATCH, sequence, token)))
+                           phx_check_key(PHX_DISPATCH, sequence, rows[i].token)))
             return 0;
     }
     return 1;
@@ -363,7 +365,7 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
     const uint64_t *words =
         (const uint64_t *)(const void *)(w->rank->from[source] +
                                          phx_rows_word_offset(s, op->common.sequence, 0));
-    uint8_t *message = op->handle.routes + source * phx_route_stride(s);
+    uint8_t *message = phx_handle_route(&op->handle, source);
     uint32_t shares = phx_shares(s);
     uint32_t fate = PHX_FATE_ABSENT;
     uint64_t sum;
@@ -385,12 +387,16 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
         fate = phx_fate_absent(w, PHX_WAIT_ROWS, source, PHX_CAUSE_CORRUPT);
     if (share == 0)
         phx_store_u64(w, &op->handle.present[source], fate);
+    const struct phx_route_header *h = phx_route_header(message);
+    const struct phx_route_row *rows = phx_route_rows(s, message);
+    const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
+    struct phx_row_places places = phx_dispatch_row_places(s, op->common.sequence);
     struct phx_worker *split = phx_split(w, &storage);
-    for (uint32_t row = share + phx_split_first(split) * shares;
-         row < phx_route_header(message)->row_count; row += phx_split_step(split) * shares)
+    for (uint32_t i = share + phx_split_first(split) * shares; i < h->entry_count;
+         i += phx_split_step(split) * shares)
         // Planted: rows that never came are taken from where they would stand.
-        phx_dispatch_place_row(split, op, source, row,
-                               fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ));
+        phx_dispatch_place(split, op, &places, source, rows, &entries[i],
+                           fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ));
     phx_split_end(w);
 }
 
@@ -400,8 +406,9 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
     phx_operation_begin(w, &op->common);
     if (w->index == 0)
         phx_phase(w, PHX_PHASE_DISPATCH_RECEIVE, op->common.sequence);
+    uint64_t at = phx_routes_first(w);
     for (uint32_t i = phx_route_first(&rank->shape, w->index); i < rank->shape.ranks; i += w->count)
-        phx_dispatch_take_route(w, op, (rank->rank + i) % rank->shape.ranks);
+        at = phx_dispatch_take_route(w, op, (rank->rank + i) % rank->shape.ranks, at);
     if (!phx_barrier(w))
         return;
     for (uint32_t e = w->index; e < rank->experts_local; e += w->count)

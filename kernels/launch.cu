@@ -19,8 +19,7 @@ static __device__ void take_numbers(struct phx_launch *launch, const struct phx_
     uint32_t kind = launch->kind - 1;
     int sends = (launch->halves & PHX_HALF_SEND) != 0;
     op->sequence = (sends ? c->sent[kind] : c->received[kind]) + 1;
-    op->operation =
-        sends ? c->operations + 1 : c->operation_of[kind][op->sequence % PHX_SLOTS_MAX];
+    op->operation = sends ? c->operations + 1 : c->operation_of[kind][op->sequence % PHX_SLOTS_MAX];
     op->sent = c->operations + (uint64_t)sends;
     op->barriers_before = c->barriers;
 }
@@ -28,8 +27,8 @@ static __device__ void take_numbers(struct phx_launch *launch, const struct phx_
 static __device__ void give_numbers(const struct phx_launch *launch, struct phx_gpu_counters *c,
                                     uint64_t barriers)
 {
-    const struct phx_op_common *op = launch->kind == PHX_DISPATCH ? &launch->dispatch.common
-                                                                  : &launch->combine.common;
+    const struct phx_op_common *op =
+        launch->kind == PHX_DISPATCH ? &launch->dispatch.common : &launch->combine.common;
     uint32_t kind = launch->kind - 1;
     if (launch->halves & PHX_HALF_SEND) {
         c->operations = op->operation;
@@ -49,6 +48,9 @@ static __device__ void chip_begin(const struct phx_launch *launch,
     const uint32_t *from = (const uint32_t *)(const void *)launch;
     for (uint32_t i = threadIdx.x; i < sizeof *launch / 4; i += blockDim.x)
         ((uint32_t *)(void *)&chip->launch)[i] = from[i];
+    from = (const uint32_t *)(const void *)counters;
+    for (uint32_t i = threadIdx.x; counters != NULL && i < sizeof *counters / 4; i += blockDim.x)
+        ((uint32_t *)(void *)&chip->counters)[i] = from[i];
     from = (const uint32_t *)(const void *)launch->rank;
     for (uint32_t i = threadIdx.x; i < sizeof chip->rank / 4; i += blockDim.x)
         ((uint32_t *)(void *)&chip->rank)[i] = from[i];
@@ -62,10 +64,13 @@ static __device__ void chip_begin(const struct phx_launch *launch,
         chip->posted = 0;
         chip->taken = 0;
         chip->freed = 0;
-        chip->may_die = chip->rank.state->die_after_puts != 0 || chip->rank.state->dead != 0;
         chip->launch.rank = &chip->rank;
         if (counters != NULL)
-            take_numbers(&chip->launch, counters);
+            take_numbers(&chip->launch, &chip->counters);
+    }
+    if (threadIdx.x == PHX_WARP) {
+        uint64_t after = chip->rank.state->die_after_puts;
+        chip->may_die = (after | chip->rank.state->dead) != 0;
     }
     __syncthreads();
 }
@@ -88,9 +93,9 @@ static __device__ void block_run(const struct phx_launch *launch, struct phx_gpu
         return;
     uint32_t workers = chip->rank.shape.workers;
     if (phx_local_word(counters->finished).fetch_add(1, cuda::memory_order_acq_rel) + 1 == workers)
-        give_numbers(&chip->launch, counters,
-                     phx_kernel_barriers(&chip->rank.shape, chip->launch.kind,
-                                         chip->launch.halves));
+        give_numbers(
+            &chip->launch, counters,
+            phx_kernel_barriers(&chip->rank.shape, chip->launch.kind, chip->launch.halves));
 }
 
 __global__ void __launch_bounds__(PHX_THREADS, 1)

@@ -14,17 +14,6 @@
 extern "C" {
 #endif
 
-// Numbers that operations take on the device, so that a captured graph takes new ones each time it
-// is replayed. Device memory, zeroed at first; one launch of a group at a time.
-struct phx_gpu_counters {
-    uint64_t operations;
-    uint64_t sent[2];     // [enum phx_kind - 1] send halves
-    uint64_t received[2]; // receive halves
-    uint64_t operation_of[2][PHX_SLOTS_MAX]; // of sequence % PHX_SLOTS_MAX
-    uint64_t barriers;
-    uint64_t finished; // blocks of the launch that runs
-};
-
 // The rank and everything it and the launch point to are memory that the device reaches;
 // launch->rank is a device address, and `shape` what stands there. Takes shape->workers blocks.
 // counters NULL: the launch has its numbers (struct phx_op_common). The stream is a cudaStream_t;

@@ -2,9 +2,11 @@
 //
 // Each ordered pair (source s, destination d) has one region in d's memory, written by s alone:
 //
-//   heads    [slots] words (counts | rows[parts] | combine[parts]) and a route message (route.h)
+//   heads    [slots] near rows, words (counts | rows[parts] | combine[parts]) and a route message
+//            (route.h)
 //   status   one word
-//   dispatch [slots][tokens_max] wire rows: payload, then scales     wire slot = source token index
+//   dispatch [slots][tokens_max] wire rows: payload, then scales     wire slot = place in the route
+//                                                                    message; small ones are near
 //   combine  [slots][tokens_max * rows per token] bf16 rows          wire slot = source token index
 //                                                                    (* top_k + k when per expert)
 //
@@ -96,6 +98,13 @@ PHX_BOTH uint32_t phx_slots(const struct phx_shape *s)
     return 2 * s->in_flight;
 }
 
+// The slot of operation n of a kind. There are two or four, so no division is needed.
+static_assert(PHX_IN_FLIGHT_MAX == 2, "a slot is found by a mask");
+PHX_BOTH uint64_t phx_slot(const struct phx_shape *s, uint64_t sequence)
+{
+    return sequence & (phx_slots(s) - 1);
+}
+
 PHX_BOTH uint64_t phx_align(uint64_t value, uint64_t multiple)
 {
     return (value + multiple - 1) / multiple * multiple;
@@ -133,11 +142,13 @@ struct phx_route_row {
     uint32_t entry_begin; // first entry; entries of a row stand in order of k
 };
 struct phx_route_entry {
-    uint32_t index;  // which of this source's rows for that expert, in token order
+    uint16_t index;  // which of this source's rows for that expert, in token order
+    uint16_t row;    // in this message
     float weight;    // 1 when dispatch was given no weights
     uint16_t expert; // local to the destination
     uint16_t k;      // place in the token's top-k list
 };
+static_assert(PHX_TOKENS_MAX <= 1u << 16, "a token and an index fit 16 bits");
 // A message is: header | counts[experts_local_max] u32 | rows[row_count] | entries[entry_count].
 
 PHX_BOTH uint64_t phx_route_counts_offset(void)
@@ -166,44 +177,6 @@ PHX_BOTH uint64_t phx_route_stride(const struct phx_shape *s)
 {
     uint32_t entries = s->tokens_max * phx_route_row_entries_max(s);
     return phx_align(phx_route_bytes(s, s->tokens_max, entries), 128);
-}
-
-// --- heads -------------------------------------------------------------------------------------
-// The words of a slot and its route message stand side by side: among many ranks few rows go from
-// one to another, and then both lie in one page.
-
-PHX_BOTH uint64_t phx_words_per_slot(const struct phx_shape *s)
-{
-    return phx_align(1 + 2 * (uint64_t)phx_parts(s), 16); // whole cache lines, in pairs
-}
-PHX_BOTH uint64_t phx_head_bytes(const struct phx_shape *s)
-{
-    return phx_words_per_slot(s) * 8 + phx_route_stride(s);
-}
-PHX_BOTH uint64_t phx_counts_word_offset(const struct phx_shape *s, uint64_t sequence)
-{
-    return (sequence % phx_slots(s)) * phx_head_bytes(s);
-}
-PHX_BOTH uint64_t phx_rows_word_offset(const struct phx_shape *s, uint64_t sequence, uint32_t part)
-{
-    return phx_counts_word_offset(s, sequence) + 8 + 8 * (uint64_t)part;
-}
-PHX_BOTH uint64_t phx_combine_word_offset(const struct phx_shape *s, uint64_t sequence,
-                                          uint32_t part)
-{
-    return phx_counts_word_offset(s, sequence) + 8 + 8 * ((uint64_t)phx_parts(s) + part);
-}
-PHX_BOTH uint64_t phx_status_word_offset(const struct phx_shape *s)
-{
-    return phx_slots(s) * phx_head_bytes(s);
-}
-PHX_BOTH uint64_t phx_heads_bytes(const struct phx_shape *s) // and the status word
-{
-    return phx_status_word_offset(s) + 128;
-}
-PHX_BOTH uint64_t phx_route_offset(const struct phx_shape *s, uint64_t sequence)
-{
-    return phx_counts_word_offset(s, sequence) + phx_words_per_slot(s) * 8;
 }
 
 // --- wire rows ---------------------------------------------------------------------------------
@@ -268,17 +241,98 @@ PHX_BOTH uint64_t phx_combine_rows_per_slot(const struct phx_shape *s)
     return (uint64_t)s->tokens_max * (s->rows == PHX_ROWS_PER_EXPERT ? s->top_k : 1);
 }
 
+// --- heads -------------------------------------------------------------------------------------
+// The words of a slot and its route message stand side by side, and the first rows before them if
+// they are small: among many ranks few rows go from one to another, and then all of it lies in one
+// page. Rows of a full hidden size are far, and take no page that they do not fill.
+
+#define PHX_NEAR_BYTES 3072u
+
+PHX_BOTH uint32_t phx_near_rows(const struct phx_shape *s)
+{
+    uint64_t stride = phx_dispatch_row_stride(s); // asked for each row: no division
+    uint32_t rows = stride <= PHX_NEAR_BYTES / 16  ? 16
+                    : stride <= PHX_NEAR_BYTES / 8 ? 8
+                    : stride <= PHX_NEAR_BYTES / 4 ? 4
+                                                   : 0;
+    return rows < s->tokens_max ? rows : s->tokens_max;
+}
+PHX_BOTH uint64_t phx_words_per_slot(const struct phx_shape *s)
+{
+    return phx_align(1 + 2 * (uint64_t)phx_parts(s), 16); // whole cache lines, in pairs
+}
+PHX_BOTH uint64_t phx_words_offset(const struct phx_shape *s) // in a head
+{
+    return phx_align(phx_near_rows(s) * phx_dispatch_row_stride(s), 128);
+}
+PHX_BOTH uint64_t phx_head_bytes(const struct phx_shape *s)
+{
+    uint64_t bytes = phx_words_offset(s) + phx_words_per_slot(s) * 8 + phx_route_stride(s);
+    return phx_near_rows(s) > 0 ? phx_align(bytes, 4096) : phx_align(bytes, 128);
+}
+PHX_BOTH uint64_t phx_counts_word_offset(const struct phx_shape *s, uint64_t sequence)
+{
+    return phx_slot(s, sequence) * phx_head_bytes(s) + phx_words_offset(s);
+}
+PHX_BOTH uint64_t phx_rows_word_offset(const struct phx_shape *s, uint64_t sequence, uint32_t part)
+{
+    return phx_counts_word_offset(s, sequence) + 8 + 8 * (uint64_t)part;
+}
+PHX_BOTH uint64_t phx_combine_word_offset(const struct phx_shape *s, uint64_t sequence,
+                                          uint32_t part)
+{
+    return phx_counts_word_offset(s, sequence) + 8 + 8 * ((uint64_t)phx_parts(s) + part);
+}
+PHX_BOTH uint64_t phx_status_word_offset(const struct phx_shape *s)
+{
+    return phx_slots(s) * phx_head_bytes(s);
+}
+PHX_BOTH uint64_t phx_heads_bytes(const struct phx_shape *s) // and the status word
+{
+    return phx_status_word_offset(s) + 128;
+}
+PHX_BOTH uint64_t phx_route_offset(const struct phx_shape *s, uint64_t sequence)
+{
+    return phx_counts_word_offset(s, sequence) + phx_words_per_slot(s) * 8;
+}
+
 // --- the pair region ---------------------------------------------------------------------------
 
-PHX_BOTH uint64_t phx_dispatch_row_offset(const struct phx_shape *s, uint64_t sequence,
-                                          uint32_t token)
+// Where the rows of one operation lie; for many rows it is figured out once.
+struct phx_row_places {
+    uint64_t near_at;
+    uint64_t far_at;
+    uint64_t stride;
+    uint32_t near_rows;
+};
+PHX_BOTH struct phx_row_places phx_dispatch_row_places(const struct phx_shape *s, uint64_t sequence)
 {
-    uint64_t rows = (sequence % phx_slots(s)) * s->tokens_max + token;
-    return phx_heads_bytes(s) + rows * phx_dispatch_row_stride(s);
+    struct phx_row_places p;
+    p.stride = phx_dispatch_row_stride(s);
+    p.near_rows = phx_near_rows(s);
+    p.near_at = phx_slot(s, sequence) * phx_head_bytes(s);
+    p.far_at = phx_heads_bytes(s) + phx_slot(s, sequence) * s->tokens_max * p.stride;
+    return p;
+}
+// The wire slot of the row that stands at `row` in the route message: its place there; by token,
+// where rows leave before the message is built, the token itself.
+PHX_BOTH uint32_t phx_row_slot(const struct phx_shape *s, uint32_t row, uint32_t token)
+{
+    return s->division == PHX_BY_TOKEN ? token : row;
+}
+PHX_BOTH uint64_t phx_row_place(const struct phx_row_places *p, uint32_t row)
+{
+    return (row < p->near_rows ? p->near_at : p->far_at) + row * p->stride;
+}
+PHX_BOTH uint64_t phx_dispatch_row_offset(const struct phx_shape *s, uint64_t sequence,
+                                          uint32_t row)
+{
+    struct phx_row_places places = phx_dispatch_row_places(s, sequence);
+    return phx_row_place(&places, row);
 }
 PHX_BOTH uint64_t phx_combine_row_offset(const struct phx_shape *s, uint64_t sequence, uint64_t row)
 {
-    uint64_t rows = (sequence % phx_slots(s)) * phx_combine_rows_per_slot(s) + row;
+    uint64_t rows = phx_slot(s, sequence) * phx_combine_rows_per_slot(s) + row;
     return phx_heads_bytes(s) +
            (uint64_t)phx_slots(s) * s->tokens_max * phx_dispatch_row_stride(s) +
            rows * phx_combine_row_stride(s);
@@ -293,20 +347,20 @@ PHX_BOTH uint64_t phx_region_bytes(const struct phx_shape *s)
 // --- staging: where a rank builds what it sends; sources of puts --------------------------------
 // Same slots as the regions: the evidence that frees a slot at the peers frees it here.
 
-PHX_BOTH uint64_t phx_stage_route_offset(const struct phx_shape *s, uint64_t sequence,
-                                         uint32_t peer)
+// Room for the longest route message to each peer.
+PHX_BOTH uint64_t phx_stage_routes_offset(const struct phx_shape *s, uint64_t sequence)
 {
-    return ((sequence % phx_slots(s)) * s->ranks + peer) * phx_route_stride(s);
+    return phx_slot(s, sequence) * s->ranks * phx_route_stride(s);
 }
 PHX_BOTH uint64_t phx_stage_row_offset(const struct phx_shape *s, uint64_t sequence, uint32_t token)
 {
     return phx_slots(s) * s->ranks * phx_route_stride(s) +
-           ((sequence % phx_slots(s)) * s->tokens_max + token) * phx_dispatch_row_stride(s);
+           (phx_slot(s, sequence) * s->tokens_max + token) * phx_dispatch_row_stride(s);
 }
 PHX_BOTH uint64_t phx_stage_combine_offset(const struct phx_shape *s, uint64_t sequence,
                                            uint32_t peer, uint64_t row)
 {
-    uint64_t rows = ((sequence % phx_slots(s)) * s->ranks + peer) * phx_combine_rows_per_slot(s);
+    uint64_t rows = (phx_slot(s, sequence) * s->ranks + peer) * phx_combine_rows_per_slot(s);
     return phx_slots(s) * s->ranks * phx_route_stride(s) +
            (uint64_t)phx_slots(s) * s->tokens_max * phx_dispatch_row_stride(s) +
            (rows + row) * phx_combine_row_stride(s);

@@ -61,7 +61,9 @@ struct phx_rank {
 
 // What dispatch leaves for combine. One per operation in flight; arrays sized by the shape.
 struct phx_handle_view {
-    uint8_t *routes;     // [ranks] route messages as received, phx_route_stride() apart
+    uint8_t *routes;     // route messages as received, packed: those of a worker's sources together
+    uint64_t *route_at;  // [ranks] where a source's message begins, if its counts came
+    uint64_t *sent_at;   // [ranks] where that to a peer was built, in staging's slot
     uint32_t *begin;     // [experts_local_max][ranks] first row of a source within an expert
     int64_t *offset;     // [experts_local_max + 1] first row of an expert; compact layout only
     uint32_t *count;     // [experts_local_max] rows of an expert, all sources
@@ -128,6 +130,11 @@ PHX_BOTH uint64_t phx_owed_word_offset(const struct phx_shape *s, uint32_t phase
         return phx_counts_word_offset(s, sequence);
     return phase == PHX_WAIT_ROWS ? phx_rows_word_offset(s, sequence, part)
                                   : phx_combine_word_offset(s, sequence, part);
+}
+
+PHX_BOTH uint8_t *phx_handle_route(const struct phx_handle_view *h, uint32_t source)
+{
+    return h->routes + h->route_at[source];
 }
 
 // Where row `row` of local expert `expert` lies in recv_x, recv_src_info and y.

@@ -46,10 +46,12 @@ PHX_BOTH uint32_t phx_route_mix(uint32_t word, uint32_t place)
 PHX_BOTH uint32_t phx_route_check_sum(const uint8_t *message, uint64_t bytes)
 {
     const uint32_t *words = (const uint32_t *)(const void *)message;
+    uint32_t check = offsetof(struct phx_route_header, check) / 4;
     uint32_t sum = 0;
-    for (uint32_t i = 0; i < bytes / 4; i++)
-        if (i != offsetof(struct phx_route_header, check) / 4)
-            sum += phx_route_mix(words[i], i);
+    for (uint32_t i = 0; i < check; i++)
+        sum += phx_route_mix(words[i], i);
+    for (uint32_t i = check + 1; i < bytes / 4; i++)
+        sum += phx_route_mix(words[i], i);
     return sum;
 }
 
@@ -59,8 +61,10 @@ PHX_BOTH int phx_route_is_mine(const struct phx_worker *w, uint32_t peer)
 {
     uint32_t mine = w->rank->rank;
     uint32_t offset = peer >= mine ? peer - mine : peer + w->rank->shape.ranks - mine;
-    return (offset < w->count ? offset : offset % w->count) ==
-           phx_route_first(&w->rank->shape, w->index);
+    uint32_t first = phx_route_first(&w->rank->shape, w->index);
+    if ((w->count & (w->count - 1)) == 0) // mostly so, and asked for each entry: no division
+        return (offset & (w->count - 1)) == first;
+    return (offset < w->count ? offset : offset % w->count) == first;
 }
 
 // True when a token lists the expert of entry k before.
@@ -112,20 +116,35 @@ PHX_BOTH int phx_token_first(const struct phx_token *t, uint32_t k)
     return t->peer[k] != PHX_NO_PEER;
 }
 
-// Appends one (token, expert) pair. Entries grow from where they would start if every token came,
-// and move down when the number of rows is known.
+// Begins a message of at most `rows_max` rows; that number stands in place of the check meanwhile.
+PHX_BOTH void phx_route_begin(const struct phx_shape *s, uint8_t *message, uint32_t rows_max)
+{
+    struct phx_route_header *h = phx_route_header(message);
+    h->row_count = 0;
+    h->entry_count = 0;
+    h->counts_size = s->experts_local_max;
+    h->check = rows_max;
+    uint32_t *counts = phx_route_counts(message);
+    uint64_t size = phx_route_rows_offset(s) - phx_route_counts_offset();
+    for (uint32_t e = 0; e < size / 4; e++)
+        counts[e] = 0; // the padding too: it is sent, and summed
+}
+
+// Appends one (token, expert) pair. Entries grow from where they would start if all rows came, and
+// move down when the number of rows is known.
 PHX_BOTH void phx_route_append(const struct phx_shape *s, uint8_t *message, uint32_t token,
                                uint32_t expert, uint32_t k, float weight)
 {
     struct phx_route_header *h = phx_route_header(message);
     struct phx_route_row *rows = phx_route_rows(s, message);
-    struct phx_route_entry *entry = phx_route_entries(s, message, s->tokens_max) + h->entry_count;
+    struct phx_route_entry *entry = phx_route_entries(s, message, h->check) + h->entry_count;
     if (h->row_count == 0 || rows[h->row_count - 1].token != token) {
         rows[h->row_count].token = token;
         rows[h->row_count].entry_begin = h->entry_count;
         h->row_count++;
     }
-    entry->index = phx_route_counts(message)[expert]++;
+    entry->index = (uint16_t)phx_route_counts(message)[expert]++;
+    entry->row = (uint16_t)(h->row_count - 1);
     entry->weight = weight;
     entry->expert = (uint16_t)expert;
     entry->k = (uint16_t)k;
@@ -135,7 +154,7 @@ PHX_BOTH void phx_route_append(const struct phx_shape *s, uint8_t *message, uint
 PHX_BOTH void phx_route_finish(const struct phx_shape *s, uint8_t *message)
 {
     struct phx_route_header *h = phx_route_header(message);
-    struct phx_route_entry *from = phx_route_entries(s, message, s->tokens_max);
+    struct phx_route_entry *from = phx_route_entries(s, message, h->check);
     struct phx_route_entry *to = phx_route_entries(s, message, h->row_count);
     for (uint32_t i = 0; i < h->entry_count && to != from; i++) {
         // Downwards never overwrites what is still to be moved; but an entry may overlap its own
@@ -146,24 +165,64 @@ PHX_BOTH void phx_route_finish(const struct phx_shape *s, uint8_t *message)
     h->check = phx_route_check_sum(message, phx_route_bytes(s, h->row_count, h->entry_count));
 }
 
+// Where the first message of a worker lies, among those that are built or were received. There is
+// room for the longest from or to each rank, but those of one worker lie one behind the other, as
+// most are much shorter.
+PHX_FN uint64_t phx_routes_first(const struct phx_worker *w)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint32_t more = s->ranks % w->count;
+    uint32_t first = phx_route_first(s, w->index);
+    uint64_t before = (uint64_t)first * (s->ranks / w->count);
+    return (before + (first < more ? first : more)) * phx_route_stride(s);
+}
+PHX_FN uint8_t *phx_route_staged(const struct phx_worker *w, const struct phx_dispatch_op *op,
+                                 uint32_t peer)
+{
+    return w->rank->stage + phx_stage_routes_offset(&w->rank->shape, op->common.sequence) +
+           op->handle.sent_at[peer];
+}
+
+// Few messages of full length are not worth counting for.
+#define PHX_ROUTES_APART_BYTES 65536u
+
+// Gives each message that this worker builds the room that its entries need at the most. Serial.
+PHX_FN void phx_routes_place(const struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    const struct phx_rank *rank = w->rank;
+    const struct phx_shape *s = &rank->shape;
+    uint32_t *entries = op->handle.sent_rows; // until the rows are known
+    uint64_t entries_max = (uint64_t)s->tokens_max * phx_route_row_entries_max(s);
+    uint64_t at = phx_routes_first(w);
+    int apart = s->ranks * phx_route_stride(s) <= PHX_ROUTES_APART_BYTES;
+    for (uint32_t i = phx_route_first(s, w->index); i < s->ranks; i += w->count)
+        entries[(rank->rank + i) % s->ranks] = apart ? (uint32_t)entries_max : 0;
+    for (uint64_t i = 0; !apart && i < (uint64_t)op->token_count * s->top_k; i++) {
+        int64_t expert = op->topk_idx[i];
+        if (expert >= 0 && expert < (int64_t)s->experts &&
+            phx_route_is_mine(w, rank->expert_rank[expert]))
+            entries[rank->expert_rank[expert]]++;
+    }
+    for (uint32_t i = phx_route_first(s, w->index); i < s->ranks; i += w->count) {
+        uint32_t peer = (rank->rank + i) % s->ranks;
+        uint32_t most = entries[peer] < entries_max ? entries[peer] : (uint32_t)entries_max;
+        uint32_t rows_max = most < s->tokens_max ? most : s->tokens_max;
+        op->handle.sent_at[peer] = at;
+        phx_route_begin(s, phx_route_staged(w, op, peer), rows_max);
+        at += phx_align(phx_route_bytes(s, rows_max, most), 16);
+    }
+}
+
 // Builds the messages to every peer that this worker serves, in one pass over the tokens. Serial;
 // route_cuda.h has the form for many threads, which gives the same bytes.
 PHX_FN void phx_routes_build_serially(const struct phx_worker *w, const struct phx_dispatch_op *op)
 {
     const struct phx_rank *rank = w->rank;
-    const struct phx_shape *s = &rank->shape;
-    for (uint32_t i = phx_route_first(s, w->index); i < s->ranks; i += w->count) {
-        uint32_t peer = (rank->rank + i) % s->ranks;
-        uint8_t *message = rank->stage + phx_stage_route_offset(s, op->common.sequence, peer);
-        struct phx_route_header *h = phx_route_header(message);
-        h->row_count = 0;
-        h->entry_count = 0;
-        h->counts_size = s->experts_local_max;
-        uint32_t *counts = phx_route_counts(message);
-        uint64_t size = phx_route_rows_offset(s) - phx_route_counts_offset();
-        for (uint32_t e = 0; e < size / 4; e++)
-            counts[e] = 0; // the padding too: it is sent, and summed
-    }
+    const struct phx_shape shape = rank->shape; // a copy, which no store below can change
+    const struct phx_shape *s = &shape;
+    uint8_t *staged = rank->stage + phx_stage_routes_offset(s, op->common.sequence);
+    const uint64_t *sent_at = op->handle.sent_at;
+    phx_routes_place(w, op);
     for (uint32_t t = 0; t < op->token_count; t++) {
         const int64_t *list = op->topk_idx + (uint64_t)t * s->top_k;
         for (uint32_t k = 0; k < s->top_k; k++) {
@@ -179,13 +238,12 @@ PHX_FN void phx_routes_build_serially(const struct phx_worker *w, const struct p
             for (uint32_t i = 0; PHX_BUG(TOKEN_INDEX_SHIFTED) && i < k; i++)
                 at -= list[i] < 0;
             float weight = op->topk_weights != NULL ? op->topk_weights[at] : 1.0f;
-            phx_route_append(s, rank->stage + phx_stage_route_offset(s, op->common.sequence, peer),
-                             t, rank->expert_local[expert], k, weight);
+            phx_route_append(s, staged + sent_at[peer], t, rank->expert_local[expert], k, weight);
         }
     }
     for (uint32_t i = phx_route_first(s, w->index); i < s->ranks; i += w->count) {
         uint32_t peer = (rank->rank + i) % s->ranks;
-        uint8_t *message = rank->stage + phx_stage_route_offset(s, op->common.sequence, peer);
+        uint8_t *message = staged + sent_at[peer];
         phx_route_finish(s, message);
         op->handle.sent_rows[peer] = phx_route_header(message)->row_count;
     }
@@ -247,7 +305,7 @@ PHX_BOTH int phx_route_ok(const struct phx_shape *s, uint32_t experts_local, uin
             return 0;
         for (uint32_t i = rows[r].entry_begin; i < phx_route_row_end(h, rows, r); i++) {
             const struct phx_route_entry *e = &entries[i];
-            if (e->expert >= experts_local || e->k >= s->top_k ||
+            if (e->expert >= experts_local || e->k >= s->top_k || e->row != r ||
                 (i > rows[r].entry_begin && e->k <= entries[i - 1].k) ||
                 e->index != scratch[(uint64_t)e->expert * stride]++ ||
                 e->index >= counts[e->expert] ||
@@ -262,6 +320,18 @@ PHX_BOTH int phx_route_ok(const struct phx_shape *s, uint32_t experts_local, uin
 #if defined(__CUDACC__)
 #include "kernels/route_cuda.h"
 #else
+// The message to a peer that this worker serves, after phx_routes_build().
+PHX_FN uint8_t *phx_route_message(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                  uint32_t peer)
+{
+    return phx_route_staged(w, op, peer);
+}
+// Where a message is checked before it is kept at `kept`.
+PHX_FN uint8_t *phx_route_desk(struct phx_worker *w, uint8_t *kept)
+{
+    (void)w;
+    return kept;
+}
 PHX_FN void phx_routes_build(struct phx_worker *w, const struct phx_dispatch_op *op)
 {
     phx_routes_build_serially(w, op);
@@ -274,16 +344,17 @@ PHX_FN int phx_route_check(struct phx_worker *w, uint8_t *message, uint32_t *scr
 }
 #endif
 
-// Copies the message of `source` into the handle and checks the copy. `row_count` came in the
-// signal. The source may rewrite its region meanwhile (it should not): the second look at the
-// header must agree with the first.
-PHX_FN int phx_route_take(struct phx_worker *w, const struct phx_dispatch_op *op,
-                          uint32_t source, uint64_t row_count)
+// Copies the message of `source` into the handle, to `at`, and checks the copy. `row_count` came in
+// the signal. The source may rewrite its region meanwhile (it should not): the second look at the
+// header must agree with the first. Returns the message's bytes; 0: it does not hold.
+PHX_FN int phx_route_take(struct phx_worker *w, const struct phx_dispatch_op *op, uint32_t source,
+                          uint64_t row_count, uint64_t at)
 {
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
     const uint8_t *region = rank->from[source] + phx_route_offset(s, op->common.sequence);
-    uint8_t *message = op->handle.routes + source * phx_route_stride(s);
+    uint8_t *kept = op->handle.routes + at;
+    uint8_t *message = phx_route_desk(w, kept);
     const struct phx_route_header *h = phx_route_header(message);
     int bytes = 0;
     int ok = 0;
@@ -299,7 +370,9 @@ PHX_FN int phx_route_take(struct phx_worker *w, const struct phx_dispatch_op *op
              phx_route_bytes(s, h->row_count, h->entry_count) == (uint64_t)bytes;
     if (!phx_serial_end_value(w, ok))
         return 0;
-    return phx_route_check(w, message, &op->handle.begin[source]);
+    if (message != kept)
+        phx_copy(w, kept, message, (uint64_t)bytes);
+    return phx_route_check(w, message, &op->handle.begin[source]) ? bytes : 0;
 }
 
 #endif

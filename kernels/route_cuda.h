@@ -42,16 +42,55 @@ PHX_FN uint32_t phx_bits_all(uint32_t line)
 
 // --- building -----------------------------------------------------------------------------------
 
-// Which entries of a token go to a peer, as a set of k.
-PHX_FN uint32_t phx_route_entries_to(const struct phx_rank *rank, const struct phx_dispatch_op *op,
-                                     uint32_t token, uint32_t peer)
+#define PHX_TABLE_NONE 0xFFFFFFFFu
+
+// Tokens that the table holds at a time, one for each lane at most.
+PHX_FN uint32_t phx_table_tokens(const struct phx_shape *s)
 {
-    const struct phx_shape *s = &rank->shape;
+    uint32_t tokens = PHX_TABLE / s->top_k;
+    return tokens < PHX_LANES ? tokens : PHX_LANES;
+}
+
+// Fetches the routing of `count` tokens from `first` on: entry k of the token of a lane at
+// [k * count + lane], as rank << 16 | local expert.
+PHX_FN void phx_table_load(const struct phx_worker *w, const struct phx_dispatch_op *op,
+                           uint32_t first, uint32_t count)
+{
+    const struct phx_rank *rank = w->rank;
+    uint32_t top_k = rank->shape.top_k;
+    struct phx_chip *chip = phx_chip();
+    phx_each_begin(w);
+    PHX_EACH(w, i, count * top_k)
+    {
+        uint64_t at = (uint64_t)first * top_k + i;
+        uint32_t place = i % top_k * count + i / top_k;
+        int64_t expert = op->topk_idx[at];
+        float weight = op->topk_weights != NULL ? op->topk_weights[at] : 1.0f;
+        uint32_t entry = PHX_TABLE_NONE;
+        if (expert >= 0 && expert < (int64_t)rank->shape.experts)
+            entry = (uint32_t)rank->expert_rank[expert] << 16 | rank->expert_local[expert];
+        chip->table[place] = entry;
+        chip->weights[place] = weight;
+    }
+    phx_each_end(w);
+}
+
+// Which entries of this lane's token go to a peer, as a set of k. Of an expert that stands there
+// twice the first counts.
+PHX_FN uint32_t phx_table_entries_to(const struct phx_shape *s, uint32_t count, uint32_t peer)
+{
+    const uint32_t *mine = phx_chip()->table + threadIdx.x;
     uint32_t set = 0;
+    if (threadIdx.x >= count)
+        return 0;
     for (uint32_t k = 0; k < s->top_k; k++) {
-        int64_t expert = phx_topk_expert(s, op->topk_idx, token, k);
-        if (expert >= 0 && rank->expert_rank[expert] == peer)
-            set |= 1u << k;
+        uint32_t entry = mine[k * count];
+        if (entry == PHX_TABLE_NONE || entry >> 16 != peer)
+            continue;
+        int again = 0;
+        for (uint32_t left = set; left != 0; left &= left - 1)
+            again |= mine[((uint32_t)__ffs((int)left) - 1) * count] == entry;
+        set |= again ? 0 : 1u << k;
     }
     return set;
 }
@@ -59,26 +98,30 @@ PHX_FN uint32_t phx_route_entries_to(const struct phx_rank *rank, const struct p
 PHX_FN uint32_t phx_route_count_rows(const struct phx_worker *w, const struct phx_dispatch_op *op,
                                      uint32_t peer)
 {
+    const struct phx_shape *s = &w->rank->shape;
+    uint32_t step = phx_table_tokens(s);
     uint32_t rows = 0;
-    PHX_EACH_ALL(w, t, op->token_count)
-    phx_scan(w, t < op->token_count && phx_route_entries_to(w->rank, op, t, peer) != 0, &rows);
+    for (uint32_t first = 0; first < op->token_count; first += step) {
+        uint32_t count = op->token_count - first < step ? op->token_count - first : step;
+        phx_table_load(w, op, first, count);
+        phx_scan(w, phx_table_entries_to(s, count, peer) != 0, &rows);
+    }
     return rows;
 }
 
-// The places of one lane's entries among those of their experts, a table of experts at a time.
-PHX_FN void phx_route_place(const struct phx_worker *w, const struct phx_dispatch_op *op,
-                            uint8_t *message, struct phx_route_entry *entries, uint32_t set,
-                            uint32_t token)
+// The entries of one lane's token, a table of experts at a time.
+PHX_FN void phx_route_place(const struct phx_worker *w, uint8_t *message,
+                            struct phx_route_entry *entries, uint32_t set, uint32_t count,
+                            uint32_t row)
 {
-    const struct phx_rank *rank = w->rank;
-    const struct phx_shape *s = &rank->shape;
+    const struct phx_shape *s = &w->rank->shape;
+    const struct phx_chip *chip = phx_chip();
     uint32_t *counts = phx_route_counts(message);
     for (uint32_t first = 0; first < s->experts_local_max; first += PHX_BITS_EXPERTS) {
         phx_bits_clear(w, s->experts_local_max - first);
         for (uint32_t left = set; left != 0; left &= left - 1) {
-            uint32_t k = (uint32_t)__ffs((int)left) - 1;
-            uint32_t line =
-                rank->expert_local[op->topk_idx[(uint64_t)token * s->top_k + k]] - first;
+            uint32_t at = ((uint32_t)__ffs((int)left) - 1) * count + threadIdx.x;
+            uint32_t line = (chip->table[at] & 0xFFFFu) - first;
             if (line < PHX_BITS_EXPERTS)
                 phx_bits_set(line);
         }
@@ -86,12 +129,12 @@ PHX_FN void phx_route_place(const struct phx_worker *w, const struct phx_dispatc
         uint32_t i = 0;
         for (uint32_t left = set; left != 0; left &= left - 1, i++) {
             uint32_t k = (uint32_t)__ffs((int)left) - 1;
-            uint64_t at = (uint64_t)token * s->top_k + k;
-            uint32_t expert = rank->expert_local[op->topk_idx[at]];
+            uint32_t expert = chip->table[k * count + threadIdx.x] & 0xFFFFu;
             if (expert - first >= PHX_BITS_EXPERTS)
                 continue;
-            entries[i].index = counts[expert] + phx_bits_before(expert - first);
-            entries[i].weight = op->topk_weights != NULL ? op->topk_weights[at] : 1.0f;
+            entries[i].index = (uint16_t)(counts[expert] + phx_bits_before(expert - first));
+            entries[i].row = (uint16_t)row;
+            entries[i].weight = chip->weights[k * count + threadIdx.x];
             entries[i].expert = (uint16_t)expert;
             entries[i].k = (uint16_t)k;
         }
@@ -103,41 +146,20 @@ PHX_FN void phx_route_place(const struct phx_worker *w, const struct phx_dispatc
     }
 }
 
-PHX_FN void phx_route_build(struct phx_worker *w, const struct phx_dispatch_op *op, uint32_t peer)
+PHX_FN void phx_route_finish_lanes(const struct phx_worker *w, uint8_t *message, uint32_t rows,
+                                   uint32_t entries)
 {
-    const struct phx_rank *rank = w->rank;
-    const struct phx_shape *s = &rank->shape;
-    uint8_t *message = rank->stage + phx_stage_route_offset(s, op->common.sequence, peer);
+    const struct phx_shape *s = &w->rank->shape;
+    const uint32_t *words = (const uint32_t *)(const void *)message;
     struct phx_route_header *h = phx_route_header(message);
-    struct phx_route_row *rows = phx_route_rows(s, message);
-    uint32_t row_count = phx_route_count_rows(w, op, peer);
-    struct phx_route_entry *entries = phx_route_entries(s, message, row_count);
-    uint32_t row_total = 0;
-    uint32_t entry_total = 0;
     uint32_t sum = 0;
-    PHX_EACH(w, e, (uint32_t)((phx_route_rows_offset(s) - phx_route_counts_offset()) / 4))
-    phx_route_counts(message)[e] = 0;
-    phx_each_end(w);
-    PHX_EACH_ALL(w, t, op->token_count)
-    {
-        uint32_t set = t < op->token_count ? phx_route_entries_to(rank, op, t, peer) : 0;
-        uint32_t row = phx_scan(w, set != 0, &row_total);
-        uint32_t entry = phx_scan(w, (uint32_t)__popc(set), &entry_total);
-        if (set != 0) {
-            rows[row].token = t;
-            rows[row].entry_begin = entry;
-        }
-        phx_route_place(w, op, message, entries + entry, set, t);
-    }
     if (phx_serial_begin(w)) {
-        h->row_count = row_count;
-        h->entry_count = entry_total;
+        h->row_count = rows;
+        h->entry_count = entries;
         h->counts_size = s->experts_local_max;
-        op->handle.sent_rows[peer] = row_count;
     }
     phx_serial_end(w);
-    const uint32_t *words = (const uint32_t *)(const void *)message;
-    PHX_EACH(w, i, (uint32_t)(phx_route_bytes(s, row_count, entry_total) / 4))
+    PHX_EACH(w, i, (uint32_t)(phx_route_bytes(s, rows, entries) / 4))
     if (i != offsetof(struct phx_route_header, check) / 4)
         sum += phx_route_mix(words[i], i);
     sum = (uint32_t)phx_sum_lanes(w, sum);
@@ -145,11 +167,52 @@ PHX_FN void phx_route_build(struct phx_worker *w, const struct phx_dispatch_op *
     phx_sync(w);
 }
 
-PHX_FN void phx_routes_build(struct phx_worker *w, const struct phx_dispatch_op *op)
+// Builds the message to one peer and says where: on chip, if it leaves at once and fits there.
+PHX_FN uint8_t *phx_route_message(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                  uint32_t peer)
 {
     const struct phx_shape *s = &w->rank->shape;
-    for (uint32_t i = phx_route_first(s, w->index); i < s->ranks; i += w->count)
-        phx_route_build(w, op, (w->rank->rank + i) % s->ranks);
+    uint32_t step = phx_table_tokens(s);
+    int is_single = op->token_count <= step;
+    phx_store_u64(w, &op->handle.sent_at[peer], peer * phx_route_stride(s));
+    uint8_t *message = w->rank->stage + phx_stage_routes_offset(s, op->common.sequence) +
+                       peer * phx_route_stride(s);
+    if (s->division == PHX_BY_TOKEN) // else the rows' senders read it again
+        message = phx_stage_take(w, message, phx_route_stride(s));
+    struct phx_route_row *rows = phx_route_rows(s, message);
+    uint32_t row_count = is_single ? 0 : phx_route_count_rows(w, op, peer);
+    uint32_t row_total = 0;
+    uint32_t entry_total = 0;
+    PHX_EACH(w, e, (uint32_t)((phx_route_rows_offset(s) - phx_route_counts_offset()) / 4))
+    phx_route_counts(message)[e] = 0; // the padding too: it is sent, and summed
+    for (uint32_t first = 0; first < op->token_count; first += step) {
+        uint32_t count = op->token_count - first < step ? op->token_count - first : step;
+        uint32_t both = 0;
+        phx_table_load(w, op, first, count);
+        uint32_t set = phx_table_entries_to(s, count, peer);
+        uint32_t before = phx_scan(w, (set != 0) | (uint32_t)__popc(set) << 16, &both);
+        uint32_t row = row_total + (before & 0xFFFFu);
+        uint32_t entry = entry_total + (before >> 16);
+        row_total += both & 0xFFFFu;
+        entry_total += both >> 16;
+        if (is_single)
+            row_count = row_total;
+        if (set != 0) {
+            rows[row].token = first + threadIdx.x;
+            rows[row].entry_begin = entry;
+        }
+        phx_route_place(w, message, phx_route_entries(s, message, row_count) + entry, set, count,
+                        row);
+    }
+    phx_route_finish_lanes(w, message, row_total, entry_total);
+    phx_store_u32(w, &op->handle.sent_rows[peer], row_total);
+    return message;
+}
+
+PHX_FN void phx_routes_build(struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    (void)w;
+    (void)op; // each when it is sent
 }
 
 // --- checking -----------------------------------------------------------------------------------
@@ -169,7 +232,7 @@ PHX_FN int phx_route_row_check(const struct phx_worker *w, uint8_t *message, uin
     uint32_t last = phx_route_row_end(h, rows, row);
     for (uint32_t i = rows[row].entry_begin; i < last; i++) {
         const struct phx_route_entry *e = &entries[i];
-        if (e->expert >= w->rank->experts_local || e->k >= s->top_k ||
+        if (e->expert >= w->rank->experts_local || e->k >= s->top_k || e->row != row ||
             (i > rows[row].entry_begin && e->k <= entries[i - 1].k) ||
             e->index >= phx_route_counts(message)[e->expert] ||
             phx_route_expert_again(entries, rows[row].entry_begin, i)) // a row has one bit for it
@@ -180,13 +243,19 @@ PHX_FN int phx_route_row_check(const struct phx_worker *w, uint8_t *message, uin
     return 1;
 }
 
-// Every entry of these rows has the place that comes next in its expert; counts in `scratch`.
-PHX_FN int phx_route_places_check(const struct phx_worker *w, uint8_t *message, uint32_t begin,
-                                  uint32_t end, uint32_t *scratch)
+// A message is checked on chip, if it fits there.
+PHX_FN uint8_t *phx_route_desk(struct phx_worker *w, uint8_t *kept)
 {
-    const struct phx_shape *s = &w->rank->shape;
+    return phx_stage_take(w, kept, phx_route_stride(&w->rank->shape));
+}
+
+// Every entry of these rows has the place that comes next in its expert; counts in `scratch`,
+// `stride` apart.
+PHX_FN int phx_route_places_check(const struct phx_worker *w, uint8_t *message, uint32_t begin,
+                                  uint32_t end, uint32_t *scratch, uint32_t stride)
+{
     const struct phx_route_entry *entries =
-        phx_route_entries(s, message, phx_route_header(message)->row_count);
+        phx_route_entries(&w->rank->shape, message, phx_route_header(message)->row_count);
     uint32_t local = w->rank->experts_local;
     int ok = 1;
     for (uint32_t first = 0; first < local; first += PHX_BITS_EXPERTS) {
@@ -198,20 +267,21 @@ PHX_FN int phx_route_places_check(const struct phx_worker *w, uint8_t *message, 
         for (uint32_t i = begin; i < end; i++) {
             uint32_t line = entries[i].expert - first;
             if (line < PHX_BITS_EXPERTS)
-                ok &= entries[i].index == scratch[(uint64_t)entries[i].expert * s->ranks] +
-                                              phx_bits_before(line);
+                ok &= entries[i].index ==
+                      scratch[(uint64_t)entries[i].expert * stride] + phx_bits_before(line);
         }
         phx_each_end(w);
         PHX_EACH(w, line, PHX_BITS_EXPERTS)
         if (first + line < local)
-            scratch[(uint64_t)(first + line) * s->ranks] += phx_bits_all(line);
+            scratch[(uint64_t)(first + line) * stride] += phx_bits_all(line);
         phx_each_end(w);
     }
     return ok;
 }
 
 // The counts are in range and add up to the entries; scratch is zeroed.
-PHX_FN int phx_route_counts_check(const struct phx_worker *w, uint8_t *message, uint32_t *scratch)
+PHX_FN int phx_route_counts_check(const struct phx_worker *w, uint8_t *message, uint32_t *scratch,
+                                  uint32_t stride)
 {
     const struct phx_shape *s = &w->rank->shape;
     const uint32_t *counts = phx_route_counts(message);
@@ -220,7 +290,7 @@ PHX_FN int phx_route_counts_check(const struct phx_worker *w, uint8_t *message, 
     PHX_EACH(w, e, s->experts_local_max)
     {
         bad += counts[e] > s->tokens_max || (e >= w->rank->experts_local && counts[e] != 0);
-        scratch[(uint64_t)e * s->ranks] = 0;
+        scratch[(uint64_t)e * stride] = 0;
         total += counts[e];
     }
     bad = phx_sum_lanes(w, bad);
@@ -234,7 +304,12 @@ PHX_FN int phx_route_check(struct phx_worker *w, uint8_t *message, uint32_t *scr
     const uint32_t *words = (const uint32_t *)(const void *)message;
     uint32_t sum = 0;
     uint64_t bad = 0;
-    if (!phx_route_counts_check(w, message, scratch))
+    uint32_t stride = s->ranks;
+    if (s->experts_local_max <= PHX_TABLE) {
+        scratch = phx_chip()->table;
+        stride = 1;
+    }
+    if (!phx_route_counts_check(w, message, scratch, stride))
         return 0;
     PHX_EACH(w, i, (uint32_t)(phx_route_bytes(s, h->row_count, h->entry_count) / 4))
     if (i != offsetof(struct phx_route_header, check) / 4)
@@ -247,7 +322,7 @@ PHX_FN int phx_route_check(struct phx_worker *w, uint8_t *message, uint32_t *scr
         uint32_t end = 0;
         if (row < h->row_count)
             bad += !phx_route_row_check(w, message, row, &begin, &end);
-        bad += !phx_route_places_check(w, message, begin, end, scratch);
+        bad += !phx_route_places_check(w, message, begin, end, scratch, stride);
     }
     return phx_sum_lanes(w, bad) == 0;
 }

@@ -93,9 +93,9 @@ PHX_FN void phx_take_masks(struct phx_worker *w)
     int32_t *active = w->op->active_ranks;
     PHX_EACH(w, r, w->rank->shape.ranks)
     {
+        int32_t wanted = active != NULL ? phx_own_mask_load(&active[r]) : 1;
         uint64_t cause = phx_own_load(&w->rank->suspected[r]);
-        if (active != NULL && cause == PHX_CAUSE_NONE && r != w->rank->rank &&
-            phx_own_mask_load(&active[r]) == 0) {
+        if (cause == PHX_CAUSE_NONE && wanted == 0 && r != w->rank->rank) {
             cause = phx_own_cas(&w->rank->suspected[r], PHX_CAUSE_NONE, PHX_CAUSE_USER);
             if (cause == PHX_CAUSE_NONE)
                 phx_own_wake(w);

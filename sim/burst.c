@@ -32,18 +32,38 @@ static bool may_begin(struct phx_fabric *f, const struct phx_carried *m)
            phx_send_check(f, m) == 0;
 }
 
+static bool is_same(struct phx_mem a, struct phx_mem b)
+{
+    return a.index == b.index && a.epoch == b.epoch;
+}
+
+// phx_send_check() of one behind another that passed it just now. Of the same memory, only the part
+// that is read is its own.
+static bool may_follow(struct phx_fabric *f, const struct phx_carried *before,
+                       const struct phx_carried *m)
+{
+    const struct phx_op *op = &m->op;
+    if (op->peer.epoch != before->op.peer.epoch ||
+        !is_same(op->target.mem, before->op.target.mem) || op->size_bytes == 0 ||
+        before->op.size_bytes == 0 || !is_same(op->source.mem, before->op.source.mem))
+        return phx_send_check(f, m) == 0;
+    uint64_t size_bytes = f->ranks[m->source].mems[op->source.mem.index].size_bytes;
+    return op->source.offset_bytes <= size_bytes &&
+           op->size_bytes <= size_bytes - op->source.offset_bytes;
+}
+
 // Message `index`, behind those of `first`, unless it has to go alone.
 static bool join(struct phx_fabric *f, struct phx_carried *first, uint32_t index)
 {
     struct phx_carried *m = phx_carried_at(f, index);
     const struct phx_carried *before = phx_carried_at(f, first->burst.last);
-    if (m->state != PHX_MESSAGE_POSTED || m->posted_ps > phx_core_now_ps(f->core) + BURST_PS ||
-        first->burst.count == BURST_MESSAGES_MAX || phx_send_check(f, m) != 0)
+    uint64_t now_ps = phx_core_now_ps(f->core);
+    if (m->state != PHX_MESSAGE_POSTED || m->posted_ps > now_ps + BURST_PS ||
+        first->burst.count == BURST_MESSAGES_MAX || !may_follow(f, before, m))
         return false;
     m->state = PHX_MESSAGE_SENT;
     m->pending++; // the burst names it
     phx_carried_flight(m);
-    uint64_t now_ps = phx_core_now_ps(f->core);
     uint64_t at_ps = m->posted_ps > now_ps ? m->posted_ps : now_ps;
     phx_network_follow(f->network, at_ps, &before->flight, &m->flight);
     f->figures.bytes += m->op.wire_bytes;

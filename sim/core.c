@@ -132,6 +132,12 @@ void phx_core_handle(struct phx_core *core, uint32_t type, phx_core_handler *han
     core->handlers[type].context = context;
 }
 
+void phx_core_soon(struct phx_core *core, phx_core_soon_fn *soon, void *context)
+{
+    core->queue.soon = soon;
+    core->queue.soon_context = context;
+}
+
 bool phx_core_schedule(struct phx_core *core, uint64_t time_ps, uint32_t type, uint32_t object,
                        uint64_t argument)
 {

@@ -65,6 +65,11 @@ bool phx_core_schedule_as(struct phx_core *core, uint64_t time_ps, uint32_t type
 // away leaves the numbers of others as they were. False: no memory.
 bool phx_core_at_event(struct phx_core *core, uint64_t number, uint32_t type, uint32_t object,
                        uint64_t argument);
+// Told of events that come soon, if many pend, and again just before they come: what they concern
+// may be fetched ahead. A hint, in no order, not of each event, that depends on nothing but the
+// events; the one function of a core.
+typedef void phx_core_soon_fn(void *context, uint32_t type, uint32_t object, bool is_next);
+void phx_core_soon(struct phx_core *core, phx_core_soon_fn *soon, void *context);
 // Dispatches the next event; false when there is none.
 bool phx_core_step(struct phx_core *core);
 uint64_t phx_core_now_ps(const struct phx_core *core);

@@ -159,9 +159,9 @@ static void executor_charge(struct phx_executor *e, uint32_t worker, struct phx_
     strand->debt_ps += slowed(rank, ps);
 }
 
-static void executor_observe(struct phx_executor *e, uint32_t worker, const uint64_t *word)
+__attribute__((noinline)) static void observe_all(const struct phx_sim_rank *rank, uint32_t worker,
+                                                  const uint64_t *word)
 {
-    const struct phx_sim_rank *rank = rank_of(e);
     const struct phx_world *world = rank->world;
     for (uint32_t i = 0; i < world->observer_count; i++) {
         const struct phx_world_hooks *hooks = &world->hooks[world->observers[i]];
@@ -169,15 +169,39 @@ static void executor_observe(struct phx_executor *e, uint32_t worker, const uint
     }
 }
 
-static void executor_touch(struct phx_executor *e, uint32_t worker, const void *base,
-                           uint64_t size_bytes, int is_write)
+__attribute__((noinline)) static void touch_all(const struct phx_sim_rank *rank, uint32_t worker,
+                                                const void *base, uint64_t size_bytes, int is_write)
 {
-    const struct phx_sim_rank *rank = rank_of(e);
     const struct phx_world *world = rank->world;
     for (uint32_t i = 0; i < world->toucher_count; i++) {
         const struct phx_world_hooks *hooks = &world->hooks[world->touchers[i]];
         hooks->touch(hooks->context, rank->number, worker, base, size_bytes, is_write);
     }
+}
+
+// Each word and span of a body passes the next two, and mostly the fabric alone wants to know: then
+// nothing is kept over the call.
+static void executor_observe(struct phx_executor *e, uint32_t worker, const uint64_t *word)
+{
+    const struct phx_sim_rank *rank = rank_of(e);
+    const struct phx_world *world = rank->world;
+    const struct phx_world_hooks *only = &world->hooks[world->observers[0]];
+    if (world->observer_count == 1)
+        only->observe(only->context, rank->number, worker, word);
+    else
+        observe_all(rank, worker, word);
+}
+
+static void executor_touch(struct phx_executor *e, uint32_t worker, const void *base,
+                           uint64_t size_bytes, int is_write)
+{
+    const struct phx_sim_rank *rank = rank_of(e);
+    const struct phx_world *world = rank->world;
+    const struct phx_world_hooks *only = &world->hooks[world->touchers[0]];
+    if (world->toucher_count == 1)
+        only->touch(only->context, rank->number, worker, base, size_bytes, is_write);
+    else
+        touch_all(rank, worker, base, size_bytes, is_write);
 }
 
 static void executor_phase(struct phx_executor *e, uint32_t worker, uint32_t phase, uint64_t number)

@@ -12,33 +12,48 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim/pages.h"
+
 // --- messages -----------------------------------------------------------------------------------
+
+static uint32_t pages_together(uint32_t page)
+{
+    return page < PHX_PAGES_SMALL ? 1 : PHX_PAGES_SMALL;
+}
+
+static bool pages_grow(struct phx_fabric *f)
+{
+    uint32_t count = pages_together(f->page_count);
+    if (f->page_count + count > f->page_capacity) {
+        uint32_t capacity = f->page_capacity == 0 ? PHX_PAGES_SMALL : 2 * f->page_capacity;
+        struct phx_carried **pages = realloc(f->pages, capacity * sizeof(*pages));
+        if (pages == NULL)
+            return false;
+        f->pages = pages;
+        f->page_capacity = capacity;
+    }
+    struct phx_carried *page = phx_pages_take(count * PHX_PAGE_MESSAGES * sizeof *page);
+    if (page == NULL)
+        return false;
+    for (uint32_t i = 0; i < count; i++)
+        f->pages[f->page_count + i] = page + (size_t)i * PHX_PAGE_MESSAGES;
+    f->fresh_end = (f->page_count + count) * PHX_PAGE_MESSAGES;
+    f->page_count += count;
+    return true;
+}
 
 static uint32_t carried_take(struct phx_fabric *f)
 {
-    if (f->free == PHX_NO_MESSAGE) {
-        if (f->page_count == f->page_capacity) {
-            uint32_t capacity = f->page_capacity == 0 ? 16 : 2 * f->page_capacity;
-            struct phx_carried **pages = realloc(f->pages, capacity * sizeof(*pages));
-            if (pages == NULL)
-                return PHX_NO_MESSAGE;
-            f->pages = pages;
-            f->page_capacity = capacity;
-        }
-        struct phx_carried *page = calloc(PHX_PAGE_MESSAGES, sizeof *page);
-        if (page == NULL)
-            return PHX_NO_MESSAGE;
-        f->pages[f->page_count] = page;
-        uint32_t base = f->page_count * PHX_PAGE_MESSAGES;
-        f->page_count++;
-        for (uint32_t i = 0; i < PHX_PAGE_MESSAGES; i++)
-            page[i].next = i + 1 < PHX_PAGE_MESSAGES ? base + i + 1 : PHX_NO_MESSAGE;
-        f->free = base;
-    }
     uint32_t index = f->free;
+    if (index == PHX_NO_MESSAGE) {
+        if (f->fresh == f->fresh_end && !pages_grow(f))
+            return PHX_NO_MESSAGE;
+        index = f->fresh++;
+    } else {
+        f->free = phx_carried_at(f, index)->next;
+    }
     struct phx_carried *m = phx_carried_at(f, index);
-    f->free = m->next;
-    memset(m, 0, sizeof *m);
+    memset((uint8_t *)m + sizeof m->op, 0, sizeof *m - sizeof m->op); // the op is copied into it
     m->next = PHX_NO_MESSAGE;
     f->figures.in_flight++;
     return index;
@@ -57,8 +72,9 @@ void phx_carried_release(struct phx_fabric *f, uint32_t index)
 
 void phx_fabric_free_messages(struct phx_fabric *f)
 {
-    for (uint32_t i = 0; i < f->page_count; i++)
-        free(f->pages[i]);
+    for (uint32_t i = 0; i < f->page_count; i += pages_together(i))
+        phx_pages_give(f->pages[i],
+                       pages_together(i) * PHX_PAGE_MESSAGES * sizeof(struct phx_carried));
     free(f->pages);
     free(f->stalled);
 }
@@ -74,19 +90,16 @@ void phx_carried_schedule(struct phx_fabric *f, uint32_t index, uint64_t at_ps,
 
 // --- queues -------------------------------------------------------------------------------------
 
-bool phx_queues_make(struct phx_fabric *f, struct phx_connection *c)
+void phx_queues_make(struct phx_fabric *f, struct phx_connection *c)
 {
     if (c->queues != NULL)
-        return true;
-    c->queues = calloc(f->lanes, sizeof *c->queues);
-    if (c->queues == NULL)
-        return false;
+        return;
+    c->queues = &f->queues[(size_t)(c - f->connections) * f->lanes];
     for (uint32_t i = 0; i < f->lanes; i++) {
         struct phx_queue *q = &c->queues[i];
         q->head = q->tail = q->unsent = q->unposted = PHX_NO_MESSAGE;
         q->state = PHX_QUEUE_READY;
     }
-    return true;
 }
 
 // Takes finished messages off the front.
@@ -124,10 +137,7 @@ bool phx_queue_post(struct phx_fabric *f, uint32_t source, const struct phx_op *
 {
     uint32_t connection = source * f->rank_count + op->peer.rank;
     struct phx_connection *c = &f->connections[connection];
-    if (!phx_queues_make(f, c)) {
-        phx_world_stop(f->world, PHX_ERR_NO_MEMORY, "no memory for the lanes to a peer");
-        return false;
-    }
+    phx_queues_make(f, c);
     struct phx_queue *q = &c->queues[op->lane];
     if (q->count >= f->post_count_max)
         return false;
@@ -161,7 +171,8 @@ bool phx_queue_post(struct phx_fabric *f, uint32_t source, const struct phx_op *
         q->unposted = index;
     f->figures.messages++;
     PHX_SIM_RELEASE(m);
-    phx_queue_arm(f, m->queue);
+    if (!q->armed)
+        phx_queue_arm(f, m->queue);
     return true;
 }
 
@@ -505,8 +516,12 @@ void phx_carried_acknowledge(struct phx_fabric *f, uint32_t index, int status, u
         if (f->trace != NULL && m->state == PHX_MESSAGE_SENT)
             trace_put(f, m, 0);
         m->state = PHX_MESSAGE_LANDED;
-        if ((m->op.flags & PHX_OP_SILENT) != 0) {
-            phx_carried_finish(f, index, 0, 0);
+        if ((m->op.flags & PHX_OP_SILENT) != 0) { // phx_carried_finish() has nothing to report
+            m->state = PHX_MESSAGE_FINISHED;
+            if (m->listed)
+                queue_retire(f, phx_queue_of(f, m));
+            else
+                phx_carried_release(f, index);
             return;
         }
     }
@@ -655,8 +670,31 @@ static void on_rank(void *context, const struct phx_event_record *event)
         phx_connection_evidence(f, event->object, event->argument);
 }
 
+// Among very many messages each event's is a miss of the caches.
+static void on_soon(void *context, uint32_t type, uint32_t object, bool is_next)
+{
+    struct phx_fabric *f = context;
+    bool is_message = type == PHX_NETWORK_ARRIVE || type == PHX_NETWORK_DELIVER;
+    if (type == PHX_NETWORK_ISSUE && !is_next)
+        __builtin_prefetch(phx_queue_at(f, object));
+    if (!is_message)
+        return;
+    const struct phx_carried *m = phx_carried_at(f, object);
+    if (!is_next) {
+        for (uint32_t at = 0; at < sizeof *m; at += 64)
+            __builtin_prefetch((const uint8_t *)m + at);
+        return;
+    }
+    __builtin_prefetch(phx_queue_of(f, m));
+    if (type != PHX_NETWORK_DELIVER)
+        return;
+    __builtin_prefetch(phx_connection_at(f, m->target, m->source));
+    __builtin_prefetch(&f->ranks[m->source].mems[m->op.target.mem.index]);
+}
+
 void phx_fabric_handle_events(struct phx_fabric *f)
 {
+    phx_core_soon(f->core, on_soon, f);
     phx_core_handle(f->core, PHX_NETWORK_ISSUE, on_queue, f);
     phx_core_handle(f->core, PHX_NETWORK_ARRIVE, on_message, f);
     phx_core_handle(f->core, PHX_NETWORK_DELIVER, on_message, f);

@@ -120,7 +120,7 @@ enum phx_connection_state {
 };
 
 struct phx_connection {       // from one rank's process to a peer's incarnation
-    struct phx_queue *queues; // [lanes]; NULL until first used
+    struct phx_queue *queues; // [lanes], of the fabric's; NULL until first used
     uint32_t incarnation;     // of the peer
     uint32_t attempt;         // of connecting
     uint32_t fenced;          // incarnations of the peer up to this one may not write here
@@ -176,6 +176,7 @@ struct phx_fabric {
     struct phx_trace *trace;
     struct phx_fabric_rank *ranks;
     struct phx_connection *connections; // [ranks][ranks], by source
+    struct phx_queue *queues;           // [ranks][ranks][lanes], those of a connection once made
     uint64_t *lane_posted_ps;           // [ranks][lanes] when an op was posted last
     struct phx_sim_transport *transports;
     struct phx_carried **pages;
@@ -185,6 +186,8 @@ struct phx_fabric {
     uint32_t page_count;
     uint32_t page_capacity;
     uint32_t free;
+    uint32_t fresh; // the first message that was never used, and the end of those
+    uint32_t fresh_end;
     uint32_t rank_count;
     uint32_t lanes;
     uint32_t post_count_max;
@@ -198,6 +201,7 @@ struct phx_fabric {
 };
 
 #define PHX_PAGE_MESSAGES 1024u
+#define PHX_PAGES_SMALL 16u // the first are taken one by one, the others as many at once
 
 static inline struct phx_carried *phx_carried_at(struct phx_fabric *f, uint32_t index)
 {
@@ -210,20 +214,19 @@ static inline struct phx_connection *phx_connection_at(struct phx_fabric *f, uin
 }
 static inline struct phx_queue *phx_queue_at(struct phx_fabric *f, uint32_t queue)
 {
-    return &f->connections[queue / f->lanes].queues[queue % f->lanes];
+    return &f->queues[queue];
 }
-// The same for a message's own queue, without the divisions.
 static inline struct phx_queue *phx_queue_of(struct phx_fabric *f, const struct phx_carried *m)
 {
-    return &phx_connection_at(f, m->source, m->target)->queues[m->op.lane];
+    return &f->queues[m->queue];
 }
 
 // --- fabric.c -----------------------------------------------------------------------------------
 
 void phx_fabric_handle_events(struct phx_fabric *f);
 void phx_fabric_free_messages(struct phx_fabric *f);
-// Makes the queues of a connection. False: no memory.
-bool phx_queues_make(struct phx_fabric *f, struct phx_connection *c);
+// Makes the queues of a connection.
+void phx_queues_make(struct phx_fabric *f, struct phx_connection *c);
 // Appends op to its queue, to be issued at posted_ps. False: the queue is full.
 bool phx_queue_post(struct phx_fabric *f, uint32_t source, const struct phx_op *op,
                     uint64_t posted_ps);

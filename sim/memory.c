@@ -22,6 +22,7 @@
 
 #define GRANULE 64u
 #define KINDS 16u
+#define RECENT 16u // a power of two
 #define ORDINAL_BITS 23u
 #define LANES_MAX 8191u
 #define ARENA_BYTES ((size_t)64 << 20) // of address space, a piece; pages come as they are written
@@ -63,7 +64,8 @@ struct rank {
     struct region *regions; // ascending by base
     uint32_t region_count;
     uint32_t region_capacity;
-    uint32_t last; // region found last
+    uint32_t recent[RECENT]; // regions found lately, by the address' page
+    uintptr_t begin, end;    // no region lies outside
     bool dead;
     struct source *sources; // [ranks]; NULL until the first region
     struct word *words;
@@ -218,15 +220,18 @@ static uint32_t region_search(const struct rank *r, uintptr_t address)
 static struct region *region_find(struct rank *r, const void *pointer)
 {
     uintptr_t address = (uintptr_t)pointer;
-    if (r->last < r->region_count) {
-        struct region *region = &r->regions[r->last];
+    if (address - r->begin >= r->end - r->begin)
+        return NULL;
+    uint32_t *recent = &r->recent[address / 4096 % RECENT];
+    if (*recent < r->region_count) {
+        struct region *region = &r->regions[*recent];
         if (address - (uintptr_t)region->base < region->size_bytes)
             return region;
     }
     uint32_t i = region_search(r, address);
     if (i == r->region_count || (uintptr_t)r->regions[i].base > address)
         return NULL;
-    r->last = i;
+    *recent = i;
     return &r->regions[i];
 }
 
@@ -268,6 +273,17 @@ static bool regions_grow(struct rank *r)
     return true;
 }
 
+static void bounds_set(struct rank *r)
+{
+    r->begin = 0;
+    r->end = 0;
+    if (r->region_count == 0)
+        return;
+    const struct region *last = &r->regions[r->region_count - 1];
+    r->begin = (uintptr_t)r->regions[0].base;
+    r->end = (uintptr_t)last->base + last->size_bytes;
+}
+
 static bool source_prepare(struct phx_memory *m, struct rank *r, uint32_t source)
 {
     if (r->sources == NULL)
@@ -302,6 +318,7 @@ int phx_memory_add(struct phx_memory *memory, uint32_t rank, void *base, uint64_
     r->regions[at] =
         (struct region){.base = base, .size_bytes = size_bytes, .shadow = shadow, .writer = writer};
     r->region_count++;
+    bounds_set(r);
     for (uint32_t i = 0; i < r->word_capacity; i++) // memory that was another region before
         if ((uintptr_t)r->words[i].address - (uintptr_t)base < size_bytes)
             r->words[i].ordinal = 0;
@@ -319,6 +336,7 @@ void phx_memory_remove(struct phx_memory *memory, uint32_t rank, const void *bas
     memmove(&r->regions[at], &r->regions[at + 1],
             (r->region_count - at - 1) * sizeof r->regions[0]);
     r->region_count--;
+    bounds_set(r);
 }
 
 void phx_memory_fence(struct phx_memory *memory, uint32_t rank, uint32_t writer,
@@ -434,6 +452,20 @@ static bool reused(const struct rank *r, uint64_t old, uint64_t entry, uint64_t 
     return ahead == 0 && at_ps < done->at_ps;
 }
 
+// Reports are apart, so that what hardly ever happens costs the common way nothing.
+__attribute__((noinline, cold)) static void
+violate_reuse(const struct phx_memory *m, const struct phx_landing *l, uint64_t old,
+              uint64_t offset)
+{
+    char text[160];
+    snprintf(text, sizeof text,
+             "rank %u's payload of operation %u landed on that of operation %u, which rank %u has "
+             "not completed (region + %llu)",
+             l->source, l->token & 0xFFFFFFu, entry_sequence(old), l->target,
+             (unsigned long long)offset);
+    violate(m, "slot-reused-without-evidence", l->target, old, l->at_ps, text);
+}
+
 static void mark(struct phx_memory *m, const struct phx_landing *l)
 {
     struct rank *r = &m->ranks[l->target];
@@ -445,35 +477,24 @@ static void mark(struct phx_memory *m, const struct phx_landing *l)
     uint64_t first = offset / GRANULE;
     uint64_t last = (offset + l->size_bytes - 1) / GRANULE;
     phx_assert(offset + l->size_bytes <= region->size_bytes);
+    uint64_t *shadow = region->shadow;
     uint64_t fine = 0; // an older entry that may be replaced; neighbours mostly hold the same one
     for (uint64_t i = first; i <= last; i++) {
-        if (region->shadow[i] == fine) {
-            region->shadow[i] = entry;
+        uint64_t old = shadow[i];
+        shadow[i] = entry;
+        if (old == fine)
             continue;
-        }
-        if (reused(r, region->shadow[i], entry, l->at_ps)) {
-            char text[160];
-            snprintf(text, sizeof text,
-                     "rank %u's payload of operation %u landed on that of operation %u, which rank "
-                     "%u has not completed (region + %llu)",
-                     l->source, entry_sequence(entry), entry_sequence(region->shadow[i]), l->target,
-                     (unsigned long long)(i * GRANULE));
-            violate(m, "slot-reused-without-evidence", l->target, region->shadow[i], l->at_ps,
-                    text);
-        } else {
-            fine = region->shadow[i];
-        }
-        region->shadow[i] = entry;
+        if (reused(r, old, entry, l->at_ps))
+            violate_reuse(m, l, old, i * GRANULE);
+        else
+            fine = old;
     }
 }
 
-// Everything that reaches a rank's memory passes here.
-static void admit(struct phx_memory *m, const struct phx_landing *l)
+// What is not from the incarnation that wrote last, or is from one that was fenced.
+__attribute__((noinline, cold)) static void admit_other(struct phx_memory *m, struct source *s,
+                                                        const struct phx_landing *l)
 {
-    struct rank *r = &m->ranks[l->target];
-    if (r->sources == NULL)
-        return;
-    struct source *s = &r->sources[l->source];
     if (s->fenced >= l->source_epoch) {
         char text[160];
         snprintf(text, sizeof text,
@@ -499,6 +520,17 @@ static void admit(struct phx_memory *m, const struct phx_landing *l)
         if (s->observed != NULL)
             memset(s->observed, 0, m->options.lanes * sizeof *s->observed);
     }
+}
+
+// Everything that reaches a rank's memory passes here.
+static void admit(struct phx_memory *m, const struct phx_landing *l)
+{
+    struct rank *r = &m->ranks[l->target];
+    if (r->sources == NULL)
+        return;
+    struct source *s = &r->sources[l->source];
+    if (s->epoch != l->source_epoch || s->fenced >= l->source_epoch)
+        admit_other(m, s, l);
 }
 
 uint64_t phx_memory_land(struct phx_memory *memory, const struct phx_landing *landing)
@@ -574,9 +606,11 @@ static bool holds_word(const struct rank *r, const struct region *region, uint64
     return false;
 }
 
-// Returns false, and reports, at the first granule that may not be read.
-static bool readable(struct phx_memory *m, uint32_t rank, const struct region *region,
-                     uint64_t granule, uint64_t at_ps)
+// Asked where the entry does not say that the granule may be read. Returns false, and reports, if
+// it may not.
+__attribute__((noinline)) static bool readable(struct phx_memory *m, uint32_t rank,
+                                               const struct region *region, uint64_t granule,
+                                               uint64_t at_ps)
 {
     struct rank *r = &m->ranks[rank];
     uint64_t entry = region->shadow[granule];
@@ -601,6 +635,17 @@ static bool readable(struct phx_memory *m, uint32_t rank, const struct region *r
     return false;
 }
 
+__attribute__((noinline, cold)) static void
+violate_write(const struct phx_memory *m, uint32_t rank, const struct region *region,
+              uint64_t offset, uint64_t at_ps)
+{
+    char text[160];
+    snprintf(text, sizeof text,
+             "rank %u wrote memory that rank %u alone may write (region + %llu)", rank,
+             region->writer, (unsigned long long)offset);
+    violate(m, "write-to-peer-region", rank, 0, at_ps, text);
+}
+
 void phx_memory_touch(struct phx_memory *memory, uint32_t rank, const void *base,
                       uint64_t size_bytes, bool is_write, uint64_t at_ps)
 {
@@ -615,24 +660,27 @@ void phx_memory_touch(struct phx_memory *memory, uint32_t rank, const void *base
     uint64_t end = offset + size_bytes;
     if (end > region->size_bytes)
         end = region->size_bytes;
-    if (is_write && region->writer != rank) {
-        char text[160];
-        snprintf(text, sizeof text,
-                 "rank %u wrote memory that rank %u alone may write (region + "
-                 "%llu)",
-                 rank, region->writer, (unsigned long long)offset);
-        violate(memory, "write-to-peer-region", rank, 0, at_ps, text);
+    if (is_write) {
+        if (region->writer != rank)
+            violate_write(memory, rank, region, offset, at_ps);
         return;
     }
+    const uint32_t *observed = r->sources[region->writer].observed;
+    const uint64_t *shadow = region->shadow;
+    uint64_t first = offset / GRANULE;
+    uint64_t last = (end - 1) / GRANULE;
     uint64_t fine = 0; // an entry that may be read; neighbours mostly hold the same one
-    for (uint64_t i = offset / GRANULE; !is_write && i <= (end - 1) / GRANULE; i++) {
-        memory->figures.granules++;
-        if (region->shadow[i] == fine && fine != 0)
-            continue;
-        if (!readable(memory, rank, region, i, at_ps))
-            return;
-        fine = region->shadow[i];
+    uint64_t i = first;
+    for (; i <= last; i++) {
+        uint64_t entry = shadow[i];
+        if (entry != 0 &&
+            (entry == fine || distance(observed[entry_lane(entry)], entry_ordinal(entry),
+                                       ORDINAL_BITS) >= 0))
+            fine = entry;
+        else if (!readable(memory, rank, region, i, at_ps))
+            break;
     }
+    memory->figures.granules += (i <= last ? i : last) - first + 1;
 }
 
 void phx_memory_phase(struct phx_memory *memory, uint32_t rank, uint32_t phase, uint64_t number,

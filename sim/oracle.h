@@ -36,6 +36,7 @@ struct phx_oracle_input {
     const uint32_t *expert_rank;             // [experts]
     const uint32_t *expert_local;            // [experts], below experts_local_max
     const struct phx_oracle_source *sources; // [ranks]
+    bool is_checked; // a call for another rank has found nothing wrong with all of these
 };
 
 struct phx_oracle_masks {        // what one rank saw of dispatch, by source: 0 or 1

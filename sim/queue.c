@@ -13,6 +13,8 @@
 #define CAPACITY_FIRST 512u
 #define CAPACITY_MAX (1u << 31)
 #define HUGE_BYTES_MIN (4u << 20)
+#define SOON_LEVEL 2u
+#define MANY 65536u // events that pend
 #define SHORT_MAX 12u // events in a list that is searched rather than dealt out
 
 // Mapped rather than from malloc(): an array grows while any fiber runs, by moving pages, and
@@ -144,9 +146,15 @@ static void list_deal(struct phx_queue *queue, uint32_t level, uint32_t slot)
 {
     uint32_t first = queue->lists[level][slot].first;
     uint64_t earliest = UINT64_MAX;
-    for (uint32_t i = first; i != 0; i = queue->items[i].next)
-        if (queue->items[i].time_ps < earliest)
-            earliest = queue->items[i].time_ps;
+    for (uint32_t i = first; i != 0; i = queue->items[i].next) {
+        const struct phx_queue_item *item = &queue->items[i];
+        if (item->time_ps < earliest)
+            earliest = item->time_ps;
+        // Of the next 65536 ps: thousands of events at the most, so that what is fetched now is
+        // still there when they come.
+        if (level == SOON_LEVEL && queue->soon != NULL)
+            queue->soon(queue->soon_context, (uint32_t)item->key & 63u, item->object, false);
+    }
     list_close(queue, level, slot);
     queue->anchor_ps = earliest;
     uint32_t next = 0;
@@ -327,6 +335,10 @@ static uint32_t earliest_take(struct phx_queue *queue)
         before = 0;
     }
     queue->base_ps = queue->items[found].time_ps;
+    if (queue->count > MANY && queue->soon != NULL && queue->items[found].next != 0) {
+        const struct phx_queue_item *next = &queue->items[queue->items[found].next];
+        queue->soon(queue->soon_context, (uint32_t)next->key & 63u, next->object, true);
+    }
     if (list->first == list->last) {
         queue->anchor_ps = queue->base_ps;
         list_close(queue, at.level, at.slot);

@@ -64,6 +64,8 @@ struct phx_queue {
     uint64_t base_ps;   // time of the latest pop
     uint64_t anchor_ps; // what levels are counted from
     uint64_t count;
+    phx_core_soon_fn *soon; // NULL: nobody asks
+    void *soon_context;
     uint64_t bits[PHX_QUEUE_LEVELS][PHX_QUEUE_SLOTS / 64]; // lists that are not empty
     uint8_t words[PHX_QUEUE_LEVELS];                       // bit per word of these that is not 0
     uint32_t levels;                                       // bit per level in use

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim/pages.h"
+
 #define EVIDENCE_PS 500000000ull // a robust lock tells a process's death in under a millisecond
 
 struct key { // the opaque 32 bytes
@@ -215,8 +217,7 @@ static int sim_peer_connect(struct phx_transport *transport, struct phx_peer pee
         return PHX_ERR_INVALID;
     uint32_t index = t->rank * f->rank_count + peer.rank;
     struct phx_connection *c = &f->connections[index];
-    if (!phx_queues_make(f, c))
-        return PHX_ERR_NO_MEMORY;
+    phx_queues_make(f, c);
     enum phx_plane plane = phx_network_plane(f->network, t->rank, peer.rank);
     uint64_t at_ps =
         phx_world_time_ps(f->world) + phx_network_preset(f->network, plane)->connect_ps;
@@ -525,8 +526,7 @@ static bool on_word_name(void *context, uint32_t rank, const uint64_t *word, cha
 
 static void fabric_free(struct phx_fabric *f)
 {
-    for (uint64_t i = 0; f->connections != NULL && i < (uint64_t)f->rank_count * f->rank_count; i++)
-        free(f->connections[i].queues);
+    size_t pairs = (size_t)f->rank_count * f->rank_count;
     for (uint32_t r = 0; f->ranks != NULL && r < f->rank_count; r++)
         free(f->ranks[r].mems);
     for (struct phx_sim_transport *t = f->transports; t != NULL;) {
@@ -540,7 +540,8 @@ static void fabric_free(struct phx_fabric *f)
     phx_network_destroy(f->network);
     phx_memory_destroy(f->memory);
     free(f->lane_posted_ps);
-    free(f->connections);
+    phx_pages_give(f->queues, pairs * f->lanes * sizeof *f->queues);
+    phx_pages_give(f->connections, pairs * sizeof *f->connections);
     free(f->ranks);
     free(f);
 }
@@ -568,9 +569,12 @@ static int parts_make(struct phx_fabric *f, const struct phx_network_options *ne
         .context = f->world,
     };
     f->ranks = calloc(f->rank_count, sizeof *f->ranks);
-    f->connections = calloc((size_t)f->rank_count * f->rank_count, sizeof *f->connections);
+    size_t pairs = (size_t)f->rank_count * f->rank_count;
+    f->connections = phx_pages_take(pairs * sizeof *f->connections);
+    f->queues = phx_pages_take(pairs * f->lanes * sizeof *f->queues);
     f->lane_posted_ps = calloc((size_t)f->rank_count * f->lanes, sizeof *f->lane_posted_ps);
-    if (f->ranks == NULL || f->connections == NULL || f->lane_posted_ps == NULL)
+    if (f->ranks == NULL || f->connections == NULL || f->queues == NULL ||
+        f->lane_posted_ps == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for the connections of %u ranks",
                         f->rank_count);
     int error = phx_network_create(network, &f->network, message);

@@ -51,6 +51,7 @@ static void inputs_draw(struct phx_inputs *in, const struct phx_stage *stage, ui
     uint32_t tokens = stage->moe->tokens;
     in->pair = pair;
     in->is_wired = false;
+    in->is_checked = false;
     memset(in->is_received, 0, s->ranks);
     for (uint32_t r = 0; r < s->ranks; r++) {
         uint64_t row = (uint64_t)r * tokens;
@@ -88,7 +89,7 @@ static struct phx_oracle_input oracle_input(const struct phx_stage *stage,
                                             const struct phx_inputs *in)
 {
     struct phx_oracle_input input = {&stage->shape, stage->expert_rank, stage->expert_local,
-                                     in->sources};
+                                     in->sources, in->is_checked};
     return input;
 }
 
@@ -275,6 +276,7 @@ void phx_check_dispatch(struct phx_run *run, struct phx_stage *stage, uint32_t r
     struct phx_message message;
     wire_fill(stage, in);
     int rc = phx_oracle_dispatch_wired(&input, &in->wire, rank, &masks, &stage->expected, &message);
+    in->is_checked |= rc == 0;
     if (rc == 0)
         rc =
             phx_oracle_dispatch_compare(&stage->shape, &stage->expected, &result->output, &message);
@@ -453,6 +455,7 @@ void phx_check_combine(struct phx_run *run, struct phx_stage *stage, uint32_t ra
     };
     struct phx_message message;
     int rc = phx_oracle_combine(&input, &combine, &message);
+    in->is_checked |= rc == 0;
     if (rc != 0)
         phx_run_violate(run, "not-checked", rank, PHX_COMBINE, pair + 1, "%s", message.text);
     else

@@ -24,6 +24,7 @@ struct phx_inputs { // what all ranks gave to one pair
     uint8_t *is_received; // [ranks] 1: filled
     struct phx_oracle_wire wire; // every rank's rows as they travel
     bool is_wired;
+    bool is_checked;                   // by the oracle
     struct phx_oracle_source *sources; // [ranks]
 };
 

@@ -75,6 +75,42 @@ TEST(core_dispatches_in_order_of_time)
     record_free(record);
 }
 
+static void soon(void *context, uint32_t type, uint32_t object, bool is_next)
+{
+    uint8_t *told = context;
+    CHECK(!is_next); // so many do not pend
+    CHECK_EQ(type, 1);
+    CHECK(object < KEPT / 2);
+    told[object] = 1;
+}
+
+// A hint of what pends, and the same run with it and without.
+TEST(core_tells_of_many_events_before_they_come)
+{
+    struct record *plain = record_make(3, PHX_TIE_FIFO);
+    struct record *hinted = record_make(3, PHX_TIE_FIFO);
+    uint8_t *told = calloc(KEPT / 2, 1);
+    CHECK(told != NULL);
+    phx_core_soon(hinted->core, soon, told);
+    for (uint32_t i = 0; i < KEPT / 2; i++) {
+        uint64_t at_ps = 1000000 + phx_chance_below(1000000, 3, PHX_CHANCE_ORDER, 2, i);
+        CHECK(phx_core_schedule(plain->core, at_ps, 1, i, 0));
+        CHECK(phx_core_schedule(hinted->core, at_ps, 1, i, 0));
+    }
+    drain(plain);
+    drain(hinted);
+    CHECK_EQ(plain->count, KEPT / 2);
+    CHECK_MEM_EQ(plain->kept, hinted->kept, sizeof plain->kept);
+    CHECK_EQ(phx_core_hash(plain->core), phx_core_hash(hinted->core));
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < KEPT / 2; i++)
+        count += told[i];
+    CHECK(count > KEPT / 4);
+    free(told);
+    record_free(plain);
+    record_free(hinted);
+}
+
 TEST(core_keeps_equal_times_first_in_first_out)
 {
     struct record *record = record_make(1, PHX_TIE_FIFO);

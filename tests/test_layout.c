@@ -29,22 +29,29 @@ static struct phx_shape shape_of(uint32_t seed)
 static void check_region(const struct phx_shape *s)
 {
     uint64_t at = 0;
+    uint32_t near = phx_near_rows(s);
+    CHECK(near <= s->tokens_max && near * phx_dispatch_row_stride(s) <= PHX_NEAR_BYTES);
     for (uint64_t n = 0; n < phx_slots(s); n++) {
-        CHECK_EQ(phx_counts_word_offset(s, n), at);
+        for (uint32_t row = 0; row < near; row++, at += phx_dispatch_row_stride(s))
+            CHECK_EQ(phx_dispatch_row_offset(s, n, row), at);
+        CHECK(phx_counts_word_offset(s, n) >= at && phx_counts_word_offset(s, n) < at + 128);
         CHECK(phx_combine_word_offset(s, n, phx_parts(s) - 1) + 8 <= phx_route_offset(s, n));
         at = phx_route_offset(s, n);
         CHECK_EQ(at % 128, 0);
         at += phx_route_stride(s);
         uint32_t most = s->experts_local_max < s->top_k ? s->experts_local_max : s->top_k;
         CHECK(phx_route_bytes(s, s->tokens_max, s->tokens_max * most) <= phx_route_stride(s));
+        uint64_t end = phx_align(at, near > 0 ? 4096 : 128);
+        CHECK_EQ(end, (n + 1) * phx_head_bytes(s));
+        at = end;
     }
     CHECK_EQ(phx_status_word_offset(s), at);
     at = phx_heads_bytes(s);
     CHECK(phx_status_word_offset(s) + 8 <= at);
     CHECK(at < UINT32_MAX);
     for (uint64_t n = 0; n < phx_slots(s); n++) {
-        for (uint32_t t = 0; t < s->tokens_max; t++) {
-            CHECK_EQ(phx_dispatch_row_offset(s, n, t), at);
+        for (uint32_t row = 0; row < s->tokens_max; row++) {
+            CHECK(row < near || phx_dispatch_row_offset(s, n, row) == at);
             CHECK(phx_dispatch_row_bytes(s, s->channels) <= phx_dispatch_row_stride(s));
             at += phx_dispatch_row_stride(s);
         }
@@ -64,7 +71,7 @@ static void check_stage(const struct phx_shape *s)
     uint64_t at = 0;
     for (uint64_t n = 0; n < phx_slots(s); n++)
         for (uint32_t p = 0; p < s->ranks; p++, at += phx_route_stride(s))
-            CHECK_EQ(phx_stage_route_offset(s, n, p), at);
+            CHECK(p > 0 || phx_stage_routes_offset(s, n) == at);
     for (uint64_t n = 0; n < phx_slots(s); n++)
         for (uint32_t t = 0; t < s->tokens_max; t++, at += phx_dispatch_row_stride(s))
             CHECK_EQ(phx_stage_row_offset(s, n, t), at);
@@ -101,6 +108,31 @@ TEST(layout_nothing_overlaps)
         check_region(&s);
         check_words(&s);
     }
+}
+
+// One page for what a pair of many ranks uses; and none that full rows leave empty.
+TEST(layout_few_small_rows_share_a_page_with_their_words)
+{
+    struct phx_shape s = shape_of(5);
+    s.ranks = 1024;
+    s.workers = 1;
+    s.experts_local_max = 1;
+    s.top_k = 8;
+    s.tokens_max = 128;
+    s.hidden = 7168;
+    s.channels = 128;
+    s.dtype = PHX_FP8_E4M3;
+    s.scale_format = PHX_SCALE_F32;
+    CHECK(phx_near_rows(&s) >= 8);
+    for (uint64_t n = 0; n < phx_slots(&s); n++) {
+        uint64_t page = phx_counts_word_offset(&s, n) / 4096;
+        CHECK_EQ(phx_dispatch_row_offset(&s, n, 7) / 4096, page);
+        CHECK_EQ((phx_route_offset(&s, n) + phx_route_bytes(&s, 8, 8) - 1) / 4096, page);
+        CHECK_EQ(phx_rows_word_offset(&s, n, 0) / 4096, page);
+    }
+    s.channels = s.hidden;
+    CHECK_EQ(phx_near_rows(&s), 0);
+    CHECK_EQ(phx_counts_word_offset(&s, 0), 0);
 }
 
 TEST(layout_staging_does_not_overlap)

@@ -292,6 +292,32 @@ TEST(memory_regions_do_not_overlap)
     phx_memory_destroy(memory);
 }
 
+// Where a region was found before says nothing once others lie there.
+TEST(memory_a_span_is_of_the_region_that_is_there_now)
+{
+    struct phx_memory *memory = make_region();
+    land(memory, 0, 1, 0, 64);
+    signal(memory, 0, 1, 0);
+    phx_memory_observe(memory, 0, word_of(0));
+    read(memory, 0, 64);
+    phx_memory_touch(memory, 0, payload, 64, false, 0); // its own memory
+    CHECK_EQ(found.count, 0);
+    phx_memory_remove(memory, 0, region);
+    read(memory, 0, 64); // nobody's now
+    CHECK_EQ(found.count, 0);
+    CHECK_EQ(phx_memory_add(memory, 0, region + 4096, 4096, 2), 0);
+    CHECK_EQ(phx_memory_add(memory, 0, region, 64, 3), 0);
+    read(memory, 64, 64); // between them
+    CHECK_EQ(found.count, 0);
+    read(memory, 0, 64);
+    CHECK_EQ(found.count, 1);
+    CHECK(strstr(found.last.text, "rank 3") != NULL);
+    read(memory, 4096, 64);
+    CHECK_EQ(found.count, 2);
+    CHECK(strstr(found.last.text, "rank 2") != NULL);
+    phx_memory_destroy(memory);
+}
+
 TEST(memory_unchecked_only_copies)
 {
     struct phx_memory *memory = make(false);

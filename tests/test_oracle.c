@@ -76,7 +76,7 @@ static void fixture_open(struct fixture *f)
                 f->x[r][t][c] = x_code(r, t);
     f->sources[0] = (struct phx_oracle_source){2, f->x[0][0], topk_0, weights_0};
     f->sources[1] = (struct phx_oracle_source){3, f->x[1][0], topk_1, weights_1};
-    f->input = (struct phx_oracle_input){&f->shape, expert_rank, expert_local, f->sources};
+    f->input = (struct phx_oracle_input){&f->shape, expert_rank, expert_local, f->sources, false};
     f->out =
         (struct phx_oracle_output){0,           f->recv_count,         f->layout_range, f->offsets,
                                    f->src_info, (uint8_t *)f->payload, f->scales};
@@ -186,6 +186,8 @@ TEST(oracle_dispatch_refuses_what_it_cannot_place)
     CHECK_EQ(dispatch(&f, 0, 1, 1, 1), PHX_ERR_INVALID);
     CHECK_STR_EQ(f.message.text, "tokens of rank 1 is 5; at most tokens_max, 4");
     fixture_open(&f);
+    CHECK_EQ(dispatch(&f, 2, 1, 1, 1), PHX_ERR_INVALID);
+    f.input.is_checked = true; // of the inputs, not of who asks
     CHECK_EQ(dispatch(&f, 2, 1, 1, 1), PHX_ERR_INVALID);
     static int64_t crowd[TOKENS_MAX * 4]; // one expert four times a token: 16 rows for 4
     fixture_open(&f);

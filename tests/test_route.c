@@ -26,11 +26,8 @@ static struct phx_shape small_shape(void)
 }
 
 // Three tokens: 1 to experts 0 and 2, 4 to expert 2, 7 to 1, 0 and 2.
-static uint8_t *built(const struct phx_shape *s)
+static void fill(const struct phx_shape *s, uint8_t *m)
 {
-    uint8_t *m = calloc(1, phx_route_stride(s));
-    CHECK(m != NULL);
-    phx_route_header(m)->counts_size = s->experts_local_max;
     phx_route_append(s, m, 1, 0, 0, 0.25f);
     phx_route_append(s, m, 1, 2, 3, 0.5f);
     phx_route_append(s, m, 4, 2, 1, 1.0f);
@@ -38,6 +35,14 @@ static uint8_t *built(const struct phx_shape *s)
     phx_route_append(s, m, 7, 0, 1, 0.125f);
     phx_route_append(s, m, 7, 2, 2, 0.75f);
     phx_route_finish(s, m);
+}
+
+static uint8_t *built(const struct phx_shape *s)
+{
+    uint8_t *m = calloc(1, phx_route_stride(s));
+    CHECK(m != NULL);
+    phx_route_begin(s, m, s->tokens_max);
+    fill(s, m);
     return m;
 }
 
@@ -81,12 +86,88 @@ TEST(route_built_message_passes_and_says_what_was_put_in)
     free(m);
 }
 
+TEST(route_message_is_the_same_whatever_room_it_was_built_in)
+{
+    struct phx_shape s = small_shape();
+    uint8_t *m = built(&s);
+    uint8_t *tight = calloc(1, phx_route_bytes(&s, 3, 6));
+    CHECK(tight != NULL);
+    phx_route_begin(&s, tight, 3);
+    fill(&s, tight);
+    CHECK_MEM_EQ(tight, m, phx_route_bytes(&s, 3, 6));
+    free(tight);
+    free(m);
+}
+
+// Messages that a worker builds lie one behind the other, however its peers are shared out.
+// Those of many tokens have the room that their entries need, those of few the most.
+static void check_packed(uint32_t workers, uint32_t tokens)
+{
+    enum { RANKS = 7, LOCAL = 2, TOKENS_MAX = 2000 };
+    struct phx_shape s = small_shape();
+    s.ranks = RANKS;
+    s.workers = workers;
+    s.experts = RANKS * LOCAL;
+    s.experts_local_max = LOCAL;
+    s.top_k = 2;
+    s.tokens_max = tokens;
+    uint16_t expert_rank[RANKS * LOCAL];
+    uint16_t expert_local[RANKS * LOCAL];
+    for (uint16_t e = 0; e < RANKS * LOCAL; e++) {
+        expert_rank[e] = e / LOCAL;
+        expert_local[e] = e % LOCAL;
+    }
+    static int64_t topk[TOKENS_MAX * 2]; // each twice in a row: the second counts for nothing
+    for (uint32_t t = 0; t < tokens; t++)
+        topk[2 * t] = topk[2 * t + 1] = t % (RANKS * LOCAL);
+    uint8_t *stage = calloc(1, phx_stage_bytes(&s));
+    CHECK(stage != NULL);
+    uint32_t sent_rows[RANKS];
+    uint64_t sent_at[RANKS];
+    struct phx_dispatch_op op = {.topk_idx = topk, .token_count = tokens};
+    op.common.sequence = 1;
+    op.handle.sent_rows = sent_rows;
+    op.handle.sent_at = sent_at;
+    const struct phx_rank rank = {
+        .shape = s,
+        .rank = 3,
+        .expert_rank = expert_rank,
+        .expert_local = expert_local,
+        .stage = stage,
+    };
+    for (uint32_t index = 0; index < workers; index++) {
+        struct phx_worker w = {.rank = &rank, .index = index, .count = workers};
+        phx_routes_build(&w, &op);
+        uint64_t at = phx_routes_first(&w);
+        for (uint32_t i = index; i < RANKS; i += workers) {
+            uint32_t peer = (rank.rank + i) % RANKS;
+            uint8_t *m = phx_route_staged(&w, &op, peer);
+            CHECK_EQ(sent_at[peer], at);
+            CHECK(sent_rows[peer] >= tokens / 14 * 2 && sent_rows[peer] <= tokens / 14 * 2 + 2);
+            CHECK_EQ(phx_route_header(m)->entry_count, sent_rows[peer]);
+            CHECK(accepted(&s, m, sent_rows[peer]));
+            uint32_t most = tokens < TOKENS_MAX ? 2 * tokens : 2 * sent_rows[peer];
+            at += phx_align(phx_route_bytes(&s, most < tokens ? most : tokens, most), 16);
+        }
+        const struct phx_worker next = {.rank = &rank, .index = index + 1, .count = workers};
+        CHECK(at <= phx_routes_first(&next));
+    }
+    free(stage);
+}
+
+TEST(route_messages_of_a_worker_are_built_one_behind_the_other)
+{
+    for (uint32_t workers = 1; workers <= 9; workers++)
+        for (uint32_t tokens = 40; tokens <= 2000; tokens += 1960)
+            check_packed(workers, tokens);
+}
+
 TEST(route_empty_message_passes)
 {
     struct phx_shape s = small_shape();
     uint8_t *m = calloc(1, phx_route_stride(&s));
     CHECK(m != NULL);
-    phx_route_header(m)->counts_size = s.experts_local_max;
+    phx_route_begin(&s, m, s.tokens_max);
     phx_route_finish(&s, m);
     CHECK(accepted(&s, m, 0));
     CHECK(!accepted(&s, m, 1)); // the signal said otherwise

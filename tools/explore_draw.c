@@ -294,7 +294,7 @@ static void draw_rest(const struct phx_campaign *c, uint64_t seed, struct phx_sc
     w->is_full = pick(seed, KNOB_FULL, 8) == 0;
     w->row_check = pick(seed, KNOB_ROW_CHECK, 2) == 0;
     w->is_by_token = pick(seed, KNOB_DIVISION, 3) == 0;
-    for (uint32_t i = 0; i < w->fault_count; i++) // a base's, meant for the route message, the first
+    for (uint32_t i = 0; i < w->fault_count; i++) // a base's, meant for the first, a route message
         if (w->faults[i].kind == PHX_FAULT_BIT_FLIP && !w->faults[i].is_caught)
             w->is_by_token = false;
     phx_explore_draw_faults(c, seed, s);

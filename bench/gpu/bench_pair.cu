@@ -151,6 +151,8 @@ static void take_outputs(const struct phx_shape &s, rank_memory *m)
     d->common.active_ranks = give(std::vector<int32_t>(s.ranks, 1));
     d->common.timeout_ns = UINT64_C(2000000000);
     d->handle.routes = take_array<uint8_t>(s.ranks * phx_route_stride(&s));
+    d->handle.route_at = take_array<uint64_t>(s.ranks);
+    d->handle.sent_at = take_array<uint64_t>(s.ranks);
     d->handle.begin = take_array<uint32_t>((uint64_t)s.experts_local_max * s.ranks);
     d->handle.offset = take_array<int64_t>(s.experts_local_max + 1);
     d->handle.count = take_array<uint32_t>(s.experts_local_max);
@@ -290,7 +292,8 @@ static void measure(const char *name, const options &o, const struct phx_shape &
             samples.push_back(most);
     }
     std::sort(samples.begin(), samples.end());
-    double megabytes = kind == DISPATCH || kind == PUSH_DISPATCH ? (double)all[0].sent_bytes[0] / 1e6
+    double megabytes = kind == DISPATCH || kind == PUSH_DISPATCH
+                           ? (double)all[0].sent_bytes[0] / 1e6
                        : kind == PAIR ? (double)(all[0].sent_bytes[0] + all[0].sent_bytes[1]) / 1e6
                                       : (double)all[0].sent_bytes[1] / 1e6;
     printf("%-14s %7.2f %7.2f us   %6.2f MB off rank 0\n", name, samples[0],

@@ -60,7 +60,7 @@ static void shape_draw(struct fuzz_input *in, struct route_case *c)
 static void build(struct fuzz_input *in, struct route_case *c)
 {
     const struct phx_shape *s = &c->shape;
-    phx_route_header(c->message)->counts_size = s->experts_local_max;
+    phx_route_begin(s, c->message, s->tokens_max);
     for (uint32_t t = 0; t < s->tokens_max; t++) {
         uint32_t used = 0;
         for (uint32_t k = 0; k < s->top_k && k < 4; k++) {
@@ -106,19 +106,23 @@ static uint32_t u16_at(const uint8_t *bytes, uint64_t at)
     return value;
 }
 
-// Entries [begin, end) of one row: k ascends, places are the next of their expert.
-static int plain_entries_ok(const struct route_case *c, const uint8_t *m, uint64_t begin,
-                            uint64_t end, uint64_t entries_at, uint32_t *next)
+// Entries [begin, end) of one row: they name it, k ascends, no expert comes twice, places are the
+// next of their expert.
+static int plain_entries_ok(const struct route_case *c, const uint8_t *m, uint64_t row,
+                            uint64_t begin, uint64_t end, uint64_t entries_at, uint32_t *next)
 {
     int64_t k_before = -1;
+    uint32_t seen = 0; // experts
     for (uint64_t i = begin; i < end; i++) {
         uint64_t at = entries_at + 12 * i;
         uint32_t expert = u16_at(m, at + 8);
         uint32_t k = u16_at(m, at + 10);
         if (expert >= c->local || k >= c->shape.top_k || k <= k_before)
             return 0;
-        if (u32_at(m, at) != next[expert]++)
+        if (u16_at(m, at) != next[expert]++ || u16_at(m, at + 2) != row ||
+            (seen >> expert & 1) != 0)
             return 0;
+        seen |= 1u << expert;
         k_before = k;
     }
     return 1;
@@ -147,7 +151,7 @@ static int plain_ok(const struct route_case *c, const uint8_t *m)
         if ((r == 0 && begin != 0) || begin >= end || end > entries || end - begin > most)
             return 0;
         token_before = u32_at(m, at);
-        if (!plain_entries_ok(c, m, begin, end, rows_at + 8 * rows, next))
+        if (!plain_entries_ok(c, m, r, begin, end, rows_at + 8 * rows, next))
             return 0;
     }
     for (uint32_t e = 0; e < s->experts_local_max; e++)
@@ -188,7 +192,7 @@ static void take(struct route_case *c, struct fake_target *fake)
     op.handle.routes = fuzz_alloc(RANKS * stride);
     op.handle.begin = fuzz_alloc(sizeof(uint32_t) * s->experts_local_max * RANKS);
     int expected = plain_ok(c, c->message);
-    int ok = phx_route_take(&w, &op, source, c->row_count);
+    int ok = phx_route_take(&w, &op, source, c->row_count, source * stride) != 0;
     if (!c->is_written_on)
         FUZZ_CHECK(ok == expected, "accepted: %d; read plainly: %d", ok, expected);
     FUZZ_CHECK(!ok || plain_ok(c, op.handle.routes + source * stride),

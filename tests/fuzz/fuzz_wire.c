@@ -57,7 +57,7 @@ static uint32_t build_route(struct wire_case *c, const struct phx_shape *s)
     uint8_t *m = c->bytes;
     uint8_t how = fuzz_u8(&c->in);
     memset(m, 0, phx_route_stride(s));
-    phx_route_header(m)->counts_size = s->experts_local_max;
+    phx_route_begin(s, m, s->tokens_max);
     for (uint32_t t = 0; t < s->tokens_max; t++)
         for (uint32_t k = 0; k < s->top_k; k++)
             if ((how >> (t + k) % 8 & 1) != 0)

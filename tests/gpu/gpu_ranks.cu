@@ -95,6 +95,8 @@ static void take_handle(struct gpu_ranks *g, struct phx_handle_view *h)
     h->counted = take_array<uint64_t>(g, s->ranks);
     h->present = take_array<uint64_t>(g, s->ranks);
     h->sent_rows = take_array<uint32_t>(g, s->ranks);
+    h->route_at = take_array<uint64_t>(g, s->ranks);
+    h->sent_at = take_array<uint64_t>(g, s->ranks);
     h->rows_max = io_rows_max(s);
 }
 
