@@ -29,12 +29,22 @@ struct rows {
 };
 static struct rows m;
 
-enum leaf { QUANTISE_F32 = 1, QUANTISE_UE8M0, DEQUANTISE_F32, DEQUANTISE_UE8M0, COPY, SUM_8, END };
+enum leaf {
+    QUANTISE_F32 = 1,
+    QUANTISE_UE8M0,
+    DEQUANTISE_F32,
+    DEQUANTISE_UE8M0,
+    COPY,
+    STREAM,
+    SUM_8,
+    END
+};
 
 static const char *leaf_name(enum leaf leaf)
 {
     static const char *const names[] = {"quantise_f32",     "quantise_ue8m0", "dequantise_f32",
-                                        "dequantise_ue8m0", "copy",           "sum_rows of 8"};
+                                        "dequantise_ue8m0", "copy",           "stream",
+                                        "sum_rows of 8"};
     return names[leaf - 1];
 }
 
@@ -60,11 +70,14 @@ static uint64_t leaf_run(const struct phx_leaves *set, enum leaf leaf, uint32_t 
         case DEQUANTISE_UE8M0:
             set->dequantise_ue8m0(m.q[r], m.exponent[r], channels, m.out[r]);
             break;
+        case STREAM:
+            set->stream(m.out[r], m.x[r], 2ull * channels);
+            break;
         default:
             set->copy(m.out[r], m.x[r], 2ull * channels);
         }
     }
-    if (leaf == COPY)
+    if (leaf == COPY || leaf == STREAM)
         return 4ull * channels * ROWS;
     uint64_t scale_bytes = leaf == QUANTISE_F32 || leaf == DEQUANTISE_F32 ? 4 : 1;
     return ROWS * (3ull * channels + groups * scale_bytes);
@@ -114,21 +127,23 @@ int main(int argc, char **argv)
                 PHX_HIDDEN_MULTIPLE, PHX_HIDDEN_MAX);
         return 2;
     }
-    const struct phx_leaves *sets[2] = {&phx_leaves_portable, phx_leaves_avx2()};
     rows_fill();
     if (json)
         printf("{\"channels\": %lu, \"bytes_per_s\": {", channels);
     else
         printf("%lu channels, GB/s\n", channels);
-    for (int s = 0; s < 2 && sets[s] != NULL; s++) {
+    for (uint32_t s = 0; s < PHX_LEAVES_SETS; s++) {
+        const struct phx_leaves *set = phx_leaves_set(s);
+        if (set == NULL)
+            continue;
         if (json)
-            printf("%s\"%s\": {", s > 0 ? ", " : "", sets[s]->name);
+            printf("%s\"%s\": {", s > 0 ? ", " : "", set->name);
         for (enum leaf leaf = QUANTISE_F32; leaf < END; leaf++) {
-            double rate = leaf_rate(sets[s], leaf, (uint32_t)channels);
+            double rate = leaf_rate(set, leaf, (uint32_t)channels);
             if (json)
                 printf("%s\"%s\": %.0f", leaf > QUANTISE_F32 ? ", " : "", leaf_name(leaf), rate);
             else
-                printf("  %-9s %-17s %7.2f\n", sets[s]->name, leaf_name(leaf), rate * 1e-9);
+                printf("  %-9s %-17s %7.2f\n", set->name, leaf_name(leaf), rate * 1e-9);
         }
         if (json)
             printf("}");

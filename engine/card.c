@@ -9,7 +9,7 @@
 #include "engine/group.h"
 
 #define PHX_CARD_MAGIC 0x50485831u // "PHX1"
-#define PHX_CARD_FIELDS 16u
+#define PHX_CARD_FIELDS 17u
 
 struct phx_card {
     uint32_t magic;
@@ -21,8 +21,9 @@ struct phx_card {
 static_assert(sizeof(struct phx_card) == 8 + 8 * PHX_CARD_FIELDS + 32, "no padding on the wire");
 
 static const char *const field_names[PHX_CARD_FIELDS] = {
-    "ranks", "experts",      "top_k", "tokens_max", "hidden", "channels",   "in_flight", "workers",
-    "dtype", "scale_format", "rows",  "layout",     "check",  "division", "expert_map", "version"};
+    "ranks",     "experts",  "top_k",           "tokens_max",   "hidden", "channels",
+    "in_flight", "workers",  "dtype",           "scale_format", "rows",   "layout",
+    "check",     "division", "fault_tolerance", "expert_map",   "version"};
 
 static void fields_of(const struct phx_group *group, uint64_t fields[PHX_CARD_FIELDS])
 {
@@ -41,6 +42,7 @@ static void fields_of(const struct phx_group *group, uint64_t fields[PHX_CARD_FI
                                               s->layout,
                                               s->check,
                                               s->division,
+                                              group->options.fault_tolerance,
                                               group->map_hash,
                                               PHX_VERSION_MAJOR << 16 | PHX_VERSION_MINOR};
     memcpy(fields, values, sizeof values);

@@ -26,6 +26,7 @@ void phx_group_options_init(struct phx_group_options *options)
     options->layout = PHX_LAYOUT_SLOTS;
     options->check = PHX_CHECK_ROUTES;
     options->division = PHX_BY_PEER;
+    options->fault_tolerance = PHX_FAULT_TOLERANCE_ON;
     options->timeout_us = 1000000;
 }
 
@@ -54,6 +55,7 @@ static int check_bounds(const struct phx_group_options *o, struct phx_message *m
         {"layout", o->layout, PHX_LAYOUT_SLOTS, PHX_LAYOUT_COMPACT},
         {"check", o->check, PHX_CHECK_ROUTES, PHX_CHECK_ROWS},
         {"division", o->division, PHX_BY_PEER, PHX_BY_TOKEN},
+        {"fault_tolerance", o->fault_tolerance, PHX_FAULT_TOLERANCE_ON, PHX_FAULT_TOLERANCE_OFF},
     };
     for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++)
         if (bounds[i].value < bounds[i].least || bounds[i].value > bounds[i].most)
@@ -175,6 +177,18 @@ static void *carve(struct carver *c, uint64_t size_bytes, uint64_t alignment)
     return piece;
 }
 
+// Long regions are whole huge pages, at such addresses, so that a transport may take those.
+#define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
+
+static uint64_t region_alignment(const struct phx_shape *s)
+{
+    return phx_region_bytes(s) >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : 4096;
+}
+static uint64_t region_room(const struct phx_shape *s)
+{
+    return phx_align(phx_region_bytes(s), region_alignment(s));
+}
+
 // is_lean: the transport makes the regions and the staging memory.
 static void carve_group(struct carver *c, struct phx_group *g, const struct phx_shape *s,
                         bool is_lean)
@@ -202,9 +216,10 @@ static void carve_group(struct carver *c, struct phx_group *g, const struct phx_
     g->rank.tally =
         carve(c, s->division == PHX_BY_TOKEN ? ranks * s->workers * sizeof *g->rank.tally : 0, 64);
     g->rank.stage = carve(c, phx_stage_bytes(s), 4096);
-    uint8_t *regions = carve(c, ranks * phx_region_bytes(s), 4096);
+    uint64_t each = region_room(s);
+    uint8_t *regions = carve(c, ranks * each, region_alignment(s));
     for (uint32_t r = 0; c->base != NULL && r < s->ranks; r++)
-        g->from[r] = regions + r * phx_region_bytes(s);
+        g->from[r] = regions + r * each;
 }
 
 static void carve_handle(struct carver *c, struct phx_handle *h, const struct phx_shape *s)
@@ -223,6 +238,11 @@ static void carve_handle(struct carver *c, struct phx_handle *h, const struct ph
     h->view.routes = carve(c, ranks * phx_route_stride(s), 4096);
 }
 
+static uint8_t *aligned(uint8_t *memory, uint64_t alignment)
+{
+    return memory + (alignment - (uintptr_t)memory % alignment) % alignment;
+}
+
 // What create asks the allocator for: the struct, then the rest.
 static uint64_t group_bytes(const struct phx_shape *s, bool is_lean)
 {
@@ -230,7 +250,8 @@ static uint64_t group_bytes(const struct phx_shape *s, bool is_lean)
     struct phx_group measured;
     carve(&c, sizeof measured, 64);
     carve_group(&c, &measured, s, is_lean);
-    return c.used;
+    // Allocators align to 4096.
+    return is_lean ? c.used : c.used + region_alignment(s) - 4096;
 }
 static uint64_t handle_bytes(const struct phx_shape *s)
 {
@@ -318,7 +339,8 @@ static int register_memory(struct phx_group *g, struct phx_message *message)
     if (rc == 0 && is_made)
         g->rank.stage = phx_mem_base(t, g->environment.stage);
     for (uint32_t r = 0; rc == 0 && r < s->ranks; r++) {
-        rc = phx_mem_register(t, g->from[r], phx_region_bytes(s), (uint16_t)r, &g->regions[r],
+        rc = phx_mem_register(t, g->from[r], is_made ? phx_region_bytes(s) : region_room(s),
+                              (uint16_t)r, &g->regions[r],
                               &g->keys[r]);
         if (rc == 0 && is_made)
             g->from[r] = phx_mem_base(t, g->regions[r]);
@@ -346,6 +368,7 @@ static void group_wire(struct phx_group *g, const struct phx_group_options *opti
     g->rank.rank = options->rank;
     g->rank.epoch = 1;
     g->rank.experts_local = g->experts_of[options->rank];
+    g->rank.stage_reused = phx_transport_info(g->target.transport)->is_copied_at_post;
     g->rank.expert_rank = g->expert_rank;
     g->rank.expert_local = g->expert_local;
     g->rank.from = g->from;
@@ -377,12 +400,13 @@ int phx_group_create(const struct phx_group_options *options, const struct phx_t
     if (allocator.alloc == NULL)
         allocator = (struct phx_allocator){libc_alloc, libc_free, NULL};
     uint64_t bytes = group_bytes(&s, info->makes_memory != 0);
-    struct carver c = {allocator.alloc(allocator.context, bytes), 0};
-    if (c.base == NULL)
+    uint8_t *memory = allocator.alloc(allocator.context, bytes);
+    if (memory == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "a group of this shape needs %llu bytes",
                         (unsigned long long)bytes);
+    struct carver c = {aligned(memory, region_alignment(&s)), 0};
     struct phx_group *g = carve(&c, sizeof *g, 64);
-    g->memory = c.base;
+    g->memory = memory;
     g->memory_bytes = bytes;
     g->options = *options;
     g->options.expert_map = NULL;
@@ -519,6 +543,9 @@ void phx_handle_free(struct phx_group *group, struct phx_handle *handle)
 
 int phx__group_ready(const struct phx_group *group, struct phx_message *message)
 {
+    if (group->lost != 0)
+        return phx_fail(message, PHX_ERR_PEER_LOST,
+                        "rank %u was lost, and this group has no fault tolerance", group->lost - 1);
     if (__atomic_load_n(&group->state->abort, __ATOMIC_ACQUIRE) != 0)
         return phx_fail(message, PHX_ERR_ABORTED, "the group was aborted");
     if (group->streaming == PHX_STREAMING_ON)
@@ -535,12 +562,20 @@ int phx__group_ready(const struct phx_group *group, struct phx_message *message)
 }
 
 // An operation that failed, or a peer that was lost, is evidence; the deadline is not waited for.
+// Without fault tolerance it ends the group.
 static void suspect(struct phx_group *group, uint32_t rank)
 {
     struct phx_executor *e = group->target.executor;
     uint64_t none = PHX_CAUSE_NONE;
-    if (rank != group->rank.rank &&
-        __atomic_compare_exchange_n(&group->rank.suspected[rank], &none, PHX_CAUSE_TRANSPORT, 0,
+    if (rank == group->rank.rank)
+        return;
+    if (group->options.fault_tolerance == PHX_FAULT_TOLERANCE_OFF) {
+        if (group->lost == 0)
+            group->lost = rank + 1;
+        phx_abort(group);
+        return;
+    }
+    if (__atomic_compare_exchange_n(&group->rank.suspected[rank], &none, PHX_CAUSE_TRANSPORT, 0,
                                     __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
         e->ops->wake(e, PHX_WORKER_CONTROL, NULL);
 }

@@ -57,6 +57,7 @@ struct phx_group {
     uint64_t map_hash; // of the expert placement
     bool connected;
     uint32_t unanswered; // peers whose connection is neither up nor lost yet
+    uint32_t lost;       // 1 + the first rank lost, in a group without fault tolerance
     uint64_t epoch;
     uint64_t operations; // begun, of both kinds
     uint64_t barriers;   // passed, by all launches

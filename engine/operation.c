@@ -197,8 +197,10 @@ static void fill_common(struct phx_group *group, struct phx_op_common *op, uint3
     for (uint32_t r = 0; PHX_BUG(PARITY_KEPT_ON_MASK) && r < group->rank.shape.ranks; r++)
         if (group->rank.suspected[r] != PHX_CAUSE_NONE && !group->flushed[r] && op->sequence > 1)
             op->sequence = counts_of(group, kind)->sent - 1;
-    op->timeout_ns = timeout_us == PHX_TIMEOUT_NONE ? UINT64_MAX : (uint64_t)timeout_us * 1000u;
-    op->active_ranks = active_ranks;
+    bool is_tolerant = group->options.fault_tolerance == PHX_FAULT_TOLERANCE_ON;
+    op->timeout_ns = !is_tolerant || timeout_us == PHX_TIMEOUT_NONE ? UINT64_MAX
+                                                                    : (uint64_t)timeout_us * 1000u;
+    op->active_ranks = is_tolerant ? active_ranks : NULL;
     op->wait_ns = wait_ns;
     op->replay = replay;
 }
@@ -317,7 +319,7 @@ static int run(struct phx_group *group, struct phx_handle *handle, uint32_t halv
     if (rc != 0) // some workers may not have passed the barriers that were counted
         __atomic_store_n(&group->state->abort, 1, __ATOMIC_RELEASE);
     if (rc == 0 && __atomic_load_n(&group->state->abort, __ATOMIC_ACQUIRE) != 0)
-        rc = PHX_ERR_ABORTED;
+        rc = group->lost != 0 ? PHX_ERR_PEER_LOST : PHX_ERR_ABORTED;
     return rc;
 }
 
@@ -369,6 +371,19 @@ static void read_outcome(struct phx_group *group, const struct phx_handle *handl
     o->rows_dropped = group->state->rows_dropped;
 }
 
+// Nothing was lost, and yet a rank is masked: a message of it failed its check.
+static int refuse_masked(struct phx_group *group, struct phx_handle *handle,
+                         struct phx_message *message)
+{
+    uint32_t rank = 0;
+    while (group->rank.suspected[rank] == PHX_CAUSE_NONE)
+        rank++;
+    handle->state = PHX_HANDLE_EMPTY;
+    phx_abort(group);
+    return phx_fail(message, PHX_ERR_CORRUPT, "rank %u: %s; this group has no fault tolerance",
+                    rank, phx_cause_text((uint32_t)group->rank.suspected[rank]));
+}
+
 // After a receive half: the operation is over, whatever became of it.
 static int finish(struct phx_group *group, struct phx_handle *handle, int rc,
                   struct phx_outcome *outcome, struct phx_message *message)
@@ -387,6 +402,8 @@ static int finish(struct phx_group *group, struct phx_handle *handle, int rc,
     if (group->streaming != PHX_STREAMING_OFF)
         return 0; // nobody knows yet
     read_outcome(group, handle, &o);
+    if (o.masked_count > 0 && group->options.fault_tolerance == PHX_FAULT_TOLERANCE_OFF)
+        return refuse_masked(group, handle, message);
     e->ops->phase(e, PHX_WORKER_CONTROL,
                   kind == PHX_DISPATCH ? PHX_PHASE_DISPATCH_DONE : PHX_PHASE_COMBINE_DONE,
                   o.number);

@@ -53,7 +53,12 @@ struct phx_allocator {
     void *context;
 };
 
-#define PHX_TIMEOUT_NONE INT64_C(-1) // wait for ever: fault tolerance off
+#define PHX_TIMEOUT_NONE INT64_C(-1) // wait for ever, or until the transport tells that a rank died
+
+// What the loss of a rank costs. OFF: no deadlines, nothing said while waiting, no rank masked
+// (active_ranks is not looked at): once the transport tells of a loss every operation fails with
+// PHX_ERR_PEER_LOST, now and later. A rank that hangs is waited for until phx_abort().
+enum phx_fault_tolerance { PHX_FAULT_TOLERANCE_ON = 1, PHX_FAULT_TOLERANCE_OFF };
 
 struct phx_group_options {
     uint32_t size; // sizeof(struct phx_group_options), so that a later library knows this one
@@ -74,14 +79,15 @@ struct phx_group_options {
     enum phx_check check;               // what carries a check: routes, or rows too. A rank whose
                                         // message fails its check is masked, as corrupt
     enum phx_division division;         // how workers share what they send
-    const int32_t *expert_map;          // [experts] rank of each expert; NULL: in order, the first
-                                        // experts % ranks ranks hold one more
-    int64_t timeout_us;                 // D, the default deadline of an operation; 1 to 2^40, or
-                                        // PHX_TIMEOUT_NONE
-    struct phx_allocator allocator;     // alloc NULL: the C library's
+    enum phx_fault_tolerance fault_tolerance; // the same on every rank
+    const int32_t *expert_map;      // [experts] rank of each expert; NULL: in order, the first
+                                    // experts % ranks ranks hold one more
+    int64_t timeout_us;             // D, the default deadline of an operation; 1 to 2^40, or
+                                    // PHX_TIMEOUT_NONE
+    struct phx_allocator allocator; // alloc NULL: the C library's
 };
 // Zeroes the rest and fills size, in_flight 1, workers 1, fp8, f32 scales, rows once, slots layout,
-// checked routes, divided by peer, timeout 1 s.
+// checked routes, divided by peer, fault tolerance on, timeout 1 s.
 void phx_group_options_init(struct phx_group_options *options);
 
 struct phx_size_hint {         // for these options, on this rank

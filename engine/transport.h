@@ -82,6 +82,7 @@ struct phx_transport_info { // fixed at open
     uint16_t rank;          // of the owner
     uint16_t incarnation;   // of the owner: the epoch in its struct phx_peer, from 1
     uint16_t lane_count;
+    uint16_t is_copied_at_post; // not 0: the source of an op is reusable once phx_post() took it
     uint32_t post_count_max; // ops in flight per (peer, lane) before phx_post() says "full"
     uint32_t makes_memory;   // not 0: registered memory is the transport's own (phx_mem_base())
 };

@@ -57,6 +57,9 @@ struct phx_bootstrap_env {
 // that is missing, malformed or in conflict is named; the secret's text never is.
 int phx_bootstrap_env(struct phx_bootstrap_env *env, struct phx_bootstrap_options *options,
                       struct phx_message *message);
+// The first variable that is set of those that say which rank this is, and of how many; NULL: no
+// launcher seems to have started this process.
+const char *phx_bootstrap_env_launched(void);
 // The secret alone, from PHX_SECRET_FILE or PHX_SECRET, into secret[PHX_BOOTSTRAP_SECRET_MAX].
 int phx_bootstrap_secret(uint8_t *secret, size_t *secret_bytes, struct phx_message *message);
 void phx_bootstrap_wipe(void *secret, size_t bytes); // zeroes; no compiler leaves it out

@@ -92,6 +92,17 @@ static int rank_find(struct phx_bootstrap_options *o, struct phx_message *messag
     return 0;
 }
 
+const char *phx_bootstrap_env_launched(void)
+{
+    for (size_t i = 0; i < NAMES_COUNT; i++) {
+        if (variable(NAMES[i].rank) != NULL)
+            return NAMES[i].rank;
+        if (variable(NAMES[i].ranks) != NULL)
+            return NAMES[i].ranks;
+    }
+    return NULL;
+}
+
 // --- where the others are -----------------------------------------------------------------------
 
 static int url_find(struct phx_bootstrap_env *env, struct phx_bootstrap_options *o,

@@ -372,27 +372,50 @@ static int seat_take(struct phx_bootstrap *b, struct phx_message *message)
     return 0;
 }
 
+// How many live, this rank included, and which.
+static uint32_t living(const struct phx_bootstrap *b, uint8_t set[PHX_WIRE_RANKS_BYTES])
+{
+    uint32_t count = 0;
+    uint32_t first;
+    memset(set, 0, PHX_WIRE_RANKS_BYTES);
+    for (uint32_t i = 0; i < b->ranks; i++)
+        if (i == b->rank || rank_lives(b, i, &first)) {
+            phx_wire_add(set, i);
+            count++;
+        }
+    return count;
+}
+
+// All seem to be there. One that holds its file may not have said yet from which exchange on it
+// takes part; it does that with the directory's lock, so that under it all have.
+static int job_open(struct phx_bootstrap *b, uint64_t until_ms, struct phx_message *message)
+{
+    uint8_t set[PHX_WIRE_RANKS_BYTES];
+    int rc = directory_lock(b->file, until_ms, message);
+    if (rc != 0)
+        return rc;
+    if (living(b, set) == b->ranks) {
+        int file = open_at(b->file, "open", O_RDWR | O_CREAT);
+        if (file < 0)
+            rc = phx_fail(message, PHX_ERR_IO, "can't make %.120s/open: %s", b->file->path,
+                          strerror(errno));
+        else
+            (void)close(file);
+    }
+    lock_drop(b->file);
+    return rc;
+}
+
 static int others_wait(struct phx_bootstrap *b, uint64_t until_ms, struct phx_message *message)
 {
     for (uint32_t ms = 1;; ms = ms < LOOK_MS_MAX ? ms + 1 : ms) {
         uint8_t set[PHX_WIRE_RANKS_BYTES];
-        uint32_t count = 0;
-        uint32_t first;
         if (is_open(b->file))
             return 0;
-        memset(set, 0, sizeof set);
-        for (uint32_t i = 0; i < b->ranks; i++)
-            if (i == b->rank || rank_lives(b, i, &first)) {
-                phx_wire_add(set, i);
-                count++;
-            }
-        if (count == b->ranks) {
-            int file = open_at(b->file, "open", O_RDWR | O_CREAT);
-            if (file < 0)
-                return phx_fail(message, PHX_ERR_IO, "can't make %.120s/open: %s", b->file->path,
-                                strerror(errno));
-            (void)close(file);
-            return 0;
+        if (living(b, set) == b->ranks) {
+            int rc = job_open(b, until_ms, message);
+            if (rc != 0 || is_open(b->file))
+                return rc;
         }
         if (phx_bootstrap_now_ms() >= until_ms) {
             char names[128];

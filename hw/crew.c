@@ -152,12 +152,16 @@ void phx_crew_end(struct phx_crew *crew)
 
 // --- starting -----------------------------------------------------------------------------------
 
-static uint32_t spin_of(const struct phx_crew_options *o)
+uint32_t phx_crew_spin_us(const struct phx_crew_options *o)
 {
-    if (o->spin_us != PHX_CREW_SPIN_AUTO)
-        return o->spin_us;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    return (long)o->ranks * (long)o->workers > cores ? 0 : PHX_HOST_SPIN_US;
+    return o->spin_us != PHX_CREW_SPIN_AUTO ? o->spin_us : phx_host_spin_us(o->ranks * o->workers);
+}
+
+uint64_t phx_crew_head_bytes(uint32_t ranks)
+{
+    uint64_t cards = (uint64_t)ranks * ranks * phx_group_card_bytes();
+    return (sizeof(struct phx_crew_shared) + ranks * sizeof(struct phx_crew_seat) + cards + 4095) /
+           4096 * 4096;
 }
 
 static _Noreturn void child_main(struct phx_crew *crew, uint32_t rank, int out, int err,
@@ -171,10 +175,10 @@ static _Noreturn void child_main(struct phx_crew *crew, uint32_t rank, int out, 
         (void)dup2(out, STDOUT_FILENO);
         (void)dup2(err, STDERR_FILENO);
     }
-    struct phx_crew_rank self;
+    struct phx_crew_rank self = {0};
     struct phx_message message = {""};
     int status = PHX_CREW_STATUS_SETUP;
-    if (phx_crew_rank_make(&self, &crew->options, crew->shared, rank, &message) != 0)
+    if (phx_crew_rank_make(&self, &crew->options, crew->shared, rank, 1, &message) != 0)
         (void)fprintf(stderr, "%s\n", message.text);
     else
         status = crew->options.main(&self, phx_crew_arena(crew));
@@ -215,9 +219,7 @@ static int crew_make(struct phx_crew *crew, struct phx_message *message)
 {
     const struct phx_crew_options *o = &crew->options;
     uint64_t ranks = o->ranks;
-    uint64_t head = (sizeof(struct phx_crew_shared) + ranks * sizeof(struct phx_crew_seat) +
-                     ranks * ranks * phx_group_card_bytes() + 4095) /
-                    4096 * 4096;
+    uint64_t head = phx_crew_head_bytes(o->ranks);
     crew->shared_bytes = head + o->arena_bytes;
     void *shared = mmap(NULL, crew->shared_bytes, PROT_READ | PROT_WRITE,
                         MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -234,7 +236,7 @@ static int crew_make(struct phx_crew *crew, struct phx_message *message)
     }
     crew->shared = shared;
     crew->shared->arena_at = head;
-    crew->options.spin_us = spin_of(o);
+    crew->options.spin_us = phx_crew_spin_us(o);
     if (o->setup_bytes > 0)
         memcpy(phx_crew_arena(crew), o->setup, o->setup_bytes);
     if (getrandom(&crew->shared->job, sizeof crew->shared->job, 0) !=
@@ -243,8 +245,7 @@ static int crew_make(struct phx_crew *crew, struct phx_message *message)
     return 0;
 }
 
-int phx_crew_start(const struct phx_crew_options *options, struct phx_crew **out,
-                   struct phx_message *message)
+int phx_crew_options_check(const struct phx_crew_options *options, struct phx_message *message)
 {
     if (options->ranks < 1 || options->ranks > PHX_RANKS_MAX)
         return phx_fail(message, PHX_ERR_INVALID, "ranks is %u; it may be 1 to %u", options->ranks,
@@ -253,11 +254,20 @@ int phx_crew_start(const struct phx_crew_options *options, struct phx_crew **out
         return phx_fail(message, PHX_ERR_INVALID, "workers is %u; it may be 1 to %u",
                         options->workers, PHX_WORKERS_MAX);
     phx_assert(options->setup_bytes <= options->arena_bytes);
+    return 0;
+}
+
+int phx_crew_start(const struct phx_crew_options *options, struct phx_crew **out,
+                   struct phx_message *message)
+{
+    int rc = phx_crew_options_check(options, message);
+    if (rc != 0)
+        return rc;
     struct phx_crew *crew = calloc(1, sizeof *crew);
     if (crew == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for a crew");
     crew->options = *options;
-    int rc = crew_make(crew, message);
+    rc = crew_make(crew, message);
     for (uint32_t r = 0; rc == 0 && r < options->ranks; r++)
         if ((rc = rank_start(crew, r)) != 0)
             (void)phx_fail(message, rc, "starting rank %u: %s", r, strerror(errno));

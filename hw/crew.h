@@ -1,9 +1,14 @@
-// hw/crew.h: the processes of one host that are the ranks of a job, started by one launcher.
+// hw/crew.h: the processes of one host that are the ranks of a job, started by one launcher: ours,
+// or another one.
 //
-// The launcher forks a process per rank, which shares one arena of memory with it: for cards,
+// Ours forks a process per rank, which shares one arena of memory with it: for cards,
 // barriers, and what a program wants to leave behind where its death can't take it. Whatever ends
 // the launcher ends every process of the crew (the kernel kills them), and whatever ends a crew
 // leaves no process, file or segment.
+//
+// Processes that another launcher started (torchrun, mpirun, a shell) join: they meet by a
+// bootstrap, and rank 0 hands the memory to each over a socket. Each rank's lock in it tells the
+// others when its process ends, as the launcher would.
 //
 // Threads: the launcher has one thread when it starts a crew.
 
@@ -15,6 +20,7 @@
 #include <sys/types.h>
 
 #include "engine/phalanx.h"
+#include "hw/bootstrap.h"
 #include "hw/cuda.h"
 #include "hw/executor_host.h"
 #include "hw/shm.h"
@@ -66,9 +72,24 @@ void phx_crew_kill(struct phx_crew *crew);
 // The same, and gives everything back. NULL is allowed.
 void phx_crew_end(struct phx_crew *crew);
 
+// --- in a process that another launcher started -------------------------------------------------
+
+// Becomes that rank of a crew: every rank calls it, with the same options (main and is_quiet are
+// for launchers). rank, ranks and timeout_ms (0: PHX_BOOTSTRAP_TIMEOUT_MS) are those with which it
+// joined `b`, which has no more to do when this returns. The
+// calling thread is the one that lives as long as the process. PHX_ERR_MISMATCH names a rank of
+// another host, or another number; PHX_ERR_PEER_LOST one that ended meanwhile.
+int phx_crew_join(const struct phx_crew_options *options, uint32_t rank, uint32_t timeout_ms,
+                  struct phx_bootstrap *b, struct phx_crew_rank **self,
+                  struct phx_message *message);
+void phx_crew_leave(struct phx_crew_rank *self); // that joined. NULL is allowed
+
 // --- in a process of the crew -------------------------------------------------------------------
 
 uint32_t phx_crew_rank_number(const struct phx_crew_rank *self);
+void *phx_crew_rank_arena(const struct phx_crew_rank *self);
+// Its process has ended. Between processes of another launcher: or it has left.
+bool phx_crew_rank_is_gone(const struct phx_crew_rank *self, uint32_t rank);
 struct phx_shm *phx_crew_rank_shm(struct phx_crew_rank *self);
 struct phx_cuda *phx_crew_rank_cuda(struct phx_crew_rank *self); // NULL: not on a GPU
 struct phx_target phx_crew_rank_target(struct phx_crew_rank *self);
@@ -83,10 +104,11 @@ void phx_crew_rank_on_ops(struct phx_crew_rank *self,
                           void (*event)(void *context, const struct phx_event *event),
                           void *context);
 // Every rank of the crew calls it, in the same order. options->rank and ranks are filled in.
-// PHX_ERR_PEER_LOST: a rank ended before it showed its card.
+// PHX_ERR_PEER_LOST: a rank ended before it showed its card, or did not come within the timeout of
+// a crew that joined.
 int phx_crew_rank_open(struct phx_crew_rank *self, const struct phx_group_options *options,
                        struct phx_group **group, struct phx_message *message);
-// Waits for all ranks that still run.
+// Waits for all ranks that still run; of a crew that joined, for at most its timeout.
 void phx_crew_rank_barrier(struct phx_crew_rank *self);
 
 #ifdef __cplusplus

@@ -2,12 +2,14 @@
 
 #include "hw/crew_internal.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "engine/transport_ops.h"
+#include "hw/clock.h"
 
 #define LOOK_NS 10000000u // ends of ranks ring no bell
 
@@ -39,9 +41,9 @@ static int cuda_make(struct phx_crew_rank *self, const struct phx_crew_options *
 }
 
 int phx_crew_rank_make(struct phx_crew_rank *self, const struct phx_crew_options *options,
-                       struct phx_crew_shared *shared, uint32_t rank, struct phx_message *message)
+                       struct phx_crew_shared *shared, uint32_t rank, uint32_t incarnation,
+                       struct phx_message *message)
 {
-    memset(self, 0, sizeof *self);
     self->shared = shared;
     self->rank = rank;
     self->ranks = options->ranks;
@@ -57,7 +59,7 @@ int phx_crew_rank_make(struct phx_crew_rank *self, const struct phx_crew_options
     const struct phx_shm_options so = {.job = shared->job,
                                        .rank = rank,
                                        .ranks = options->ranks,
-                                       .incarnation = 1,
+                                       .incarnation = incarnation,
                                        .lanes = options->workers,
                                        .notify = phx_host_executor_notify,
                                        .notify_context = self->executor};
@@ -77,11 +79,30 @@ void phx_crew_rank_close(struct phx_crew_rank *self)
 
 // --- waiting for each other ---------------------------------------------------------------------
 
-// Until every rank that is not gone has come to `target` on the counter at `offset` of its seat.
-// Returns how many are gone.
+// The kernel gives the lock of a rank that joined up when its process ends, however it does.
+bool phx_crew_rank_is_gone(const struct phx_crew_rank *self, uint32_t rank)
+{
+    struct phx_crew_seat *seat = &self->shared->ranks[rank];
+    if (__atomic_load_n(&seat->is_gone, __ATOMIC_ACQUIRE) != 0)
+        return true;
+    if (self->shared_bytes == 0 || rank == self->rank)
+        return false;
+    int rc = pthread_mutex_trylock(&seat->life);
+    if (rc == EOWNERDEAD)
+        (void)pthread_mutex_consistent(&seat->life);
+    if (rc != 0 && rc != EOWNERDEAD)
+        return false;
+    (void)pthread_mutex_unlock(&seat->life);
+    __atomic_store_n(&seat->is_gone, 1u, __ATOMIC_RELEASE);
+    return true;
+}
+
+// Until every rank that is not gone has come to `target` on the counter at `offset` of its seat, or
+// patience ends. Returns how many have not come.
 static uint32_t await(struct phx_crew_rank *self, size_t offset, uint32_t target)
 {
     struct phx_crew_shared *shared = self->shared;
+    uint64_t from_ns = phx_clock_ns();
     for (;;) {
         uint32_t ticket = phx_bell_arm(&shared->bell);
         uint32_t gone = 0;
@@ -90,7 +111,7 @@ static uint32_t await(struct phx_crew_rank *self, size_t offset, uint32_t target
             const char *seat = (const char *)&shared->ranks[r];
             const uint32_t *counter = (const uint32_t *)(const void *)(seat + offset);
             // Gone first: what it did before it went is then seen.
-            bool is_gone = __atomic_load_n(&shared->ranks[r].is_gone, __ATOMIC_ACQUIRE) != 0;
+            bool is_gone = phx_crew_rank_is_gone(self, r);
             bool is_there = __atomic_load_n(counter, __ATOMIC_ACQUIRE) >= target;
             gone += is_gone && !is_there;
             missing += !is_gone && !is_there;
@@ -100,6 +121,8 @@ static uint32_t await(struct phx_crew_rank *self, size_t offset, uint32_t target
         phx_bell_disarm(&shared->bell);
         if (missing == 0)
             return gone;
+        if (self->patience_ns != 0 && phx_clock_ns() - from_ns > self->patience_ns)
+            return gone + missing;
     }
 }
 
@@ -135,7 +158,8 @@ static int connect_group(struct phx_crew_rank *self, struct phx_group *group,
     phx_group_cards(group, card_at(self, self->rank, 0));
     uint32_t target = come_to(self, &seat->shown);
     if (await(self, offsetof(struct phx_crew_seat, shown), target) > 0)
-        return phx_fail(message, PHX_ERR_PEER_LOST, "a rank ended before it showed its card");
+        return phx_fail(message, PHX_ERR_PEER_LOST,
+                        "a rank ended, or came to a stop, before it showed its card");
     uint8_t *theirs = malloc((size_t)self->ranks * bytes);
     if (theirs == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for the cards of %u ranks",
@@ -175,6 +199,11 @@ int phx_crew_rank_open(struct phx_crew_rank *self, const struct phx_group_option
 uint32_t phx_crew_rank_number(const struct phx_crew_rank *self)
 {
     return self->rank;
+}
+
+void *phx_crew_rank_arena(const struct phx_crew_rank *self)
+{
+    return (uint8_t *)self->shared + self->shared->arena_at;
 }
 
 struct phx_shm *phx_crew_rank_shm(struct phx_crew_rank *self)

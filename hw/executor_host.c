@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/assert.h"
 #include "engine/limits.h"
@@ -235,6 +237,22 @@ void phx_host_executor_notify(void *executor)
     struct phx_host_executor *x = executor;
     __atomic_store_n(&x->has_events, true, __ATOMIC_SEQ_CST);
     phx_bell_ring(&x->control);
+}
+
+// --- cores --------------------------------------------------------------------------------------
+
+uint32_t phx_host_cores(void)
+{
+    cpu_set_t set;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
+        return (uint32_t)CPU_COUNT(&set);
+    return cores > 0 ? (uint32_t)cores : 1; // more cores than a set has room for
+}
+
+uint32_t phx_host_spin_us(uint32_t workers)
+{
+    return workers > phx_host_cores() ? 0 : PHX_HOST_SPIN_US;
 }
 
 // --- create and destroy -------------------------------------------------------------------------

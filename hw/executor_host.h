@@ -20,6 +20,12 @@ struct phx_host_executor;
 // Long enough for a put of a row over shared memory, short beside a wake-up by the kernel.
 #define PHX_HOST_SPIN_US 20u
 
+// Cores that this process may run on.
+uint32_t phx_host_cores(void);
+// How long waits should spin when so many workers run on this host: PHX_HOST_SPIN_US, or 0 when
+// they outnumber the cores, for whoever is waited for may need this one.
+uint32_t phx_host_spin_us(uint32_t workers);
+
 struct phx_host_executor_options {
     uint32_t workers; // 1 to PHX_WORKERS_MAX
     uint32_t spin_us; // 0: sleep at once, as is best with more workers than cores

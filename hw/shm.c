@@ -270,10 +270,10 @@ static bool tables_make(struct phx_shm *shm)
 
 static int pages_make(struct phx_shm *shm, struct phx_message *message)
 {
-    shm->page_file = phx_shm_file("phx-page", sizeof *shm->page);
+    shm->page_file = phx_shm_file("phx-page", sizeof *shm->page, 0);
     if (shm->page_file >= 0)
         shm->page = map_file(shm->page_file, sizeof *shm->page, PROT_READ | PROT_WRITE);
-    shm->door_file = phx_shm_file("phx-door", sizeof *shm->door);
+    shm->door_file = phx_shm_file("phx-door", sizeof *shm->door, 0);
     if (shm->door_file >= 0)
         shm->door = map_file(shm->door_file, sizeof *shm->door, PROT_READ | PROT_WRITE);
     if (shm->page == NULL || shm->door == NULL)
@@ -331,6 +331,7 @@ int phx_shm_create(const struct phx_shm_options *options, struct phx_shm **out,
     shm->memory = options->memory != NULL ? options->memory : &phx_shm_files;
     shm->page_file = shm->door_file = shm->listener = shm->wakeup = shm->epoll = -1;
     (void)pthread_mutex_init(&shm->lock, NULL);
+    shm->leaves = phx_leaves_get();
     shm->base.ops = &OPS;
     shm->base.info.name = shm->memory->name;
     shm->base.info.makes_memory = shm->memory->makes_memory;
@@ -338,6 +339,7 @@ int phx_shm_create(const struct phx_shm_options *options, struct phx_shm **out,
     shm->base.info.incarnation = (uint16_t)options->incarnation;
     shm->base.info.lane_count = (uint16_t)options->lanes;
     shm->base.info.post_count_max = PHX_SHM_POSTS;
+    shm->base.info.is_copied_at_post = 1;
     if (!tables_make(shm))
         error = phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for a transport of %u ranks",
                          options->ranks);

@@ -64,6 +64,14 @@ struct phx_transport *phx_shm_transport(struct phx_shm *shm); // closing it free
 // What peers ring when they stored a signal here; the executor's workers sleep on it.
 struct phx_bell *phx_shm_bell(struct phx_shm *shm);
 
+// What lies under this process's regions: the rest are ordinary pages.
+struct phx_shm_pages_count {
+    uint64_t region_bytes;
+    uint64_t reserved_bytes;    // reserved huge pages (hugetlb)
+    uint64_t transparent_bytes; // transparent huge pages that are mapped now, imports included
+};
+void phx_shm_pages_count(struct phx_shm *shm, struct phx_shm_pages_count *count);
+
 // The calls of a process that is gone: what a test uses to let an endpoint die inside a living
 // process. Its threads end without releasing locks or closing in order.
 void phx_shm_die(struct phx_shm *shm);

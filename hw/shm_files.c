@@ -1,11 +1,12 @@
 // hw/shm_files.c: regions of host memory: memory files in place of the registered pages.
 
-#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "hw/shm_internal.h"
+#include "hw/shm_pages.h"
 
 // Puts what is mapped at `fresh` in the place of base, with base's bytes. Other threads that read
 // base meanwhile see the same bytes before and after.
@@ -23,20 +24,26 @@ static int make(struct phx_shm *shm, struct phx_shm_mem *m)
     (void)shm;
     if (m->peer == PHX_WRITER_NONE)
         return 0; // nobody else needs it
-    m->file = phx_shm_file("phx-region", m->size_bytes);
-    if (m->file < 0)
-        return errno == ENOMEM || errno == ENOSPC ? PHX_ERR_NO_MEMORY : PHX_ERR_IO;
-    void *fresh = mmap(NULL, m->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, m->file, 0);
-    int error = PHX_ERR_NO_MEMORY;
-    if (fresh != MAP_FAILED) {
-        (void)madvise(fresh, m->size_bytes, MADV_HUGEPAGE); // where the system has them
-        error = replace(m->base, fresh, m->size_bytes);
+    struct phx_shm_pages pages;
+    int error = phx_shm_pages_make(m->base, m->size_bytes, &pages);
+    if (error != 0)
+        return error;
+    error = replace(m->base, pages.mapped, m->size_bytes);
+    if (error != 0 && pages.is_reserved) { // a kernel that can't move a mapping of such pages
+        (void)close(pages.file);
+        error = phx_shm_pages_make_small(m->base, m->size_bytes, &pages);
+        if (error != 0)
+            return error;
+        error = replace(m->base, pages.mapped, m->size_bytes);
     }
     if (error != 0) {
-        (void)close(m->file);
-        m->file = -1;
+        (void)close(pages.file);
+        return error;
     }
-    return error;
+    m->file = pages.file;
+    m->file_offset = pages.offset_bytes;
+    m->is_reserved = pages.is_reserved;
+    return 0;
 }
 
 // The region goes on as this process's own memory; its file is left to whoever still maps it. No
@@ -63,6 +70,15 @@ static void drop(struct phx_shm *shm, struct phx_shm_mem *m)
     (void)renew(shm, m); // out of memory: late stores of that one peer still arrive
 }
 
+// What lies beyond a file's end would fault when it is written.
+static bool is_in_file(int file, const struct phx_shm_answer *a)
+{
+    struct stat stat;
+    return fstat(file, &stat) == 0 && a->offset_bytes % PHX_SHM_PAGE_BYTES == 0 &&
+           a->offset_bytes <= (uint64_t)stat.st_size &&
+           a->size_bytes <= (uint64_t)stat.st_size - a->offset_bytes;
+}
+
 // Of an owner that is gone there is nothing to map, and no address either: posts see that.
 static int map(struct phx_shm *shm, struct phx_shm_mem *m, int file,
                const struct phx_shm_answer *answer)
@@ -73,9 +89,13 @@ static int map(struct phx_shm *shm, struct phx_shm_mem *m, int file,
         (void)phx_fail(&shm->base.said, 0, "its regions are not host memory, as this rank's are");
         return PHX_ERR_MISMATCH;
     }
-    void *base = mmap(NULL, answer->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (!is_in_file(file, answer))
+        return 0;
+    void *base = mmap(NULL, answer->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file,
+                      (off_t)answer->offset_bytes);
     if (base == MAP_FAILED)
         return PHX_ERR_NO_MEMORY;
+    (void)madvise(base, answer->size_bytes, MADV_HUGEPAGE);
     m->base = base;
     m->size_bytes = answer->size_bytes;
     return 0;

@@ -5,6 +5,7 @@
 //   shm_memory.c    regions and imports: handles and keys
 //   shm_files.c     what regions are made of: memory files in place of registered pages. Device
 //                   memory is cuda_memory.c
+//   shm_pages.c     which pages those files have, and on which memory node
 //   shm_service.c   the thread that serves peers, and those that watch them end
 //   shm_wire.c      requests and answers on the sockets, with file descriptors
 //
@@ -20,6 +21,7 @@
 #include "engine/limits.h"
 #include "engine/transport_ops.h"
 #include "hw/shm.h"
+#include "kernels/leaves.h"
 
 #define PHX_SHM_MEMS 16384u    // handles of one process, ever
 #define PHX_SHM_POSTS 128u     // ops with an event per (peer, lane) that control has not seen
@@ -36,7 +38,7 @@ struct phx_shm_state {
     uint32_t live_epoch[PHX_SHM_MEMS]; // of each handle; 0: released
 };
 #define PHX_SHM_MAGIC UINT64_C(0x50485853484d3032) // "PHXSHM02"
-#define PHX_SHM_VERSION 2u
+#define PHX_SHM_VERSION 3u
 #define PHX_SHM_PAGE_BYTES 4096u
 
 // What its peers write too. `life[r]` is held by the owner's service thread while it lives and
@@ -54,6 +56,8 @@ struct phx_shm_mem {
     uint64_t size_bytes;
     uint64_t nonce; // of a registered region
     int file;       // of a registered region; -1: none
+    uint64_t file_offset;
+    bool is_reserved; // its pages are reserved huge ones
     uint64_t backing;      // the memory's own: what stands behind it
     uint64_t mapped_bytes; // likewise: how much of it
     uint16_t remote_incarnation;
@@ -149,6 +153,7 @@ struct phx_shm {
     struct phx_shm_link *links; // all ever made
     struct phx_shm_lane *lanes; // [lanes]
     uint32_t lane_capacity;
+    const struct phx_leaves *leaves; // they copy
 };
 
 struct phx_shm_key { // the opaque 32 bytes
@@ -170,7 +175,11 @@ static inline struct phx_shm *phx_shm_of(struct phx_transport *t)
 
 // --- shm_wire.c ---------------------------------------------------------------------------------
 
-enum phx_shm_request_kind { PHX_SHM_REQUEST_HELLO = 1, PHX_SHM_REQUEST_REGION };
+enum phx_shm_request_kind {
+    PHX_SHM_REQUEST_HELLO = 1,
+    PHX_SHM_REQUEST_REGION,
+    PHX_SHM_REQUEST_CREW // what a crew shares (crew_join.c), at incarnation 0 of its rank 0
+};
 
 struct phx_shm_request {
     uint64_t magic;
@@ -189,14 +198,16 @@ struct phx_shm_answer {
     uint32_t rank;
     uint32_t incarnation;
     uint32_t file_count;
-    uint64_t size_bytes;   // REGION
+    uint64_t size_bytes; // REGION
+    uint64_t offset_bytes; // of it in the file
     uint64_t mapped_bytes; // REGION: of the memory behind it
     uint32_t memory;       // REGION: enum phx_shm_memory_kind
     uint32_t reserved;
     uint8_t device[16]; // REGION: the UUID of the GPU that holds it
 };
-// A memory file of this size, sealed against resizing. -1 with errno.
-int phx_shm_file(const char *name, uint64_t size_bytes);
+// A memory file of this size, sealed against resizing; `flags` beside the usual ones. -1 with
+// errno.
+int phx_shm_file(const char *name, uint64_t size_bytes, uint32_t flags);
 int phx_shm_listen(uint64_t job, uint32_t rank, uint32_t incarnation); // -1 with errno
 // Connects, sends, and waits at most PHX_SHM_ANSWER_MS for the answer and up to two files.
 // 0 (answer->error may still say no), or a negative enum phx_error. The socket stays open.

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "engine/assert.h"
+#include "hw/shm_pages.h"
 
 static struct phx_shm_mem *mem_take(struct phx_shm *shm, struct phx_mem *mem)
 {
@@ -165,6 +166,22 @@ void phx_shm_mem_release(struct phx_transport *t, struct phx_mem mem)
             shm->memory->drop(shm, m);
     }
     pthread_mutex_unlock(&shm->lock);
+}
+
+void phx_shm_pages_count(struct phx_shm *shm, struct phx_shm_pages_count *count)
+{
+    *count = (struct phx_shm_pages_count){0};
+    pthread_mutex_lock(&shm->lock);
+    for (uint32_t i = 0; i < shm->mem_count; i++) {
+        const struct phx_shm_mem *m = &shm->mems[i];
+        if (m->imported || m->file < 0)
+            continue;
+        count->region_bytes += m->size_bytes;
+        if (m->is_reserved)
+            count->reserved_bytes += m->size_bytes;
+    }
+    pthread_mutex_unlock(&shm->lock);
+    count->transparent_bytes = phx_shm_pages_transparent();
 }
 
 void phx_shm_retire(struct phx_shm *shm, uint32_t peer)

@@ -88,8 +88,9 @@ static int carry_out(const struct phx_shm *shm, const struct phx_op *op)
     if (error != 0)
         return error;
     if (op->size_bytes > 0)
-        memcpy(way.to, way.from, op->size_bytes);
+        shm->leaves->stream(way.to, way.from, op->size_bytes); // another core reads it
     if (way.word != NULL) {
+        shm->leaves->settle(); // this lane's rows before their signal
         __atomic_store_n(way.word, op->signal_value, __ATOMIC_RELEASE);
         phx_bell_ring(&way.door->bell);
     }
@@ -140,6 +141,7 @@ uint32_t phx_shm_post(struct phx_transport *t, const struct phx_op *ops, uint32_
         (void)__atomic_exchange_n(&lane->active, 1u + op->peer.rank, __ATOMIC_SEQ_CST);
         int status = carry_out(shm, op);
         if (status != 0 || (op->flags & PHX_OP_SILENT) == 0) {
+            shm->leaves->settle(); // success says that it has landed
             push(shm, lane, op, status);
             is_told = true;
         }

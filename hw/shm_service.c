@@ -54,6 +54,7 @@ static void answer_region(struct phx_shm *shm, const struct phx_shm_request *q,
         a->error = PHX_ERR_PROTECTION;
     } else {
         a->size_bytes = m->size_bytes;
+        a->offset_bytes = m->file_offset;
         a->mapped_bytes = m->mapped_bytes;
         a->memory = shm->memory->kind;
         memcpy(a->device, shm->memory->device, sizeof a->device);

@@ -16,9 +16,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-int phx_shm_file(const char *name, uint64_t size_bytes)
+int phx_shm_file(const char *name, uint64_t size_bytes, uint32_t flags)
 {
-    int file = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int file = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | flags);
     if (file < 0)
         return -1;
     // Sealed, so that no peer can cut it short and make this process fault.

@@ -43,7 +43,8 @@ struct phx_combine_puts {
     uint64_t bytes;   // of a row: stored,
     uint64_t on_wire; // and charged
     int held;
-    int posted; // 0: the lane never made room
+    int posted;    // 0: the lane never made room
+    uint32_t turn; // which of its two rows a worker builds in, where staging is used again
 };
 
 PHX_FN struct phx_combine_puts
@@ -61,14 +62,21 @@ phx_combine_puts_begin(const struct phx_worker *w, const struct phx_combine_op *
     puts.on_wire = phx_combine_wire_bytes(s, s->hidden);
     puts.held = 0;
     puts.posted = 1;
+    puts.turn = 0;
     return puts;
 }
 
-// Where to build the row of a slot.
-PHX_FN uint8_t *phx_combine_stage(struct phx_worker *w, const struct phx_combine_puts *puts,
+// Where the row for a slot is built. A transport that has copied a row when it has taken the put
+// needs two rows of each worker, which stay in its caches: the one held back, and the next.
+PHX_FN uint8_t *phx_combine_stage(struct phx_worker *w, struct phx_combine_puts *puts,
                                   uint64_t slot)
 {
-    return phx_stage_take(w, puts->staged + slot * puts->stride, puts->stride);
+    const struct phx_shape *s = &w->rank->shape;
+    uint8_t *home = puts->staged + slot * puts->stride;
+    puts->turn ^= 1u;
+    if (w->rank->stage_reused && 2 * (uint64_t)w->count <= s->ranks * phx_combine_rows_per_slot(s))
+        home = w->rank->stage + phx_stage_combine_offset(s, 0, 0, 2 * w->index + puts->turn);
+    return phx_stage_take(w, home, puts->stride);
 }
 
 PHX_FN void phx_combine_put(struct phx_worker *w, const struct phx_combine_op *op,

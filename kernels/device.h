@@ -23,8 +23,8 @@
 //   sending    phx_stage_take: where to build a row that will be put; phx_tally_*: rows sent so far
 //   scalars    phx_store_i32, _u32, _u64, _i64, _f32: stored once per worker, seen by others after
 //              a barrier; a body does not read back what it stored before one
-//   leaves     phx_copy, phx_copy_row, phx_zero_row, phx_stage_row, phx_sum_rows, phx_check_sum,
-//              phx_scatter: rows and spans; phx_row_load: one word of a row
+//   leaves     phx_copy, phx_copy_row, phx_place_row, phx_zero_row, phx_stage_row, phx_sum_rows,
+//              phx_check_sum, phx_scatter: rows and spans; phx_row_load: one word of a row
 //   serial     phx_serial_begin / _end: the code between runs on one thread of the worker, and what
 //              it stored is visible to the whole worker after
 //
@@ -80,6 +80,15 @@ struct phx_worker {
 #include "kernels/device_cuda.h"
 #else
 #include "kernels/device_c.h"
+#endif
+
+// phx_copy_row() to where this rank's workers do not read it again.
+#if !defined(PHX_PLACE_ROW)
+PHX_FN void phx_place_row(const struct phx_worker *w, void *target, const void *source,
+                          uint64_t size_bytes)
+{
+    phx_copy_row(w, target, source, size_bytes);
+}
 #endif
 
 #endif

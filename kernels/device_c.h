@@ -76,9 +76,11 @@ PHX_FN void phx_park(const struct phx_worker *w, const uint64_t *words, uint32_t
     e->ops->park(e, w->index, words, count, until_ns);
 }
 
-// Time catches up with the work that was charged: a park until a time long past.
+// Time catches up with the work that was charged: a park until a time long past. So does memory:
+// rows that were placed are there for whoever is told after this.
 PHX_FN void phx_settle(const struct phx_worker *w)
 {
+    phx_env(w)->leaves->settle();
     phx_park(w, NULL, 0, 0);
 }
 
@@ -315,6 +317,16 @@ PHX_FN void phx_copy_row(const struct phx_worker *w, void *target, const void *s
 {
     phx_touch(w, source, size_bytes, 0);
     phx_env(w)->leaves->copy(target, source, size_bytes);
+    phx_charge_rows(w, 2 * size_bytes);
+}
+// The same to where this rank's workers do not read it again: past their caches. Before anybody is
+// told, phx_settle(), as every barrier does.
+#define PHX_PLACE_ROW 1
+PHX_FN void phx_place_row(const struct phx_worker *w, void *target, const void *source,
+                          uint64_t size_bytes)
+{
+    phx_touch(w, source, size_bytes, 0);
+    phx_env(w)->leaves->stream(target, source, size_bytes);
     phx_charge_rows(w, 2 * size_bytes);
 }
 PHX_FN void phx_zero_row(const struct phx_worker *w, void *target, uint64_t size_bytes)

@@ -326,7 +326,7 @@ PHX_FN void phx_dispatch_place(struct phx_worker *w, const struct phx_dispatch_o
     if (words != 0)
         scales += phx_scales_at(s, handle, expert, in_expert);
     if (present) {
-        phx_copy_row(w, op->recv_x + at * payload, wire, payload);
+        phx_place_row(w, op->recv_x + at * payload, wire, payload);
         phx_scatter(w, scales, phx_scales_stride(s, handle),
                     (const uint32_t *)(const void *)(wire + payload), words);
     } else {

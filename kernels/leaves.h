@@ -1,7 +1,8 @@
 // kernels/leaves.h: operations on a row or a span of local memory, for C targets.
 //
-// The portable implementation is the meaning; every other (AVX2 here, CUDA in device_cuda.h) gives
-// the same bits for every input, NaN and infinity included. One set is picked once, at start.
+// The portable implementation is the meaning; every other (AVX2 and AVX-512 here, CUDA in
+// device_cuda.h) gives the same bits for every input, NaN and infinity included. One set is picked
+// once, at start.
 //
 // Number formats (design part 3):
 //   bf16    round to nearest, ties to even; any NaN becomes 0x7FFF
@@ -26,7 +27,7 @@ extern "C" {
 #endif
 
 struct phx_leaves {
-    const char *name; // "portable", "avx2"
+    const char *name; // "portable", "avx2", "avx512"
     // q: [channels] e4m3 bytes; scale: [channels / 128] f32.
     void (*quantise_f32)(const uint16_t *x, uint32_t channels, uint8_t *q, float *scale);
     // exponent: [channels / 128] bytes, ue8m0: the scale is 2^(byte - 127).
@@ -36,6 +37,11 @@ struct phx_leaves {
     void (*dequantise_ue8m0)(const uint8_t *q, const uint8_t *exponent, uint32_t channels,
                              uint16_t *x);
     void (*copy)(void *target, const void *source, uint64_t size_bytes);
+    // The same for a target that this processor does not read soon: long copies pass its caches.
+    // Later stores may be seen before them, until settle(): a thread that streams settles before it
+    // tells another.
+    void (*stream)(void *target, const void *source, uint64_t size_bytes);
+    void (*settle)(void);
     void (*zero)(void *target, uint64_t size_bytes);
     // out: [channels] bf16 = bf16(scale * sum of weights[i] * rows[i]); count may be 0 (zeros).
     void (*sum_rows)(uint16_t *out, const uint16_t *const *rows, const float *weights,
@@ -49,9 +55,18 @@ struct phx_leaves {
 extern const struct phx_leaves phx_leaves_portable;
 // NULL where the build or this processor has no AVX2 and FMA.
 const struct phx_leaves *phx_leaves_avx2(void);
-// The set in use: the best for this processor, or the one named by PHX_LEAVES ("portable", "avx2";
-// anything else, or a set this processor lacks, is reported on stderr and the best is used).
+// NULL where the build or this processor lacks AVX-512's F, BW, DQ or VL.
+const struct phx_leaves *phx_leaves_avx512(void);
+#define PHX_LEAVES_SETS 3u
+// Of every set, the portable one first; NULL from PHX_LEAVES_SETS on, and where it is missing here.
+const struct phx_leaves *phx_leaves_set(uint32_t index);
+// The set in use: the best for this processor, or the one named by PHX_LEAVES ("portable", "avx2",
+// "avx512"; anything else, or a set this processor lacks, is reported on stderr and the best is
+// used).
 const struct phx_leaves *phx_leaves_get(void);
+
+// Shorter copies than this are not worth passing the caches by.
+#define PHX_STREAM_BYTES 2048u
 
 #ifdef __cplusplus
 }

@@ -308,6 +308,28 @@ static void copy(void *target, const void *source, uint64_t size_bytes)
         memcpy(target, source, size_bytes);
 }
 
+AVX2 static void stream(void *target, const void *source, uint64_t size_bytes)
+{
+    uint8_t *to = target;
+    const uint8_t *from = source;
+    uint64_t at = -(uintptr_t)to % 64;
+    if (size_bytes < PHX_STREAM_BYTES) {
+        copy(target, source, size_bytes);
+        return;
+    }
+    memcpy(to, from, at);
+    for (; at + 64 <= size_bytes; at += 64) { // whole lines
+        _mm256_stream_si256((__m256i *)(void *)(to + at), load(from + at));
+        _mm256_stream_si256((__m256i *)(void *)(to + at + 32), load(from + at + 32));
+    }
+    memcpy(to + at, from + at, size_bytes - at);
+}
+
+static void settle(void)
+{
+    _mm_sfence();
+}
+
 static void zero(void *target, uint64_t size_bytes)
 {
     if (size_bytes > 0)
@@ -372,6 +394,8 @@ static const struct phx_leaves leaves_avx2 = {
     .dequantise_f32 = dequantise_f32,
     .dequantise_ue8m0 = dequantise_ue8m0,
     .copy = copy,
+    .stream = stream,
+    .settle = settle,
     .zero = zero,
     .sum_rows = sum_rows,
     .check_sum = check_sum,

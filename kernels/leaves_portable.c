@@ -64,6 +64,11 @@ static void copy(void *target, const void *source, uint64_t size_bytes)
         memcpy(target, source, size_bytes);
 }
 
+static void settle(void)
+{
+    // copies are ordinary stores
+}
+
 static void zero(void *target, uint64_t size_bytes)
 {
     if (size_bytes > 0)
@@ -106,6 +111,8 @@ const struct phx_leaves phx_leaves_portable = {
     .dequantise_f32 = dequantise_f32,
     .dequantise_ue8m0 = dequantise_ue8m0,
     .copy = copy,
+    .stream = copy,
+    .settle = settle,
     .zero = zero,
     .sum_rows = sum_rows,
     .check_sum = check_sum,

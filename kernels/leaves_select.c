@@ -10,21 +10,40 @@
 static pthread_once_t select_once = PTHREAD_ONCE_INIT;
 static const struct phx_leaves *selected;
 
+static const char *const NAMES[PHX_LEAVES_SETS] = {"portable", "avx2", "avx512"};
+
+const struct phx_leaves *phx_leaves_set(uint32_t index)
+{
+    switch (index) {
+    case 0:
+        return &phx_leaves_portable;
+    case 1:
+        return phx_leaves_avx2();
+    case 2:
+        return phx_leaves_avx512();
+    default:
+        return NULL;
+    }
+}
+
 static void leaves_select(void)
 {
-    const struct phx_leaves *avx2 = phx_leaves_avx2();
-    const struct phx_leaves *best = avx2 != NULL ? avx2 : &phx_leaves_portable;
     const char *name = getenv("PHX_LEAVES");
-    selected = best;
-    if (name == NULL || name[0] == '\0' || strcmp(name, best->name) == 0)
-        return;
-    if (strcmp(name, phx_leaves_portable.name) == 0) {
-        selected = &phx_leaves_portable;
-        return;
+    const char *why = "known are portable, avx2 and avx512";
+    const struct phx_leaves *named = NULL;
+    for (uint32_t i = 0; i < PHX_LEAVES_SETS; i++) {
+        const struct phx_leaves *set = phx_leaves_set(i);
+        if (set != NULL)
+            selected = set; // the last of them is the best
+        if (name == NULL || strcmp(name, NAMES[i]) != 0)
+            continue;
+        named = set;
+        why = "this build or processor lacks it";
     }
-    const char *why = strcmp(name, "avx2") == 0 ? "this build or processor lacks it"
-                                                : "known are portable and avx2";
-    fprintf(stderr, "phalanx: PHX_LEAVES=%s: %s; using %s\n", name, why, best->name);
+    if (named != NULL)
+        selected = named;
+    else if (name != NULL && name[0] != '\0')
+        fprintf(stderr, "phalanx: PHX_LEAVES=%s: %s; using %s\n", name, why, selected->name);
 }
 
 const struct phx_leaves *phx_leaves_get(void)

@@ -45,7 +45,7 @@ struct phx_rank {
     uint32_t rank;
     uint32_t epoch;         // low 16 bits go into words
     uint32_t experts_local; // on this rank
-    uint32_t reserved;
+    uint32_t stage_reused;  // not 0: puts have read their source when they return
     const uint16_t *expert_rank;  // [experts] where each expert lives
     const uint16_t *expert_local; // [experts] its index there
     uint8_t *const *from;         // [ranks] region in our memory that each source writes

@@ -178,9 +178,30 @@ says err 'it must end after it begins'
 expect 2 sim "$dir/clean.yaml" --svg "$dir/none/none.svg"
 says err "picture \"$dir/none/none.svg\" cannot be written: No such file or directory"
 
+# Figures of the simulator: the same seed, the same figures; on and off within one run.
+sim_bench='bench ep --transport sim --ranks 4 --nodes 2 --tokens 16 --samples 3'
+expect 0 $sim_bench --seed 5 --compare fault_tolerance --json
+cp "$dir/out" "$dir/first"
+says out '"virtual_time":'
+says out '"pair, ft off"'
+expect 0 $sim_bench --seed 5 --compare fault_tolerance --json
+cmp -s "$dir/out" "$dir/first" || fail 'two runs of the simulator benchmark differ'
+expect 0 $sim_bench --seed 6 --fault-tolerance off
+says out 'fault tolerance off; 3 samples'
+says out 'checked first: every row of dispatch bit for bit'
+expect 2 bench ep --transport sim --ranks 3 --nodes 2
+says err '--ranks 3: must be a multiple of --nodes, 2'
+expect 2 bench ep --transport sim --intra-node ib_400g
+expect 2 bench ep --nodes 2
+expect 2 bench ep --compare hidden
+expect 2 bench signal --transport sim
+
 expect 0 info
 says out 'transport_sim    yes'
+says out 'transport_shm    yes'
 says out 'transport_verbs  no   not written yet'
+says out 'huge_regions '
+says out 'numa '
 says out 'cuda '
 expect 0 info --json
 says out '"transport_sim":{"available":true,'

@@ -343,6 +343,31 @@ void phx_conformance_success_means_landed(phx_conformance_maker *maker)
     bench_close(b);
 }
 
+// A transport that says so has read a source when it took the op; with others it stays as it is
+// until the op is over.
+void phx_conformance_source_is_reusable(phx_conformance_maker *maker)
+{
+    enum { ROW = 5000, ROWS = 8 };
+    struct bench *b = bench_open(maker, true);
+    bool is_copied = phx_transport_info(b->fixture.transport[0])->is_copied_at_post != 0;
+    static uint8_t expected[ROW];
+    for (uint32_t i = 0; i < ROWS; i++) {
+        struct phx_op op = put(b, 0, 1, ROW, WORDS + i * (uint64_t)ROW, i + 1, i);
+        fill(b->source[0], ROW, i);
+        post(b, 0, &op);
+        if (!is_copied)
+            settle(b);
+        memset(b->source[0], 0xEE, ROW);
+    }
+    settle(b);
+    for (uint32_t i = 0; i < ROWS; i++) {
+        fill(expected, ROW, i);
+        CHECK_MEM_EQ(b->region[1][0] + WORDS + i * (uint64_t)ROW, expected, ROW);
+    }
+    CHECK_EQ(word(b->region[1][0], 0), ROWS);
+    bench_close(b);
+}
+
 // --- rule 5: the loss of a peer -----------------------------------------------------------------
 
 void phx_conformance_lost_follows_events(phx_conformance_maker *maker)

@@ -39,6 +39,7 @@ void phx_conformance_one_event_when_peer_dies(phx_conformance_maker *maker);
 void phx_conformance_signal_follows_payload(phx_conformance_maker *maker);
 void phx_conformance_lanes_are_independent(phx_conformance_maker *maker);
 void phx_conformance_success_means_landed(phx_conformance_maker *maker);
+void phx_conformance_source_is_reusable(phx_conformance_maker *maker);
 void phx_conformance_lost_follows_events(phx_conformance_maker *maker);
 void phx_conformance_signal_is_stored(phx_conformance_maker *maker);
 void phx_conformance_bounds_are_kept(phx_conformance_maker *maker);
@@ -63,6 +64,7 @@ void phx_conformance_reaches_itself(phx_conformance_maker *maker);
     PHX_CONFORMANCE_TEST(prefix, maker, signal_follows_payload)                                    \
     PHX_CONFORMANCE_TEST(prefix, maker, lanes_are_independent)                                     \
     PHX_CONFORMANCE_TEST(prefix, maker, success_means_landed)                                      \
+    PHX_CONFORMANCE_TEST(prefix, maker, source_is_reusable)                                        \
     PHX_CONFORMANCE_TEST(prefix, maker, lost_follows_events)                                       \
     PHX_CONFORMANCE_TEST(prefix, maker, signal_is_stored)                                          \
     PHX_CONFORMANCE_TEST(prefix, maker, bounds_are_kept)                                           \

@@ -18,6 +18,7 @@ struct sg_run *sg_new(void)
     run->layout = PHX_LAYOUT_SLOTS;
     run->rows = PHX_ROWS_ONCE;
     run->check = PHX_CHECK_ROUTES;
+    run->fault_tolerance = PHX_FAULT_TOLERANCE_ON;
     return run;
 }
 
@@ -40,6 +41,7 @@ void sg_options(const struct sg_run *run, struct phx_group_options *o)
     o->layout = run->layout;
     o->rows = run->rows;
     o->check = run->check;
+    o->fault_tolerance = run->fault_tolerance;
 }
 
 struct phx_rank_set sg_members(uint32_t count)

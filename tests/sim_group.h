@@ -57,6 +57,7 @@ struct sg_run {
     enum phx_output_layout layout;
     enum phx_rows_form rows;
     enum phx_check check;
+    enum phx_fault_tolerance fault_tolerance;
     uint32_t wire_hidden; // what the wire is charged for; 0: SG_HIDDEN
     uint32_t victim; // for programs of one's own
     struct phx_fault faults[4];
@@ -74,7 +75,7 @@ struct sg_run {
 };
 
 // Zeroed, with 4 ranks on one node, 4 pairs, 1000 us, 2 workers, rows once, slots layout,
-// checked routes.
+// checked routes, fault tolerance on.
 struct sg_run *sg_new(void);
 void sg_free(struct sg_run *run);
 // Runs it; checks that the world ran, that no checker objected, that every rank's rc is 0, and that

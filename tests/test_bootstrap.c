@@ -7,8 +7,10 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -495,6 +497,38 @@ TEST(ranks_by_files_are_refused_by_name)
     join(&r);
     CHECK_EQ(r.rc, PHX_ERR_TIMEOUT);
     CHECK_STR_EQ(r.message.text, "not joined in time: ranks 1 and 2");
+    CHECK(!is_there());
+    CHECK_EQ(rmdir(top), 0);
+}
+
+// As one does that is about to join: it has its file, and has not said yet which exchange is its
+// first. If the others began theirs now, it would take part one later.
+TEST(a_rank_that_is_still_joining_by_files_holds_the_others)
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct rank r = {.options = options_of(0, 2)};
+    char path[PHX_BOOTSTRAP_URL_MAX + 16];
+    int lock = -1;
+    top_make();
+    r.options.url = url;
+    r.options.timeout_ms = 500;
+    CHECK_EQ(pthread_create(&r.thread, NULL, join, &r), 0);
+    (void)snprintf(path, sizeof path, "%s/rank-0", directory());
+    while (access(path, F_OK) != 0)
+        (void)sched_yield();
+    (void)snprintf(path, sizeof path, "%s/lock", directory());
+    while (lock < 0 || fcntl(lock, F_OFD_SETLK, &whole) != 0)
+        lock = lock < 0 ? open(path, O_RDWR | O_CLOEXEC) : lock; // it has its file, and lets go
+    (void)snprintf(path, sizeof path, "%s/rank-1", directory());
+    int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    CHECK_EQ(fcntl(file, F_OFD_SETLK, &whole), 0);
+    CHECK_EQ(pthread_join(r.thread, NULL), 0);
+    CHECK_EQ(r.rc, PHX_ERR_TIMEOUT);
+    CHECK_EQ(unlink(path), 0);
+    CHECK_EQ(close(file), 0);
+    CHECK_EQ(close(lock), 0);
+    join(&r); // alone, it cleans up
+    CHECK_EQ(r.rc, PHX_ERR_TIMEOUT);
     CHECK(!is_there());
     CHECK_EQ(rmdir(top), 0);
 }

@@ -122,6 +122,9 @@ TEST(group_refuses_options_out_of_range)
     o.timeout_us = 0;
     refused(&o, "timeout_us = 0: must be 1 to 2^40, or PHX_TIMEOUT_NONE (-1)");
     o = small_options();
+    o.fault_tolerance = (enum phx_fault_tolerance)0;
+    refused(&o, "fault_tolerance = 0: must be 1 to 2");
+    o = small_options();
     o.in_flight = 3;
     refused(&o, "in_flight = 3: must be 0 to 2");
     o = small_options();
@@ -300,6 +303,24 @@ TEST(group_compares_what_is_checked)
     cards_for(&f, cards);
     CHECK_EQ(phx_group_connect(f.group, cards, &f.message), PHX_ERR_MISMATCH);
     CHECK_STR_EQ(f.message.text, "rank 1 opened with check = 2, this rank (0) with 1");
+    close_pair(&f);
+}
+
+TEST(group_compares_fault_tolerance)
+{
+    struct fixture f;
+    uint8_t cards[1024];
+    struct phx_group_options o = small_options();
+    memset(&f, 0, sizeof f);
+    f.target = fake_target_open(0);
+    f.twin_target = fake_target_open(1);
+    open_one(&o, f.target, &f.group);
+    o.rank = 1;
+    o.fault_tolerance = PHX_FAULT_TOLERANCE_OFF;
+    open_one(&o, f.twin_target, &f.twin);
+    cards_for(&f, cards);
+    CHECK_EQ(phx_group_connect(f.group, cards, &f.message), PHX_ERR_MISMATCH);
+    CHECK_STR_EQ(f.message.text, "rank 1 opened with fault_tolerance = 2, this rank (0) with 1");
     close_pair(&f);
 }
 

@@ -1,8 +1,9 @@
-// tests/test_leaves.c: every leaf against numerics.h, and the AVX2 set against the portable one, to
-// the bit, over rows that mix ordinary numbers with NaN, infinity, subnormals and zeros.
+// tests/test_leaves.c: every leaf against numerics.h, and each set against the portable one, to the
+// bit, over rows that mix ordinary numbers with NaN, infinity, subnormals and zeros.
 
 #include <math.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,19 +77,25 @@ struct arena { // 16-byte aligned, as leaves ask
 };
 static struct arena m;
 
-static const struct phx_leaves *avx2_or_skip(void)
+// Runs a check on every set that is here, or on every one but the portable.
+static void for_sets(void (*check)(const struct phx_leaves *set), bool is_portable_too)
 {
-    const struct phx_leaves *set = phx_leaves_avx2();
-    if (set == NULL)
-        SKIP("this build or processor has no AVX2 and FMA");
-    return set;
+    uint32_t count = 0;
+    for (uint32_t i = is_portable_too ? 0 : 1; i < PHX_LEAVES_SETS; i++) {
+        if (phx_leaves_set(i) == NULL)
+            continue;
+        check(phx_leaves_set(i));
+        count++;
+    }
+    if (count == 0)
+        SKIP("this build or processor has no set beside the portable one");
 }
 
-// --- the two sets agree --------------------------------------------------------------------------
+// --- all sets agree ------------------------------------------------------------------------------
 
-TEST(leaves_avx2_quantises_as_portable)
+static void quantises_as_portable(const struct phx_leaves *set)
 {
-    const struct phx_leaves *sets[2] = {&phx_leaves_portable, avx2_or_skip()};
+    const struct phx_leaves *sets[2] = {&phx_leaves_portable, set};
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         uint64_t state = seed;
         random_row(&state, m.rows[0]);
@@ -104,9 +111,14 @@ TEST(leaves_avx2_quantises_as_portable)
     }
 }
 
-TEST(leaves_avx2_dequantises_as_portable)
+TEST(leaves_quantise_as_portable_ones)
 {
-    const struct phx_leaves *sets[2] = {&phx_leaves_portable, avx2_or_skip()};
+    for_sets(quantises_as_portable, false);
+}
+
+static void dequantises_as_portable(const struct phx_leaves *set)
+{
+    const struct phx_leaves *sets[2] = {&phx_leaves_portable, set};
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         uint64_t state = seed;
         for (uint32_t c = 0; c < CHANNELS; c++)
@@ -125,9 +137,14 @@ TEST(leaves_avx2_dequantises_as_portable)
     }
 }
 
-TEST(leaves_avx2_sums_as_portable)
+TEST(leaves_dequantise_as_portable_ones)
 {
-    const struct phx_leaves *sets[2] = {&phx_leaves_portable, avx2_or_skip()};
+    for_sets(dequantises_as_portable, false);
+}
+
+static void sums_as_portable(const struct phx_leaves *set)
+{
+    const struct phx_leaves *sets[2] = {&phx_leaves_portable, set};
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         uint64_t state = seed;
         const uint16_t *rows[ROWS];
@@ -144,6 +161,11 @@ TEST(leaves_avx2_sums_as_portable)
             sets[s]->sum_rows(m.out[s], rows, weights, count, scale, channels);
         CHECK_MEM_EQ(m.out[0], m.out[1], channels * sizeof(uint16_t));
     }
+}
+
+TEST(leaves_sum_as_portable_ones)
+{
+    for_sets(sums_as_portable, false);
 }
 
 // --- what the leaves mean ------------------------------------------------------------------------
@@ -179,9 +201,7 @@ static void check_meaning(const struct phx_leaves *set)
 
 TEST(leaves_quantise_by_the_formulas)
 {
-    check_meaning(&phx_leaves_portable);
-    if (phx_leaves_avx2() != NULL)
-        check_meaning(phx_leaves_avx2());
+    for_sets(check_meaning, true);
 }
 
 static void check_sums(const struct phx_leaves *set)
@@ -208,9 +228,7 @@ static void check_sums(const struct phx_leaves *set)
 
 TEST(leaves_sum_rows_in_order_with_one_rounding)
 {
-    check_sums(&phx_leaves_portable);
-    if (phx_leaves_avx2() != NULL)
-        check_sums(phx_leaves_avx2());
+    for_sets(check_sums, true);
 }
 
 static void check_moves(const struct phx_leaves *set)
@@ -234,11 +252,39 @@ static void check_moves(const struct phx_leaves *set)
     CHECK_MEM_EQ(spread, ((uint32_t[7]){7, 0, 0, 8, 0, 0, 9}), sizeof(spread));
 }
 
+// Streams of every alignment and of lengths around a line and around the shortest worth it.
+static void check_stream(const struct phx_leaves *set)
+{
+    enum { MARGIN = 64, MOST = 3 * PHX_STREAM_BYTES / 2 };
+    static _Alignas(64) uint8_t source[MOST + 2 * MARGIN];
+    static _Alignas(64) uint8_t target[MOST + 2 * MARGIN];
+    uint64_t state = 31;
+    for (uint32_t i = 0; i < sizeof(source); i++)
+        source[i] = (uint8_t)(random_next(&state) % 255);
+    for (uint32_t to = 0; to < MARGIN; to++) {
+        uint32_t bytes = (uint32_t)(random_next(&state) % MOST);
+        const uint8_t *from = source + random_next(&state) % MARGIN;
+        if (to % 2 == 0)
+            bytes = PHX_STREAM_BYTES - 2 + to;
+        memset(target, 0xFF, sizeof(target));
+        set->stream(target + to, from, bytes);
+        CHECK_MEM_EQ(target + to, from, bytes);
+        for (uint32_t i = 0; i < MARGIN; i++) {
+            CHECK(i >= to || target[i] == 0xFF);
+            CHECK_EQ(target[to + bytes + i], 0xFF);
+        }
+    }
+    set->stream(NULL, NULL, 0);
+}
+
+TEST(leaves_stream_exactly_the_bytes_asked_for)
+{
+    for_sets(check_stream, true);
+}
+
 TEST(leaves_move_exactly_the_bytes_asked_for)
 {
-    check_moves(&phx_leaves_portable);
-    if (phx_leaves_avx2() != NULL)
-        check_moves(phx_leaves_avx2());
+    for_sets(check_moves, true);
 }
 
 // --- the check of a row --------------------------------------------------------------------------
@@ -255,9 +301,8 @@ TEST(leaves_check_sum_is_the_formula)
     CHECK_EQ(phx_leaves_portable.check_sum(words, 0), 0);
 }
 
-TEST(leaves_avx2_check_sums_as_portable)
+static void check_sums_as_portable(const struct phx_leaves *set)
 {
-    const struct phx_leaves *set = avx2_or_skip();
     uint64_t state = 21;
     random_row(&state, m.rows[0]);
     for (uint32_t at = 0; at < 32; at += 8)
@@ -265,6 +310,11 @@ TEST(leaves_avx2_check_sums_as_portable)
             const uint8_t *row = (const uint8_t *)m.rows[0] + at;
             CHECK_EQ(set->check_sum(row, bytes), phx_leaves_portable.check_sum(row, bytes));
         }
+}
+
+TEST(leaves_check_sum_as_portable_ones)
+{
+    for_sets(check_sums_as_portable, false);
 }
 
 static void check_flips(const struct phx_leaves *set)
@@ -288,9 +338,7 @@ static void check_flips(const struct phx_leaves *set)
 
 TEST(leaves_check_sum_sees_every_single_bit)
 {
-    check_flips(&phx_leaves_portable);
-    if (phx_leaves_avx2() != NULL)
-        check_flips(phx_leaves_avx2());
+    for_sets(check_flips, true);
 }
 
 TEST(leaves_round_trip_stays_within_half_a_step)
@@ -334,6 +382,9 @@ TEST(leaves_get_is_the_same_on_every_thread)
     const char *name = getenv("PHX_LEAVES");
     if (name != NULL && strcmp(name, "portable") == 0)
         CHECK_STR_EQ(set->name, "portable");
-    else if (name == NULL && phx_leaves_avx2() != NULL)
-        CHECK_STR_EQ(set->name, "avx2");
+    const char *best = phx_leaves_avx512() != NULL ? "avx512"
+                       : phx_leaves_avx2() != NULL ? "avx2"
+                                                   : "portable";
+    if (name == NULL)
+        CHECK_STR_EQ(set->name, best);
 }

@@ -224,11 +224,23 @@ static void check_block(uint32_t block)
                   "%s, block 0x%02x", phx_sweep_name(sweep), block);
 }
 
+static void check_block_vector(uint32_t index, uint32_t block)
+{
+    struct phx_sweep_vectors v;
+    CHECK(phx_sweep_vectors_get(index, &v));
+    for (uint32_t sweep = PHX_SWEEP_BF16; sweep <= PHX_SWEEP_E4M3; sweep++)
+        CHECK_MSG(phx_sweep_block_vector(&v, sweep, block) == phx_sweep_hashes[block][sweep - 1],
+                  "%s through %s, block 0x%02x", phx_sweep_name(sweep), v.name, block);
+}
+
 static void check_block_avx2(uint32_t block)
 {
-    for (uint32_t sweep = PHX_SWEEP_BF16; sweep <= PHX_SWEEP_E4M3; sweep++)
-        CHECK_MSG(phx_sweep_block_avx2(sweep, block) == phx_sweep_hashes[block][sweep - 1],
-                  "%s through AVX2, block 0x%02x", phx_sweep_name(sweep), block);
+    check_block_vector(0, block);
+}
+
+static void check_block_avx512(uint32_t block)
+{
+    check_block_vector(1, block);
 }
 
 static void check_blocks(void (*check)(uint32_t block))
@@ -253,4 +265,11 @@ TEST(numerics_avx2_sweep_gives_the_golden_hashes)
     if (phx_leaves_avx2() == NULL)
         SKIP("this build or processor has no AVX2 and FMA");
     check_blocks(check_block_avx2);
+}
+
+TEST(numerics_avx512_sweep_gives_the_golden_hashes)
+{
+    if (phx_leaves_avx512() == NULL)
+        SKIP("this build or processor has no AVX-512 with F, BW, DQ and VL");
+    check_blocks(check_block_avx512);
 }

@@ -234,6 +234,25 @@ TEST(run_refuses_by_name_what_it_cannot_make)
     refused((struct phx_fault){.kind = PHX_FAULT_PAUSE, .when.chance_ppm = 5}, "chance");
 }
 
+// Who stops can't go on by itself, and a launcher that is not ours would not see to it.
+TEST(run_refuses_stops_of_ranks_that_another_launcher_started)
+{
+    const uint32_t kinds[] = {PHX_FAULT_HANG, PHX_FAULT_PAUSE, PHX_FAULT_SLOW, PHX_FAULT_KILL};
+    const struct phx_live_options options = {.slack = SLACK_LONG, .is_joined = true};
+    struct phx_message message = {""};
+    for (uint32_t i = 0; i < 4; i++) {
+        struct phx_scenario *s = scenario_of("", "", "");
+        const struct phx_fault fault = {.kind = kinds[i], .percent = 50, .when.at_ps = 1000};
+        bool is_kill = kinds[i] == PHX_FAULT_KILL;
+        s->workload.faults = &fault;
+        s->workload.fault_count = 1;
+        CHECK_EQ(phx_live_check(&s->workload, &options, &message),
+                 is_kill ? 0 : PHX_ERR_UNSUPPORTED);
+        CHECK_MSG(strstr(message.text, "only a launcher of ours") != NULL, "%s", message.text);
+        phx_scenario_free(s);
+    }
+}
+
 TEST(run_refuses_what_is_too_large)
 {
     struct phx_scenario *s = scenario_of("", "", "");

@@ -2,14 +2,17 @@
 // process.
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "hw/shm_internal.h"
+#include "hw/shm_pages.h"
 #include "tests/conformance.h"
 #include "tests/test.h"
 
@@ -323,6 +326,133 @@ TEST(shm_fence_leaves_old_pages_behind)
     CHECK_EQ(p.region[100], 5);
     CHECK_EQ(p.region[200], 0);
     pair_close(&p);
+}
+
+// --- pages --------------------------------------------------------------------------------------
+
+static uint8_t *map_at(uint64_t beyond, uint64_t size_bytes) // a multiple of a huge page, and more
+{
+    uint8_t *memory = mmap(NULL, size_bytes + 2 * PHX_HUGE_PAGE_BYTES, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    return memory + (PHX_HUGE_PAGE_BYTES - (uintptr_t)memory % PHX_HUGE_PAGE_BYTES) + beyond;
+}
+
+static uint64_t reserved_free(void)
+{
+    FILE *file = fopen("/proc/meminfo", "r");
+    char line[256];
+    unsigned long pages = 0;
+    unsigned long kib = 0;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        (void)sscanf(line, "HugePages_Free: %lu", &pages);
+        (void)sscanf(line, "Hugepagesize: %lu", &kib);
+    }
+    if (file != NULL)
+        (void)fclose(file);
+    return kib * 1024 == PHX_HUGE_PAGE_BYTES ? pages * PHX_HUGE_PAGE_BYTES : 0;
+}
+
+static void pages_drop(struct phx_shm_pages *pages, uint64_t size_bytes)
+{
+    (void)munmap(pages->mapped, size_bytes);
+    (void)close(pages->file);
+}
+
+TEST(shm_pages_are_reserved_huge_ones_where_enough_are_free)
+{
+    struct phx_shm_pages pages;
+    uint64_t size = 2 * PHX_HUGE_PAGE_BYTES;
+    uint64_t free_bytes = reserved_free();
+    CHECK_EQ(phx_shm_pages_make(map_at(0, size), size, &pages), 0);
+    CHECK_EQ(pages.is_reserved, free_bytes >= size);
+    CHECK_EQ(pages.offset_bytes, 0);
+    memset(pages.mapped, 1, size);
+    pages_drop(&pages, size);
+    // More than there are: ordinary ones.
+    size = free_bytes + PHX_HUGE_PAGE_BYTES;
+    CHECK_EQ(phx_shm_pages_make(map_at(0, size), size, &pages), 0);
+    CHECK(!pages.is_reserved);
+    pages_drop(&pages, size);
+}
+
+// The place in a huge page is the same in the file as in memory, so that one can be mapped.
+TEST(shm_pages_elsewhere_are_ordinary_and_lie_as_huge_ones_would)
+{
+    struct phx_shm_pages pages;
+    const uint64_t sizes[] = {4096, PHX_HUGE_PAGE_BYTES, 3 * PHX_HUGE_PAGE_BYTES + 4096};
+    for (uint32_t i = 0; i < 3; i++) {
+        uint8_t *base = map_at(12288, sizes[i]);
+        struct stat stat;
+        CHECK_EQ(phx_shm_pages_make(base, sizes[i], &pages), 0);
+        CHECK(!pages.is_reserved);
+        CHECK_EQ(pages.offset_bytes, sizes[i] < PHX_HUGE_PAGE_BYTES ? 0 : 12288);
+        CHECK_EQ(fstat(pages.file, &stat), 0);
+        CHECK_EQ(stat.st_size, pages.offset_bytes + sizes[i]);
+        memset(pages.mapped, 1, sizes[i]);
+        pages_drop(&pages, sizes[i]);
+    }
+}
+
+TEST(shm_numa_places_nothing_on_one_node)
+{
+    uint8_t *memory = map_at(0, 4096);
+    CHECK(phx_numa_nodes() >= 1);
+    if (phx_numa_nodes() == 1)
+        CHECK(!phx_numa_prefer_here(memory, 4096));
+    else
+        CHECK(phx_numa_prefer_here(memory, 4096));
+    memory[0] = 1;
+}
+
+// A region of several huge pages, at such an address or not, is written to its end, kept at a
+// fence, and counted.
+static void check_long_region(uint64_t beyond)
+{
+    const uint64_t size = 2 * PHX_HUGE_PAGE_BYTES;
+    uint64_t job = job_new();
+    struct phx_shm *shm[2] = {endpoint_open(job, 0, 2, NULL), endpoint_open(job, 1, 2, NULL)};
+    struct phx_transport *t[2] = {phx_shm_transport(shm[0]), phx_shm_transport(shm[1])};
+    uint8_t *region = map_at(beyond, size);
+    static uint8_t row[8192];
+    struct phx_mem mine, stage, theirs;
+    struct phx_mem_key key;
+    struct phx_event event;
+    struct phx_shm_pages_count count;
+    memset(row, 7, sizeof row);
+    CHECK_EQ(phx_mem_register(t[0], region, size, 1, &mine, &key), 0);
+    CHECK_EQ(phx_mem_register(t[1], row, sizeof row, PHX_WRITER_NONE, &stage, NULL), 0);
+    CHECK_EQ(phx_mem_import(t[1], (struct phx_peer){0, 1}, &key, &theirs), 0);
+    CHECK_EQ(phx_peer_connect(t[1], (struct phx_peer){0, 1}), 0);
+    CHECK_EQ(phx_poll(t[1], &event, 1), 1);
+    struct phx_op op = {.code = PHX_OP_PUT,
+                        .peer = {0, 1},
+                        .size_bytes = sizeof row,
+                        .wire_bytes = sizeof row,
+                        .source = {stage, 0},
+                        .target = {theirs, size - sizeof row}};
+    CHECK_EQ(phx_post(t[1], &op, 1), 1);
+    CHECK_EQ(phx_poll(t[1], &event, 1), 1);
+    CHECK_EQ(event.status, 0);
+    CHECK_MEM_EQ(region + size - sizeof row, row, sizeof row);
+    phx_shm_pages_count(shm[0], &count);
+    CHECK_EQ(count.region_bytes, size);
+    CHECK(count.reserved_bytes == 0 || (count.reserved_bytes == size && beyond == 0));
+    phx_peer_fence(t[0], (struct phx_peer){1, 1});
+    CHECK_EQ(region[size - 1], 7);
+    op.target.offset_bytes = 0;
+    CHECK_EQ(phx_post(t[1], &op, 1), 1);
+    CHECK_EQ(phx_poll(t[1], &event, 1), 1);
+    CHECK(event.status < 0);
+    CHECK_EQ(region[0], 0);
+    phx_transport_close(t[1]);
+    phx_transport_close(t[0]);
+}
+
+TEST(shm_region_of_huge_pages_is_like_any)
+{
+    check_long_region(0);
+    check_long_region(4096);
 }
 
 TEST(shm_refuses_bad_options)

@@ -13,15 +13,17 @@
 #include "bench/gpu/push.h"
 #include "engine/group.h"
 #include "engine/phalanx_cuda.h"
+#include "hw/crew.h"
 #include "kernels/launch.h"
 #include "tools/bench_ep_internal.h"
 
 #define PAIRS 16u
 #define LEAD_IN 2u // pairs, or pushes, before what is timed
 #define PUSHES 20u
+#define FLUSH_BYTES (UINT64_C(256) << 20) // several times the L2 cache
 
 struct bench_gpu {
-    struct phx_bencher *r;
+    struct phx_bench_rank *r;
     struct phx_bench_tensors d; // in device memory
     cudaStream_t stream;
     cudaEvent_t events[2 * PAIRS + 1];
@@ -32,6 +34,11 @@ struct bench_gpu {
     uint8_t *push_from;
 };
 
+static struct phx_cuda *cuda_of(const struct phx_bench_rank *r)
+{
+    return phx_crew_rank_cuda(r->host->context);
+}
+
 static int check(struct bench_gpu *g, cudaError_t error, const char *call)
 {
     if (error == cudaSuccess)
@@ -40,28 +47,15 @@ static int check(struct bench_gpu *g, cudaError_t error, const char *call)
                     cudaGetErrorString(error));
 }
 
-void phx_bench_gpu_options(struct phx_bencher *r, struct phx_group_options *options)
+// As many blocks as the GPU holds at once, each with tokens of its own.
+void phx_bench_gpu_options(struct phx_bench_rank *r, struct phx_group_options *options)
 {
-    const struct phx_shape shape = {.ranks = options->ranks,
-                                    .experts = options->experts,
-                                    .experts_local_max =
-                                        (options->experts + options->ranks - 1) / options->ranks,
-                                    .top_k = options->top_k,
-                                    .tokens_max = options->tokens_max,
-                                    .hidden = options->hidden,
-                                    .channels = options->hidden,
-                                    .in_flight = 1,
-                                    .workers = 1,
-                                    .dtype = (uint32_t)options->dtype,
-                                    .scale_format = (uint32_t)options->scale_format,
-                                    .rows = (uint32_t)options->rows,
-                                    .layout = (uint32_t)options->layout,
-                                    .check = (uint32_t)options->check,
-                                    .division = PHX_BY_TOKEN};
-    uint32_t most = phx_gpu_workers_max(&shape);
-    options->division = PHX_BY_TOKEN;
-    if (options->workers == 0 && most > 0)
-        options->workers = most;
+    struct phx_shape shape;
+    struct phx_group_options any = *options;
+    any.division = options->division = PHX_BY_TOKEN;
+    any.workers = 1;
+    if (options->workers == 0 && phx__shape_make(&any, &shape, NULL) == 0)
+        options->workers = phx_gpu_workers_max(&shape);
     r->seat->gpu.workers = options->workers;
 }
 
@@ -75,7 +69,7 @@ struct extent { // of one tensor, in both memories
 
 static uint32_t extents_fill(struct bench_gpu *g, struct extent *e)
 {
-    struct phx_bencher *r = g->r;
+    struct phx_bench_rank *r = g->r;
     const struct phx_bench_ep *b = r->b;
     struct phx_bench_tensors *t = &r->t;
     struct phx_bench_tensors *d = &g->d;
@@ -194,7 +188,7 @@ static int combine_checked(struct bench_gpu *g)
 // One pair by the host's calls, from poisoned outputs.
 static int first_check(struct bench_gpu *g)
 {
-    struct phx_bencher *r = g->r;
+    struct phx_bench_rank *r = g->r;
     struct extent e[TENSORS];
     (void)extents_fill(g, e);
     const struct phx_dispatch_args dispatch = dispatch_args(g);
@@ -203,7 +197,7 @@ static int first_check(struct bench_gpu *g)
     if (rc == 0)
         rc = phx_dispatch(r->group, &dispatch, r->handle, NULL, &r->message);
     if (rc == PHX_ERR_DEVICE_LOST)
-        (void)phx_fail(&r->message, rc, "rank %u: %s", r->rank, phx_cuda_why_lost(r->cuda));
+        (void)phx_fail(&r->message, rc, "rank %u: %s", r->rank, phx_cuda_why_lost(cuda_of(r)));
     if (rc == 0)
         rc = dispatch_checked(g);
     if (rc == 0) // what the experts give back
@@ -220,7 +214,7 @@ static int first_check(struct bench_gpu *g)
 
 static int pair_enqueue(struct bench_gpu *g, cudaEvent_t between, cudaEvent_t after)
 {
-    struct phx_bencher *r = g->r;
+    struct phx_bench_rank *r = g->r;
     const struct phx_dispatch_args dispatch = dispatch_args(g);
     const struct phx_combine_args combine = combine_args(g);
     int rc = phx_cuda_dispatch(r->group, &dispatch, r->handle, NULL, g->stream, &r->message);
@@ -260,10 +254,9 @@ static int one_enqueue(struct bench_gpu *g)
 
 static int cold_enqueue(struct bench_gpu *g)
 {
-    uint64_t bytes = (uint64_t)g->r->b->flush_mib << 20;
     int rc = pair_enqueue(g, NULL, NULL);
     if (rc == 0)
-        rc = check(g, cudaMemsetAsync(g->flush, 0, bytes, g->stream), "emptying the cache");
+        rc = check(g, cudaMemsetAsync(g->flush, 0, FLUSH_BYTES, g->stream), "emptying the cache");
     if (rc == 0)
         rc = event_first(g);
     return rc == 0 ? pair_enqueue(g, g->events[1], g->events[2]) : rc;
@@ -304,7 +297,7 @@ static int graphs_make(struct bench_gpu *g)
 
 static int graph_run(struct bench_gpu *g, cudaGraphExec_t graph)
 {
-    phx_crew_rank_barrier(g->r->self);
+    g->r->host->barrier(g->r->host->context);
     int rc = check(g, cudaGraphLaunch(graph, g->stream), "launching a graph");
     return rc == 0 ? check(g, cudaStreamSynchronize(g->stream), "a graph") : rc;
 }
@@ -319,7 +312,7 @@ static int between(struct bench_gpu *g, uint32_t from, uint32_t to, double *us)
     return rc;
 }
 
-static int kernels_time(struct bench_gpu *g, struct phx_bench_sample *s)
+static int kernels_time(struct bench_gpu *g, struct phx_bench_stamps *s)
 {
     double dispatch_us = 0.0;
     double combine_us = 0.0;
@@ -329,16 +322,16 @@ static int kernels_time(struct bench_gpu *g, struct phx_bench_sample *s)
         if (rc == 0)
             rc = between(g, 2 * i + 1, 2 * i + 2, &combine_us);
     }
-    s->dispatch_ns = (uint64_t)(dispatch_us * 1e3 / PAIRS);
-    s->combine_ns = (uint64_t)(combine_us * 1e3 / PAIRS);
+    s[PHX_BENCH_DISPATCH].done_ns = (uint64_t)(dispatch_us * 1e3 / PAIRS);
+    s[PHX_BENCH_COMBINE].done_ns = (uint64_t)(combine_us * 1e3 / PAIRS);
     return rc;
 }
 
-static int pair_time(struct bench_gpu *g, struct phx_bench_sample *s)
+static int pair_time(struct bench_gpu *g, struct phx_bench_stamps *s)
 {
     double us = 0.0;
     cudaError_t error = cudaSuccess;
-    phx_crew_rank_barrier(g->r->self);
+    g->r->host->barrier(g->r->host->context);
     for (uint32_t i = 0; error == cudaSuccess && i < LEAD_IN + PAIRS; i++) {
         if (i == LEAD_IN)
             error = cudaEventRecord(g->events[0], g->stream);
@@ -352,11 +345,11 @@ static int pair_time(struct bench_gpu *g, struct phx_bench_sample *s)
     int rc = check(g, error, "replaying a pair");
     if (rc == 0)
         rc = between(g, 0, 1, &us);
-    s->pair_ns = (uint64_t)(us * 1e3 / PAIRS);
+    s[PHX_BENCH_PAIR].done_ns = (uint64_t)(us * 1e3 / PAIRS);
     return rc;
 }
 
-static int cold_time(struct bench_gpu *g, struct phx_bench_sample *s)
+static int cold_time(struct bench_gpu *g, struct phx_bench_stamps *s)
 {
     double dispatch_us = 0.0;
     double combine_us = 0.0;
@@ -365,24 +358,24 @@ static int cold_time(struct bench_gpu *g, struct phx_bench_sample *s)
         rc = between(g, 0, 1, &dispatch_us);
     if (rc == 0)
         rc = between(g, 1, 2, &combine_us);
-    s->dispatch_ns = (uint64_t)(dispatch_us * 1e3);
-    s->combine_ns = (uint64_t)(combine_us * 1e3);
-    s->pair_ns = s->dispatch_ns + s->combine_ns;
+    s[PHX_BENCH_COLD_DISPATCH].done_ns = (uint64_t)(dispatch_us * 1e3);
+    s[PHX_BENCH_COLD_COMBINE].done_ns = (uint64_t)(combine_us * 1e3);
+    s[PHX_BENCH_COLD_PAIR].done_ns = (uint64_t)((dispatch_us + combine_us) * 1e3);
     return rc;
 }
 
 static int samples_take(struct bench_gpu *g)
 {
     const struct phx_bench_ep *b = g->r->b;
-    struct phx_bench_seat *seat = g->r->seat;
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < b->warmups + b->samples; i++) {
-        uint32_t at = i < b->warmups ? 0 : i - b->warmups;
-        rc = kernels_time(g, &seat->samples[at]);
+        struct phx_bench_stamps *s = g->r->seat->stamps[i < b->warmups ? 0 : i - b->warmups];
+        memset(s, 0, PHX_BENCH_SPANS * sizeof *s); // durations: nobody came at another time
+        rc = kernels_time(g, s);
         if (rc == 0)
-            rc = pair_time(g, &seat->samples[at]);
+            rc = pair_time(g, s);
         if (rc == 0)
-            rc = cold_time(g, &seat->samples[b->samples + at]);
+            rc = cold_time(g, s);
     }
     return rc;
 }
@@ -391,7 +384,7 @@ static int samples_take(struct bench_gpu *g)
 
 static int push_time(struct bench_gpu *g, const struct phx_push *push, uint32_t blocks, double *us)
 {
-    phx_crew_rank_barrier(g->r->self);
+    g->r->host->barrier(g->r->host->context);
     int rc = 0;
     *us = 0.0;
     for (uint32_t i = 0; rc == 0 && i < LEAD_IN + PUSHES; i++) {
@@ -439,15 +432,26 @@ static int push_kind(struct bench_gpu *g, uint32_t kind)
     return rc;
 }
 
+// Rows of this rank's tokens that go to other ranks.
+static uint64_t away_count(const struct phx_bench_rank *r, enum phx_rows_form rows)
+{
+    struct phx_bench_ep b = *r->b;
+    uint32_t to[PHX_RANKS_MAX];
+    uint64_t away = 0;
+    b.rows = rows;
+    phx_bench_rows_count(&b, r->t.topk_idx, to);
+    for (uint32_t i = 0; i < b.ranks; i++)
+        away += i != r->rank ? to[i] : 0;
+    return away;
+}
+
 static int floor_time(struct bench_gpu *g)
 {
-    struct phx_bencher *r = g->r;
+    struct phx_bench_rank *r = g->r;
     const struct phx_shape *s = &r->group->rank.shape;
     struct phx_bench_gpu *result = &r->seat->gpu;
-    const struct phx_bench_bytes *n = &r->seat->bytes;
-    uint64_t combined = s->rows == PHX_ROWS_ONCE ? n->away_rows : n->away_entries;
-    result->sent[0] = n->away_rows * phx_dispatch_row_bytes(s, s->channels);
-    result->sent[1] = combined * phx_combine_row_bytes(s->channels);
+    result->sent[0] = away_count(r, PHX_ROWS_ONCE) * phx_dispatch_row_bytes(s, s->channels);
+    result->sent[1] = away_count(r, r->b->rows) * phx_combine_row_bytes(s->channels);
     uint64_t most = result->sent[0] > result->sent[1] ? result->sent[0] : result->sent[1];
     int rc = check(g, cudaMalloc((void **)&g->push_from, most + 16), "memory for the push");
     if (rc == 0)
@@ -455,8 +459,8 @@ static int floor_time(struct bench_gpu *g)
     if (rc == 0)
         rc = push_kind(g, 1);
     uint64_t both_ns = (uint64_t)((result->push_us[0] + result->push_us[1]) * 1e3);
-    for (uint32_t i = 0; i < 2 * r->b->samples; i++)
-        r->seat->samples[i].floor_ns = both_ns;
+    for (uint32_t i = 0; i < r->b->samples; i++)
+        r->seat->stamps[i][PHX_BENCH_FLOOR].done_ns = both_ns;
     return rc;
 }
 
@@ -464,7 +468,7 @@ static int floor_time(struct bench_gpu *g)
 
 static int streams_run(struct bench_gpu *g)
 {
-    struct phx_bencher *r = g->r;
+    struct phx_bench_rank *r = g->r;
     int rc = phx_cuda_begin(r->group, &r->message);
     if (rc != 0)
         return rc;
@@ -475,10 +479,8 @@ static int streams_run(struct bench_gpu *g)
         rc = floor_time(g);
     if (rc == 0) // once more from poisoned outputs: what was timed is right, too
         rc = graph_run(g, g->pair);
-    if (rc == 0) {
-        r->seat->bytes.entries = 0;
+    if (rc == 0)
         rc = dispatch_checked(g);
-    }
     if (rc == 0)
         rc = combine_checked(g);
     struct phx_message message = {""};
@@ -508,7 +510,7 @@ static void bench_gpu_close(struct bench_gpu *g)
         (void)cudaStreamDestroy(g->stream);
 }
 
-int phx_bench_gpu_run(struct phx_bencher *r)
+int phx_bench_gpu_run(struct phx_bench_rank *r)
 {
     struct bench_gpu g = {.r = r};
     struct cudaDeviceProp p;
@@ -518,17 +520,17 @@ int phx_bench_gpu_run(struct phx_bencher *r)
     if (rc == 0)
         rc = check(&g, cudaStreamCreateWithFlags(&g.stream, cudaStreamNonBlocking), "a stream");
     if (rc == 0)
-        rc = check(&g, cudaMalloc(&g.flush, (uint64_t)r->b->flush_mib << 20), "the flush");
+        rc = check(&g, cudaMalloc(&g.flush, FLUSH_BYTES), "the flush");
     if (rc == 0)
         rc = tensors_make(&g);
     if (rc == 0)
         rc = first_check(&g);
     if (rc == 0) {
-        phx_bench_bytes_count(r);
+        r->seat->bytes.entries = 0;
         rc = streams_run(&g);
     }
     bench_gpu_close(&g);
     if (rc == 0)
-        phx_crew_rank_barrier(r->self); // who leaves counts as lost to those who still wait
+        r->host->barrier(r->host->context); // who leaves is lost to those who still wait
     return rc;
 }

@@ -1,7 +1,6 @@
 // tools/bench_ep_print.c: the figures of phx bench ep on GPUs.
 
 #include <cjson/cJSON.h>
-#include <stddef.h>
 #include <stdlib.h>
 
 #include "tools/bench_ep.h"
@@ -14,20 +13,24 @@
 struct line { // one figure
     const char *name;
     const char *l2;
-    size_t at; // in struct phx_bench_sample
-    uint32_t is_cold;
+    uint32_t span;  // enum phx_bench_span
     uint32_t kinds; // 1: dispatch, 2: combine, 3: both
 };
 
 static const struct line LINES[] = {
-    {"ep_dispatch_kernel", "warm", offsetof(struct phx_bench_sample, dispatch_ns), 0, 1},
-    {"ep_combine_kernel", "warm", offsetof(struct phx_bench_sample, combine_ns), 0, 2},
-    {"ep_pair_graph", "warm", offsetof(struct phx_bench_sample, pair_ns), 0, 3},
-    {"ep_dispatch_kernel", "cold", offsetof(struct phx_bench_sample, dispatch_ns), 1, 1},
-    {"ep_combine_kernel", "cold", offsetof(struct phx_bench_sample, combine_ns), 1, 2},
-    {"ep_pair_graph", "cold", offsetof(struct phx_bench_sample, pair_ns), 1, 3},
+    {"ep_dispatch_kernel", "warm", PHX_BENCH_DISPATCH, 1},
+    {"ep_combine_kernel", "warm", PHX_BENCH_COMBINE, 2},
+    {"ep_pair_graph", "warm", PHX_BENCH_PAIR, 3},
+    {"ep_dispatch_kernel", "cold", PHX_BENCH_COLD_DISPATCH, 1},
+    {"ep_combine_kernel", "cold", PHX_BENCH_COLD_COMBINE, 2},
+    {"ep_pair_graph", "cold", PHX_BENCH_COLD_PAIR, 3},
 };
 #define LINE_COUNT (sizeof LINES / sizeof LINES[0])
+
+static bool is_tolerant(const struct phx_bench_ep *b)
+{
+    return b->fault_tolerance == PHX_FAULT_TOLERANCE_ON;
+}
 
 static double sum_of(const struct line *line, double dispatch, double combine)
 {
@@ -51,13 +54,12 @@ static double formula_of(const struct line *line, const struct phx_bench_result 
 static struct phx_stats stats_of(const struct phx_bench_ep *b, const struct phx_bench_result *r,
                                  const struct line *line)
 {
-    const struct phx_bench_sample *samples = r->samples + line->is_cold * b->samples;
     double *values = calloc(b->samples, sizeof *values);
     struct phx_stats s = {0};
     if (values == NULL)
         return s;
     for (uint32_t i = 0; i < b->samples; i++)
-        values[i] = (double)*(const uint64_t *)(const void *)((const char *)&samples[i] + line->at);
+        values[i] = (double)r->samples[i].ns[line->span];
     s = phx_stats_make(values, b->samples);
     free(values);
     return s;
@@ -73,7 +75,7 @@ static void print_table(const struct phx_bench_ep *b, const struct phx_bench_res
                   b->top_k, b->dtype == PHX_BF16 ? "bf16" : "fp8",
                   b->rows == PHX_ROWS_ONCE ? "once" : "per expert",
                   b->layout == PHX_LAYOUT_SLOTS ? "slots" : "compact",
-                  b->is_tolerant ? "on" : "off", b->samples);
+                  is_tolerant(b) ? "on" : "off", b->samples);
     (void)fprintf(out, "%-20s %5s %9s %9s %9s %9s %9s %9s\n", "", "L2", "MB sent", "min", "median",
                   "p99", "push", "link");
     for (size_t i = 0; i < LINE_COUNT; i++) {
@@ -105,7 +107,7 @@ static cJSON *row_of(const struct phx_bench_ep *b, const struct phx_bench_result
     cJSON_AddStringToObject(row, "dispatch", b->dtype == PHX_BF16 ? "bf16" : "fp8");
     cJSON_AddStringToObject(row, "rows", b->rows == PHX_ROWS_ONCE ? "once" : "per_expert");
     cJSON_AddStringToObject(row, "layout", b->layout == PHX_LAYOUT_SLOTS ? "slots" : "compact");
-    cJSON_AddBoolToObject(row, "fault_tolerance", b->is_tolerant);
+    cJSON_AddBoolToObject(row, "fault_tolerance", is_tolerant(b));
     cJSON_AddNumberToObject(row, "experts", b->experts);
     cJSON_AddNumberToObject(row, "bytes", sent_of(line, r));
     cJSON_AddNumberToObject(row, "push_us", push_of(line, r));

@@ -1,15 +1,14 @@
 // tools/cmd_bench.c: phx bench WHAT: figures, as a table and as JSON.
 
 #include <argp.h>
-#include <cjson/cJSON.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "hw/crew.h"
+#include "sim/network.h"
 #include "tools/bench_ep.h"
-#include "tools/bench_stats.h"
+#include "tools/bench_report.h"
 #include "tools/command.h"
 #include "tools/options.h"
 
@@ -28,26 +27,30 @@ enum {
     BENCH_LAYOUT,
     BENCH_SPIN,
     BENCH_SEED,
-    BENCH_INTOLERANT,
+    BENCH_TOLERANCE,
     BENCH_PER_GPU,
+    BENCH_COMPARE,
+    BENCH_NODES,
+    BENCH_INTRA,
+    BENCH_INTER,
     BENCH_WARMUPS
 };
 
 struct bench {
     const char *what;
-    const char *transport;
-    uint32_t ranks_per_gpu;
     struct phx_bench_ep ep;
     bool is_json;
 };
 
 static const struct argp_option OPTIONS[] = {
     {"transport", BENCH_TRANSPORT, "NAME", 0,
-     "shm: processes of this host (default); cuda: each on a GPU of its own, over NVLink", 0},
-    {"ranks", BENCH_RANKS, "N", 0, "processes (default 2)", 0},
+     "shm: processes of this host (default); sim: simulated ranks, in virtual time; cuda: a "
+     "process for each GPU of this host, over NVLink",
+     0},
     {"ranks-per-gpu", BENCH_PER_GPU, "N", 0, "cuda: let up to N ranks share a GPU (default 1)", 0},
+    {"ranks", BENCH_RANKS, "N", 0, "(default 2)", 0},
     {"workers", BENCH_WORKERS, "N", 0,
-     "threads of each (default 1); cuda: blocks (default: as many as fit the GPU)", 0},
+     "threads of each (default 1); cuda: blocks (default: as many as a GPU holds)", 0},
     {"tokens", BENCH_TOKENS, "N", 0, "per rank (default 128)", 0},
     {"hidden", BENCH_HIDDEN, "N", 0, "channels (default 7168)", 0},
     {"experts", BENCH_EXPERTS, "N", 0, "of all ranks (default 64)", 0},
@@ -55,12 +58,17 @@ static const struct argp_option OPTIONS[] = {
     {"dispatch", BENCH_DISPATCH, "TYPE", 0, "fp8 (default) or bf16", 0},
     {"rows", BENCH_ROWS, "FORM", 0, "once (default) or per_expert", 0},
     {"layout", BENCH_LAYOUT, "FORM", 0, "slots (default) or compact", 0},
-    {"no-fault-tolerance", BENCH_INTOLERANT, NULL, 0, "operations wait for ever", 0},
+    {"fault-tolerance", BENCH_TOLERANCE, "on|off", 0, "of the group (default on)", 0},
+    {"compare", BENCH_COMPARE, "fault_tolerance", 0,
+     "with a second pair in each sample, with the other setting", 0},
+    {"nodes", BENCH_NODES, "N", 0, "sim: that the ranks are spread over (default 1)", 0},
+    {"intra-node", BENCH_INTRA, "LINK", 0, "sim: preset in a node (default nvlink4)", 0},
+    {"inter-node", BENCH_INTER, "LINK", 0, "sim: preset between nodes (default roce_400g)", 0},
     {"spin-us", BENCH_SPIN, "N", 0,
-     "how long a wait spins before it sleeps (default: 20, or 0 with more workers than cores)", 0},
+     "shm: how long a wait spins before it sleeps (default 20; 0 with more workers than cores)", 0},
     {"samples", BENCH_SAMPLES, "N", 0, "timed repetitions (default 21)", 0},
     {"warmups", BENCH_WARMUPS, "N", 0, "repetitions before them (default 3)", 0},
-    {"seed", BENCH_SEED, "N", 0, "of the inputs (default 1)", 0},
+    {"seed", BENCH_SEED, "N", 0, "of the inputs (default 1); sim: of the first sample", 0},
     {"json", BENCH_JSON, NULL, 0, "print one JSON object", 0},
     {0},
 };
@@ -86,14 +94,16 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
         uint32_t max;
         size_t at;
     } numbers[] = {
-        {BENCH_RANKS, "--ranks", 1, 64, offsetof(struct phx_bench_ep, ranks)},
+        {BENCH_RANKS, "--ranks", 1, PHX_RANKS_MAX, offsetof(struct phx_bench_ep, ranks)},
         {BENCH_WORKERS, "--workers", 1, PHX_WORKERS_MAX, offsetof(struct phx_bench_ep, workers)},
+        {BENCH_PER_GPU, "--ranks-per-gpu", 1, 64, offsetof(struct phx_bench_ep, ranks_per_gpu)},
         {BENCH_TOKENS, "--tokens", 1, PHX_TOKENS_MAX, offsetof(struct phx_bench_ep, tokens)},
         {BENCH_HIDDEN, "--hidden", 128, PHX_HIDDEN_MAX, offsetof(struct phx_bench_ep, hidden)},
         {BENCH_EXPERTS, "--experts", 1, PHX_EXPERTS_MAX, offsetof(struct phx_bench_ep, experts)},
         {BENCH_TOP_K, "--top-k", 1, PHX_TOP_K_MAX, offsetof(struct phx_bench_ep, top_k)},
         {BENCH_SPIN, "--spin-us", 0, 1000000, offsetof(struct phx_bench_ep, spin_us)},
         {BENCH_SAMPLES, "--samples", 1, 100000, offsetof(struct phx_bench_ep, samples)},
+        {BENCH_NODES, "--nodes", 1, PHX_RANKS_MAX, offsetof(struct phx_bench_ep, cluster.nodes)},
         {BENCH_WARMUPS, "--warmups", 0, 100000, offsetof(struct phx_bench_ep, warmups)},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
@@ -107,12 +117,49 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
     return ARGP_ERR_UNKNOWN;
 }
 
+static void check_all(struct bench *b, struct argp_state *state)
+{
+    struct phx_bench_ep *ep = &b->ep;
+    struct phx_cluster *c = &ep->cluster;
+    const struct phx_preset *preset;
+    struct phx_message m;
+    if (b->what == NULL || (strcmp(b->what, "ep") != 0 && strcmp(b->what, "signal") != 0))
+        argp_error(state, "%s is not a benchmark: ep (dispatch and combine), or signal",
+                   b->what != NULL ? b->what : "nothing");
+    else if (ep->transport != PHX_BENCH_SHM && strcmp(b->what, "signal") == 0)
+        argp_error(state, "signal is timed on processes of this host alone");
+    else if (ep->transport == PHX_BENCH_CUDA && ep->is_compared)
+        argp_error(state, "--compare: over cuda, run it with each --fault-tolerance");
+    else if (ep->transport != PHX_BENCH_CUDA && ep->ranks_per_gpu != 0)
+        argp_error(state, "--ranks-per-gpu: of cuda alone");
+    else if (ep->transport == PHX_BENCH_CUDA && c->nodes != 1)
+        argp_error(state, "--nodes %u: of the simulator alone; cuda is one host", c->nodes);
+    else if (ep->transport == PHX_BENCH_SHM && ep->ranks > 64)
+        argp_error(state, "--ranks %u: shm may have 1 to 64", ep->ranks);
+    else if (ep->transport == PHX_BENCH_SHM && c->nodes != 1)
+        argp_error(state, "--nodes %u: of the simulator alone; shm is one host", c->nodes);
+    else if (ep->ranks % c->nodes != 0)
+        argp_error(state, "--ranks %u: must be a multiple of --nodes, %u", ep->ranks, c->nodes);
+    else if (phx_preset_require("--intra-node", c->intra_node, PHX_PLANE_NVLINK, &preset, &m) ||
+             phx_preset_require("--inter-node", c->inter_node, PHX_PLANE_NIC, &preset, &m))
+        argp_error(state, "%s", m.text);
+    c->ranks_per_node = ep->ranks / c->nodes;
+    if (ep->workers == 0 && ep->transport != PHX_BENCH_CUDA)
+        ep->workers = 1;
+    if (ep->ranks_per_gpu == 0)
+        ep->ranks_per_gpu = 1;
+}
+
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
     struct bench *b = state->input;
     switch (key) {
     case BENCH_TRANSPORT:
-        b->transport = argument;
+        b->ep.transport = strcmp(argument, "cuda") == 0
+                              ? PHX_BENCH_CUDA
+                              : (enum phx_bench_transport)choice(state, "--transport", argument,
+                                                                 "shm", PHX_BENCH_SHM, "sim",
+                                                                 PHX_BENCH_SIM);
         return 0;
     case BENCH_DISPATCH:
         b->ep.dtype = (enum phx_dtype)choice(state, "--dispatch", argument, "fp8", PHX_FP8_E4M3,
@@ -126,12 +173,21 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         b->ep.layout = (enum phx_output_layout)choice(
             state, "--layout", argument, "slots", PHX_LAYOUT_SLOTS, "compact", PHX_LAYOUT_COMPACT);
         return 0;
-    case BENCH_INTOLERANT:
-        b->ep.is_tolerant = false;
+    case BENCH_TOLERANCE:
+        b->ep.fault_tolerance = (enum phx_fault_tolerance)choice(
+            state, "--fault-tolerance", argument, "on", PHX_FAULT_TOLERANCE_ON, "off",
+            PHX_FAULT_TOLERANCE_OFF);
         return 0;
-    case BENCH_PER_GPU:
-        b->ranks_per_gpu =
-            (uint32_t)phx_number_or_usage(state, "--ranks-per-gpu", argument, 1, 64);
+    case BENCH_COMPARE:
+        if (strcmp(argument, "fault_tolerance") != 0)
+            argp_error(state, "--compare %s: must be fault_tolerance", argument);
+        b->ep.is_compared = true;
+        return 0;
+    case BENCH_INTRA:
+        b->ep.cluster.intra_node = argument;
+        return 0;
+    case BENCH_INTER:
+        b->ep.cluster.inter_node = argument;
         return 0;
     case BENCH_SEED:
         b->ep.seed = phx_number_or_usage(state, "--seed", argument, 0, UINT64_MAX);
@@ -145,123 +201,14 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         b->what = argument;
         return 0;
     case ARGP_KEY_END:
-        if (b->what == NULL || (strcmp(b->what, "ep") != 0 && strcmp(b->what, "signal") != 0))
-            argp_error(state, "%s is not a benchmark: ep (dispatch and combine), or signal",
-                       b->what != NULL ? b->what : "nothing");
-        b->ep.is_cuda = strcmp(b->transport, "cuda") == 0;
-        if (!b->ep.is_cuda && strcmp(b->transport, "shm") != 0)
-            argp_error(state, "--transport %s: there are shm and cuda", b->transport);
-        if (b->ep.is_cuda && strcmp(b->what, "ep") != 0)
-            argp_error(state, "%s is timed over shm alone", b->what);
-        if (!b->ep.is_cuda && b->ep.workers == 0)
-            b->ep.workers = 1;
+        check_all(b, state);
         return 0;
     default:
         return parse_number(key, argument, state);
     }
 }
 
-// --- what was measured --------------------------------------------------------------------------
-
-static struct phx_stats stats_of(const struct bench *b, const struct phx_bench_result *r, size_t at)
-{
-    double *values = calloc(b->ep.samples, sizeof *values);
-    struct phx_stats s = {0};
-    if (values == NULL)
-        return s;
-    for (uint32_t i = 0; i < b->ep.samples; i++)
-        values[i] =
-            (double)*(const uint64_t *)(const void *)((const char *)&r->samples[i] + at) / 1e3;
-    s = phx_stats_make(values, b->ep.samples);
-    free(values);
-    return s;
-}
-
-static struct phx_stats ratio_of(const struct bench *b, const struct phx_bench_result *r)
-{
-    double *values = calloc(b->ep.samples, sizeof *values);
-    struct phx_stats s = {0};
-    if (values == NULL)
-        return s;
-    for (uint32_t i = 0; i < b->ep.samples; i++)
-        values[i] = (double)r->samples[i].pair_ns / (double)r->samples[i].floor_ns;
-    s = phx_stats_make(values, b->ep.samples);
-    free(values);
-    return s;
-}
-
-struct row {
-    const char *name;
-    size_t at;
-    uint64_t bytes;
-};
-
-static void print_table(const struct bench *b, const struct phx_bench_result *r,
-                        const struct row *rows, uint32_t count)
-{
-    const struct phx_bench_ep *e = &b->ep;
-    printf(
-        "dispatch and combine over %s: %u ranks of %u worker%s; %u tokens a rank, hidden %u,\n"
-        "%u experts, top-%u, %s dispatch, rows %s, %s layout, fault tolerance %s; %u samples\n\n",
-        b->transport, e->ranks, e->workers, e->workers == 1 ? "" : "s", e->tokens, e->hidden,
-        e->experts, e->top_k, e->dtype == PHX_BF16 ? "bf16" : "fp8",
-        e->rows == PHX_ROWS_ONCE ? "once" : "per expert",
-        e->layout == PHX_LAYOUT_SLOTS ? "slots" : "compact", e->is_tolerant ? "on" : "off",
-        e->samples);
-    printf("%-12s %10s %10s %10s %10s %10s\n", "", "MB/rank", "min us", "median us", "p99 us",
-           "GB/s");
-    for (uint32_t i = 0; i < count; i++) {
-        struct phx_stats s = stats_of(b, r, rows[i].at);
-        printf("%-12s %10.3f %10.1f %10.1f %10.1f %10.2f\n", rows[i].name,
-               (double)rows[i].bytes / 1e6, s.min, s.median, s.p99,
-               s.median > 0 ? (double)rows[i].bytes / s.median / 1e3 : 0.0);
-    }
-    struct phx_stats ratio = ratio_of(b, r);
-    printf("\npair / floor: median %.2f, 95 %% sure to be at least %.2f\n", ratio.median,
-           ratio.median_low);
-    printf("checked first: every row of dispatch bit for bit; combine within %.2g of f64 sums\n",
-           r->sum_error);
-}
-
-static int print_json(const struct bench *b, const struct phx_bench_result *r,
-                      const struct row *rows, uint32_t count)
-{
-    const struct phx_bench_ep *e = &b->ep;
-    cJSON *root = cJSON_CreateObject();
-    cJSON_AddStringToObject(root, "transport", b->transport);
-    cJSON_AddNumberToObject(root, "ranks", e->ranks);
-    cJSON_AddNumberToObject(root, "workers", e->workers);
-    cJSON_AddNumberToObject(root, "tokens", e->tokens);
-    cJSON_AddNumberToObject(root, "hidden", e->hidden);
-    cJSON_AddNumberToObject(root, "experts", e->experts);
-    cJSON_AddNumberToObject(root, "top_k", e->top_k);
-    cJSON_AddStringToObject(root, "dispatch", e->dtype == PHX_BF16 ? "bf16" : "fp8");
-    cJSON_AddStringToObject(root, "rows", e->rows == PHX_ROWS_ONCE ? "once" : "per_expert");
-    cJSON_AddBoolToObject(root, "fault_tolerance", e->is_tolerant);
-    cJSON_AddNumberToObject(root, "samples", e->samples);
-    cJSON *list = cJSON_AddArrayToObject(root, "results");
-    for (uint32_t i = 0; i < count; i++) {
-        struct phx_stats s = stats_of(b, r, rows[i].at);
-        cJSON *one = cJSON_CreateObject();
-        cJSON_AddStringToObject(one, "name", rows[i].name);
-        cJSON_AddNumberToObject(one, "bytes", (double)rows[i].bytes);
-        cJSON_AddNumberToObject(one, "min_us", s.min);
-        cJSON_AddNumberToObject(one, "us", s.median);
-        cJSON_AddNumberToObject(one, "p99_us", s.p99);
-        cJSON_AddItemToArray(list, one);
-    }
-    struct phx_stats ratio = ratio_of(b, r);
-    cJSON_AddNumberToObject(root, "pair_to_floor", ratio.median);
-    cJSON_AddNumberToObject(root, "pair_to_floor_low95", ratio.median_low);
-    cJSON_AddNumberToObject(root, "combine_error", r->sum_error);
-    char *text = cJSON_Print(root);
-    cJSON_Delete(root);
-    if (text == NULL)
-        return PHX_EXIT_INTERNAL;
-    printf("%s\n", text);
-    cJSON_free(text);
-    return PHX_EXIT_PASSED;
-}
+// --- running ------------------------------------------------------------------------------------
 
 static int refuse(const char *what, int rc, const struct phx_message *message)
 {
@@ -271,35 +218,21 @@ static int refuse(const char *what, int rc, const struct phx_message *message)
     return rc == PHX_ERR_INVALID || rc == PHX_ERR_UNSUPPORTED ? PHX_EXIT_USAGE : PHX_EXIT_INTERNAL;
 }
 
-static int run_ep(struct bench *b)
+static int run_ep(const struct bench *b)
 {
     struct phx_bench_result r;
     struct phx_message message = {""};
-    struct phx_gpu_table gpus;
-    int rc = b->ep.is_cuda ? phx_cuda_probe(&gpus, &message) : 0;
-    if (rc == 0 && b->ep.is_cuda)
-        rc = phx_gpus_choose(&gpus, b->ep.ranks, b->ranks_per_gpu, b->ep.devices, &message);
-    if (rc == 0)
-        rc = phx_bench_ep_run(&b->ep, &r, &message);
+    int rc = phx_bench_ep_run(&b->ep, &r, &message);
     if (rc != 0)
         return refuse("ep", rc, &message);
-    if (b->ep.is_cuda) {
-        rc = phx_bench_gpu_print(&b->ep, &r, b->is_json, stdout);
-        free(r.samples);
-        return rc == 0 ? PHX_EXIT_PASSED : PHX_EXIT_INTERNAL;
-    }
-    uint64_t both = r.bytes.dispatch + r.bytes.combine;
-    const struct row rows[] = {
-        {"floor", offsetof(struct phx_bench_sample, floor_ns), both},
-        {"dispatch", offsetof(struct phx_bench_sample, dispatch_ns), r.bytes.dispatch},
-        {"combine", offsetof(struct phx_bench_sample, combine_ns), r.bytes.combine},
-        {"pair", offsetof(struct phx_bench_sample, pair_ns), both},
-    };
     int status = PHX_EXIT_PASSED;
-    if (b->is_json)
-        status = print_json(b, &r, rows, 4);
+    if (b->ep.transport == PHX_BENCH_CUDA)
+        status = phx_bench_gpu_print(&b->ep, &r, b->is_json, stdout) == 0 ? PHX_EXIT_PASSED
+                                                                         : PHX_EXIT_INTERNAL;
+    else if (b->is_json)
+        status = phx_bench_print_json(&b->ep, &r);
     else
-        print_table(b, &r, rows, 4);
+        phx_bench_print_table(&b->ep, &r);
     free(r.samples);
     return status;
 }
@@ -326,14 +259,14 @@ int phx_command_bench(int argc, char **argv)
         .options = OPTIONS,
         .parser = parse_option,
         .args_doc = "ep|signal",
-        .doc = "Time dispatch and combine, or a signal, on processes of this host.\v"
+        .doc = "Time dispatch and combine, or a signal, on processes of this host; or dispatch and "
+               "combine in the simulator.\v"
                "bench/README.md says what is counted. Exit status: 0 measured, 1 an output was "
                "wrong, 2 usage, 3 internal error.",
     };
-    struct bench b = {.transport = "shm",
-                      .ranks_per_gpu = 1,
-                      .ep = {.ranks = 2,
-                             .flush_mib = 256,
+    struct bench b = {.ep = {.transport = PHX_BENCH_SHM,
+                             .cluster = {1, 2, "nvlink4", "roce_400g", PHX_BURSTS_ON},
+                             .ranks = 2,
                              .spin_us = PHX_CREW_SPIN_AUTO,
                              .tokens = 128,
                              .hidden = 7168,
@@ -343,7 +276,7 @@ int phx_command_bench(int argc, char **argv)
                              .scales = PHX_SCALE_F32,
                              .rows = PHX_ROWS_ONCE,
                              .layout = PHX_LAYOUT_SLOTS,
-                             .is_tolerant = true,
+                             .fault_tolerance = PHX_FAULT_TOLERANCE_ON,
                              .warmups = 3,
                              .samples = 21,
                              .seed = 1}};

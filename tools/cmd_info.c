@@ -13,6 +13,7 @@
 #include <yaml.h>
 
 #include "engine/phalanx.h"
+#include "hw/shm_pages.h"
 #include "kernels/leaves.h"
 #include "tools/command.h"
 
@@ -98,30 +99,64 @@ static long proc_number(const char *path, const char *key)
     return number;
 }
 
+// The word in brackets of a file that lists choices; "not known" without one.
+static void chosen(const char *path, char word[32])
+{
+    char line[128] = "";
+    FILE *file = fopen(path, "r");
+    bool is_read = file != NULL && fgets(line, sizeof line, file) != NULL;
+    if (file != NULL)
+        (void)fclose(file);
+    const char *from = is_read ? strchr(line, '[') : NULL;
+    size_t size = from != NULL ? strcspn(from + 1, "]") : 0;
+    if (size == 0 || size >= 32)
+        (void)snprintf(word, 32, "not known");
+    else
+        (void)snprintf(word, 32, "%.*s", (int)size, from + 1);
+}
+
+static bool is_on(const char *mode)
+{
+    return strcmp(mode, "never") != 0 && strcmp(mode, "deny") != 0 &&
+           strcmp(mode, "not known") != 0;
+}
+
+static void add_pages(struct info *info)
+{
+    char private[32];
+    char shared[32];
+    chosen("/sys/kernel/mm/transparent_hugepage/enabled", private);
+    chosen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", shared);
+    long reserved = proc_number("/proc/meminfo", "HugePages_Total:");
+    long free_pages = proc_number("/proc/meminfo", "HugePages_Free:");
+    long kib = proc_number("/proc/meminfo", "Hugepagesize:");
+    fact_add(info, "huge_pages", is_on(private), "transparent: %s", private);
+    fact_add(info, "huge_regions", is_on(shared) || (free_pages > 0 && kib == 2048),
+             "shared memory: transparent %s; reserved %ld of %ld KiB, %ld free", shared,
+             reserved > 0 ? reserved : 0, kib > 0 ? kib : 0, free_pages > 0 ? free_pages : 0);
+    uint32_t nodes = phx_numa_nodes();
+    if (nodes > 1)
+        fact_add(info, "numa", true, "%u memory nodes; regions are asked for on the reader's",
+                 nodes);
+    else
+        fact_add(info, "numa", false, "one memory node: nothing to place");
+}
+
 static void add_machine(struct info *info)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     fact_add(info, "cores", cores > 0, "%ld", cores);
 #if defined(__x86_64__)
     bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+    bool has_avx512 = phx_leaves_avx512() != NULL;
     fact_add(info, "avx2", has_avx2, has_avx2 ? "with FMA" : "this processor has none");
     fact_add(info, "avx512", has_avx512,
-             has_avx512 ? "there, but no leaf uses it" : "this processor has none");
+             has_avx512 ? "with BW, DQ and VL" : "this processor lacks F, BW, DQ or VL");
 #else
     fact_add(info, "avx2", false, "not an x86-64 processor");
     fact_add(info, "avx512", false, "not an x86-64 processor");
 #endif
-    char mode[64] = "";
-    FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
-    bool is_read = file != NULL && fgets(mode, sizeof mode, file) != NULL;
-    if (file != NULL)
-        (void)fclose(file);
-    mode[strcspn(mode, "\n")] = '\0';
-    long reserved = proc_number("/proc/meminfo", "HugePages_Total:");
-    bool has_huge = is_read && strstr(mode, "[never]") == NULL;
-    fact_add(info, "huge_pages", has_huge, "transparent: %s; reserved: %ld",
-             is_read ? mode : "not known", reserved > 0 ? reserved : 0);
+    add_pages(info);
 }
 
 static void add_libraries(struct info *info)

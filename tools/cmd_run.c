@@ -9,6 +9,7 @@
 
 #include "tools/bug_option.h"
 #include "tools/command.h"
+#include "tools/launched.h"
 #include "tools/options.h"
 #include "tools/report.h"
 #include "tools/run.h"
@@ -30,7 +31,10 @@ enum run_option {
     OPTION_ROUNDS,
     OPTION_KILL,
     OPTION_PAUSE,
-    OPTION_BUG
+    OPTION_BUG,
+    OPTION_JOIN,
+    OPTION_ALONE,
+    OPTION_RENDEZVOUS
 };
 
 struct run {
@@ -41,6 +45,8 @@ struct run {
     struct phx_scenario_options scenario;
     struct phx_live_options live;
     struct phx_soak_options soak; // rounds 0: one run, with its report
+    struct phx_launched_options launch;
+    struct phx_launched launched;
     bool has_seed;
     bool is_json;
 };
@@ -66,6 +72,13 @@ static const struct argp_option OPTIONS[] = {
      "each round with a SIGKILL at a random moment, instead of the file's faults", 0},
     {"pause-random", OPTION_PAUSE, NULL, 0,
      "each round with a SIGSTOP at a random moment, for three deadlines", 0},
+    {"join", OPTION_JOIN, NULL, 0,
+     "be one rank of those that a launcher started: which one, and where they meet, is in the "
+     "environment (default, if it is)",
+     0},
+    {"rendezvous", OPTION_RENDEZVOUS, "URL", 0,
+     "tcp://HOST:PORT or file://DIRECTORY, where the ranks meet; implies --join", 0},
+    {"alone", OPTION_ALONE, NULL, 0, "start all ranks here, whatever the environment says", 0},
     {"bug", OPTION_BUG, "NAME", 0, "with a planted mistake (phx-planted only)", 0},
     {0},
 };
@@ -133,6 +146,15 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
             argp_error(state, "one of --kill-random and --pause-random");
         run->soak.kind = key == OPTION_KILL ? PHX_FAULT_KILL : PHX_FAULT_PAUSE;
         return 0;
+    case OPTION_JOIN:
+        run->launch.joins = true;
+        return 0;
+    case OPTION_ALONE:
+        run->launch.is_alone = true;
+        return 0;
+    case OPTION_RENDEZVOUS:
+        run->launch.rendezvous = argument;
+        return 0;
     case OPTION_BUG:
         run->bug = argument;
         return 0;
@@ -182,11 +204,22 @@ static void signal_pass_on(void)
 
 static int refuse(const struct run *run, int rc, const struct phx_message *message)
 {
-    (void)fprintf(stderr, "phx run: %s: %s\n", run->path, message->text);
+    (void)fprintf(stderr, "phx run: ");
+    if (run->launched.is_joined)
+        (void)fprintf(stderr, "rank %u of %u: ", run->launched.world.rank,
+                      run->launched.world.ranks);
+    (void)fprintf(stderr, "%s: %s\n", run->path, message->text);
     signal_pass_on();
-    return rc == PHX_ERR_INVALID || rc == PHX_ERR_IO || rc == PHX_ERR_UNSUPPORTED
-               ? PHX_EXIT_USAGE
-               : PHX_EXIT_INTERNAL;
+    switch (rc) {
+    case PHX_ERR_INVALID:
+    case PHX_ERR_IO:
+    case PHX_ERR_UNSUPPORTED:
+    case PHX_ERR_PROTECTION:
+    case PHX_ERR_MISMATCH:
+        return PHX_EXIT_USAGE;
+    default:
+        return PHX_EXIT_INTERNAL;
+    }
 }
 
 static int run_rounds(const struct run *run, const struct phx_workload *w)
@@ -215,6 +248,25 @@ static void print_repeat(const struct run *run, const struct phx_summary *s)
     (void)fputc('\n', out);
 }
 
+static int report(const struct run *run, const struct phx_scenario *scenario,
+                  const struct phx_summary *summary, const struct phx_history *history)
+{
+    struct phx_message message = {""};
+    int status = summary->is_passed ? PHX_EXIT_PASSED : PHX_EXIT_FAILED;
+    if (!run->is_json) {
+        phx_report_text(stdout, scenario, summary, phx_wall_ms());
+    } else if (phx_report_json(stdout, summary, phx_wall_ms()) != 0) {
+        (void)fprintf(stderr, "phx run: no memory for the report\n");
+        status = PHX_EXIT_INTERNAL;
+    }
+    if (status == PHX_EXIT_FAILED)
+        print_repeat(run, summary);
+    if (run->record == NULL)
+        return status;
+    int rc = phx_history_write(run->record, scenario, summary->seed, history, &message);
+    return rc != 0 ? refuse(run, rc, &message) : status;
+}
+
 static int run_once(const struct run *run, const struct phx_scenario *scenario)
 {
     struct phx_summary summary;
@@ -223,20 +275,28 @@ static int run_once(const struct run *run, const struct phx_scenario *scenario)
     int rc = phx_live_run(&scenario->workload, &run->live, &summary, &history, &message);
     if (rc != 0)
         return refuse(run, rc, &message);
-    int status = summary.is_passed ? PHX_EXIT_PASSED : PHX_EXIT_FAILED;
-    if (!run->is_json) {
-        phx_report_text(stdout, scenario, &summary, phx_wall_ms());
-    } else if (phx_report_json(stdout, &summary, phx_wall_ms()) != 0) {
-        (void)fprintf(stderr, "phx run: no memory for the report\n");
-        status = PHX_EXIT_INTERNAL;
-    }
-    if (status == PHX_EXIT_FAILED)
-        print_repeat(run, &summary);
-    if (run->record != NULL) {
-        rc = phx_history_write(run->record, scenario, summary.seed, &history, &message);
-        if (rc != 0)
-            status = refuse(run, rc, &message);
-    }
+    int status = report(run, scenario, &summary, &history);
+    phx_summary_free(&summary);
+    phx_history_free(&history);
+    return status;
+}
+
+// One rank of it: who compared everything reports, and all end alike.
+static int run_joined(struct run *run, const struct phx_scenario *scenario)
+{
+    struct phx_summary summary;
+    struct phx_history history;
+    struct phx_live_part part;
+    struct phx_message message = {""};
+    uint64_t digest = phx_launched_digest(scenario);
+    int rc = phx_live_join(&scenario->workload, &run->live, &run->launched.world, digest, &part,
+                           &summary, &history, &message);
+    phx_bootstrap_wipe(run->launched.env.secret, sizeof run->launched.env.secret);
+    if (rc != 0)
+        return refuse(run, rc, &message);
+    if (!part.reports)
+        return part.is_passed ? PHX_EXIT_PASSED : PHX_EXIT_FAILED;
+    int status = report(run, scenario, &summary, &history);
     phx_summary_free(&summary);
     phx_history_free(&history);
     return status;
@@ -265,8 +325,26 @@ static int run_scenario(struct run *run, const struct phx_scenario *scenario)
         rc = phx_live_gpus(&w, &run->live, &message);
     if (rc != 0)
         return refuse(run, rc, &message);
+    if (run->launched.is_joined)
+        return run_joined(run, scenario); // signals are its launcher's to send
     signals_catch();
     return run->soak.rounds != 0 ? run_rounds(run, &scenario->workload) : run_once(run, scenario);
+}
+
+// Who starts the ranks, and how many.
+static int launch_find(struct run *run)
+{
+    struct phx_message message = {""};
+    int rc = phx_launched_find(&run->launch, &run->launched, &message);
+    if (rc == 0)
+        rc = phx_launched_ranks(&run->launched, &run->scenario.ranks, &message);
+    if (rc == 0 && run->launched.is_joined && run->soak.rounds != 0)
+        rc = phx_fail(&message, PHX_ERR_INVALID,
+                      "--rounds starts ranks of its own; this is rank %u of %u that were started "
+                      "(--alone starts them here)",
+                      run->launched.world.rank, run->launched.world.ranks);
+    run->live.is_joined = run->launched.is_joined;
+    return rc != 0 ? refuse(run, rc, &message) : 0;
 }
 
 int phx_command_run(int argc, char **argv)
@@ -276,19 +354,23 @@ int phx_command_run(int argc, char **argv)
         .parser = parse_option,
         .args_doc = "FILE",
         .doc = "Run a scenario with a process for each rank, and make its faults for real: SIGKILL "
-               "and SIGSTOP at the put, the phase or the time that the file names.\v"
+               "and SIGSTOP at the put, the phase or the time that the file names. Started by "
+               "torchrun or mpirun it is one rank of theirs.\v"
                "docs/running.md says what can be made for real. Exit status: 0 passed, 1 the "
                "scenario failed, 2 usage or input error, 3 internal error.",
     };
     struct run run = {.transport = "shm", .live.seed = 1};
     if (argp_parse(&argp, argc, argv, 0, NULL, &run) != 0)
         return PHX_EXIT_INTERNAL;
+    int status = launch_find(&run);
+    if (status != 0)
+        return status;
     struct phx_scenario *scenario = NULL;
     struct phx_diagnosis d = {{0, 0}, {""}};
     int rc = phx_scenario_load(run.path, &run.scenario, &scenario, &d);
     if (rc != 0)
         return phx_refuse_file(run.path, &d, rc);
-    int status = phx_choose_bug("phx run", run.bug != NULL ? run.bug : scenario->run.bug);
+    status = phx_choose_bug("phx run", run.bug != NULL ? run.bug : scenario->run.bug);
     if (status == 0)
         status = run_scenario(&run, scenario);
     phx_scenario_free(scenario);

@@ -5,10 +5,14 @@
 // in memory that outlives it; the launcher stops, resumes and slows processes, and compares
 // everything with the oracle afterwards, by the code that holds simulated runs to it. A kill or a
 // stop that waits for a put or a phase is made by the very thread that comes to it.
+//
+// Where another launcher started the processes (torchrun, mpirun, a shell), each joins: they share
+// the same memory, and the lowest rank that lives at the end does the comparing for all.
 
 #ifndef PHX_TOOLS_RUN_H
 #define PHX_TOOLS_RUN_H
 
+#include "hw/bootstrap.h"
 #include "sim/history.h"
 #include "sim/summary.h"
 #include "tools/scenario.h"
@@ -30,6 +34,7 @@ struct phx_live_options {
     uint32_t workers; // of each rank; 0: as many as fit the cores, 1 to PHX_WORKLOAD_WORKERS
     uint32_t slack;   // what deadlines, durations and times are multiplied with; 0: 1, or
                       // PHX_LIVE_SLACK_CROWDED when workers outnumber the cores
+    bool is_joined;   // another launcher starts the ranks, for phx_live_check()
     bool is_quiet;    // what ranks print goes out as it is, without "rank N: " before it
     bool is_cuda;     // on GPUs
     uint32_t ranks_per_gpu;               // at most; 0: 1
@@ -56,5 +61,18 @@ int phx_live_run(const struct phx_workload *w, const struct phx_live_options *op
                  struct phx_summary *summary, struct phx_history *history,
                  struct phx_message *message);
 void phx_live_interrupt(void); // for signal handlers
+
+struct phx_live_part { // of one rank in a run that it joined
+    bool reports;      // it compared for all: summary and history are there
+    bool is_passed;    // the run; the same on all ranks
+};
+// Runs one rank of it, in this process; `world` says which, and how it meets the others. digest: of
+// the scenario. Returns when all ranks have ended. Ranks must agree on everything but `world`'s
+// rank: PHX_ERR_MISMATCH names one that does not. A rank that ends early costs what the scenario
+// says of it, once all have met. Nothing is left behind in any case.
+int phx_live_join(const struct phx_workload *w, const struct phx_live_options *options,
+                  const struct phx_bootstrap_options *world, uint64_t digest,
+                  struct phx_live_part *part, struct phx_summary *summary,
+                  struct phx_history *history, struct phx_message *message);
 
 #endif

@@ -11,7 +11,6 @@
 
 struct judge {
     struct phx_live *live;
-    struct phx_live_arena *arena;
     struct phx_run *run;
 };
 
@@ -29,17 +28,34 @@ static uint64_t since_ps(const struct judge *j, uint64_t at_ns)
 
 static const struct phx_live_record *ended(const struct judge *j, uint32_t rank, uint64_t operation)
 {
-    const struct phx_live_record *record = phx_live_record_of(j->arena, rank, operation);
+    const struct phx_live_record *record = phx_live_record_of(j->live, rank, operation);
     return __atomic_load_n(&record->is_ended, __ATOMIC_ACQUIRE) != 0 ? record : NULL;
 }
 
 // --- what each rank came to ---------------------------------------------------------------------
 
+// Names of rules live in the program: a rank's text is no name in the process that reports it.
+static void pass_on(const struct judge *j, uint32_t rank, const struct phx_live_reported *from)
+{
+    static const char *const rules[] = {"open-peer-lost", "open", "operation-error", "op-outcome",
+                                        "not-checked"};
+    struct phx_violation v = {.rule = "rank-reported",
+                              .rank = rank,
+                              .kind = from->kind,
+                              .number = from->number,
+                              .at_ns = from->at_ns};
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
+        if (strcmp(rules[i], from->rule) == 0)
+            v.rule = rules[i];
+    memcpy(v.text, from->text, sizeof v.text);
+    j->run->violate(j->run->violate_context, &v);
+}
+
 static void take_rank(const struct judge *j, uint32_t rank)
 {
     struct phx_run *run = j->run;
     struct phx_run_rank *mine = &run->rank[rank];
-    const struct phx_live_seat *seat = phx_live_seat_of(j->arena, rank);
+    const struct phx_live_seat *seat = phx_live_seat_of(j->live, rank);
     mine->is_open = seat->opened_ns != 0;
     mine->finished = seat->end == PHX_PROGRAM_DONE;
     mine->failed = seat->end == PHX_PROGRAM_FAILED;
@@ -61,7 +77,7 @@ static void take_rank(const struct judge *j, uint32_t rank)
     uint32_t kept =
         seat->violation_count < PHX_LIVE_VIOLATIONS ? seat->violation_count : PHX_LIVE_VIOLATIONS;
     for (uint32_t i = 0; i < kept; i++)
-        run->violate(run->violate_context, &seat->violations[i]);
+        pass_on(j, rank, &seat->violations[i]);
     run->totals.messages += seat->posts;
     run->totals.events += seat->events;
 }
@@ -69,7 +85,7 @@ static void take_rank(const struct judge *j, uint32_t rank)
 static void take_strikes(const struct judge *j)
 {
     for (uint32_t i = 0; i < j->run->workload->fault_count; i++) {
-        const struct phx_live_strike *from = phx_live_strike_of(j->arena, i);
+        const struct phx_live_strike *from = phx_live_strike_of(j->live, i);
         struct phx_run_strike *to = &j->run->strikes[i];
         to->at_ps = from->state == PHX_LIVE_STRUCK ? since_ps(j, from->at_ns) : UINT64_MAX;
         to->kind = from->kind;
@@ -83,7 +99,7 @@ static void take_strikes(const struct judge *j)
 static void operation_keep(const struct judge *j, struct phx_history *history, uint32_t rank,
                            uint64_t operation, uint64_t hash)
 {
-    const struct phx_live_record *record = phx_live_record_of(j->arena, rank, operation);
+    const struct phx_live_record *record = phx_live_record_of(j->live, rank, operation);
     const struct phx_outcome *o = &record->outcome;
     struct phx_history_operation *at = phx_history_at(history, rank, operation);
     at->hash = hash;
@@ -104,7 +120,7 @@ static void pair_check(const struct judge *j, struct phx_history *history, uint3
         const struct phx_live_record *record = ended(j, r, operation);
         if (record == NULL)
             continue;
-        phx_live_results(j->arena, load, r, pair, &kept);
+        phx_live_results(j->live, load, r, pair, &kept);
         struct phx_dispatch_result result = {&record->outcome, kept.received};
         phx_check_dispatch(run, stage, r, pair, &result);
         operation_keep(j, history, r, operation, phx_history_hash_dispatch(stage, &result));
@@ -113,7 +129,7 @@ static void pair_check(const struct judge *j, struct phx_history *history, uint3
         const struct phx_live_record *record = ended(j, r, operation + 1);
         if (record == NULL)
             continue;
-        phx_live_results(j->arena, load, r, pair, &kept);
+        phx_live_results(j->live, load, r, pair, &kept);
         struct phx_combine_result result = {&record->outcome, kept.out, kept.token_loss};
         phx_check_combine(run, stage, r, pair, &result);
         operation_keep(j, history, r, operation + 1, phx_history_hash_combine(stage, &result));
@@ -130,10 +146,10 @@ static int results_check(const struct judge *j, struct phx_history *history,
     struct phx_run *run = j->run;
     int rc = phx_history_open(history, run->ranks, run->operations, message);
     for (uint32_t r = 0; rc == 0 && r < run->ranks; r++) {
-        history->begun[r] = phx_live_seat_of(j->arena, r)->begun;
+        history->begun[r] = phx_live_seat_of(j->live, r)->begun;
         for (uint64_t o = 0; o < run->operations; o++)
             phx_history_at(history, r, o)->begin_ns =
-                since_ns(j, phx_live_record_of(j->arena, r, o)->begin_ns);
+                since_ns(j, phx_live_record_of(j->live, r, o)->begin_ns);
     }
     for (uint32_t load = 0; rc == 0 && load < run->workload->load_count; load++)
         for (uint64_t pair = 0; pair < run->stages[load].pairs; pair++)
@@ -148,7 +164,7 @@ static int results_check(const struct judge *j, struct phx_history *history,
 static void suspicions_check(const struct judge *j)
 {
     for (uint32_t r = 0; r < j->run->ranks; r++) {
-        const struct phx_live_seat *seat = phx_live_seat_of(j->arena, r);
+        const struct phx_live_seat *seat = phx_live_seat_of(j->live, r);
         j->run->suspicions_checked += j->run->rank[r].operations;
         for (uint32_t other = 0; other < j->run->ranks; other++) {
             const struct phx_live_suspicion *s = &seat->suspicions[other];
@@ -195,7 +211,7 @@ static void deaths_check(const struct judge *j)
 {
     const struct phx_run *run = j->run;
     for (uint32_t r = 0; r < run->ranks; r++) {
-        if (phx_live_seat_of(j->arena, r)->begun == run->operations || run->rank[r].failed)
+        if (phx_live_seat_of(j->live, r)->begun == run->operations || run->rank[r].failed)
             continue;
         for (uint32_t by = 0; by < run->ranks; by++) {
             if (by == r || !run->rank[by].finished)
@@ -205,7 +221,7 @@ static void deaths_check(const struct judge *j)
                 phx_run_violate(j->run, "death-missed", by, 0, 0,
                                 "rank %u began %llu of %llu operations, and rank %u still holds "
                                 "it active",
-                                r, (unsigned long long)phx_live_seat_of(j->arena, r)->begun,
+                                r, (unsigned long long)phx_live_seat_of(j->live, r)->begun,
                                 (unsigned long long)run->operations, by);
         }
     }
@@ -220,7 +236,7 @@ static void live_fill(const struct judge *j, struct phx_summary_live *l)
     l->workers = j->run->workers;
     l->slack = j->live->options.slack;
     for (uint32_t r = 0; r < j->run->ranks; r++) {
-        uint64_t begin_ns = phx_live_record_of(j->arena, r, 0)->begin_ns;
+        uint64_t begin_ns = phx_live_record_of(j->live, r, 0)->begin_ns;
         first_ns = begin_ns > first_ns ? begin_ns : first_ns;
         for (uint64_t o = 0; !j->run->rank[r].is_struck && o < j->run->operations; o++) {
             const struct phx_live_record *record = ended(j, r, o);
@@ -236,10 +252,10 @@ static void live_fill(const struct judge *j, struct phx_summary_live *l)
                 l->away.words[r / 64] |= UINT64_C(1) << (r % 64);
 }
 
-int phx_live_judge(struct phx_live_arena *a, struct phx_summary *summary,
+int phx_live_judge(struct phx_live *live, struct phx_summary *summary,
                    struct phx_history *history, struct phx_message *message)
 {
-    const struct judge j = {a->live, a, &a->live->run};
+    const struct judge j = {live, &live->run};
     for (uint32_t r = 0; r < j.run->ranks; r++)
         take_rank(&j, r);
     take_strikes(&j);

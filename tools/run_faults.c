@@ -2,7 +2,8 @@
 //
 // A fault that waits for a put or a phase is made by the thread that comes to it: it signals the
 // process that is to be struck, most often its own. One that waits for a time, and what ends or
-// goes on, is the launcher's.
+// goes on, is the launcher's. Where the launcher is another one, each rank kills itself, by a
+// thread that looks whether it should; and nobody could make a stopped one go on.
 //
 //   kill    SIGKILL
 //   hang    SIGSTOP, until the others are done
@@ -73,6 +74,14 @@ static bool has_hooks(const struct phx_workload *w)
     return has;
 }
 
+static const char *why_not_joined(const struct phx_fault *f)
+{
+    if (f->kind == PHX_FAULT_HANG || f->kind == PHX_FAULT_PAUSE || f->kind == PHX_FAULT_SLOW)
+        return "only a launcher of ours could let it go on, or end it (--alone starts the ranks "
+               "here)";
+    return NULL;
+}
+
 int phx_live_faults_check(const struct phx_workload *w, const struct phx_live_options *options,
                           struct phx_message *message)
 {
@@ -84,6 +93,8 @@ int phx_live_faults_check(const struct phx_workload *w, const struct phx_live_op
             why = why_not(f);
         if (why == NULL && f->when.chance_ppm != 0)
             why = "faults by chance come in the simulator alone";
+        if (why == NULL && options->is_joined)
+            why = why_not_joined(f);
         if (why != NULL)
             return phx_fail(message, PHX_ERR_UNSUPPORTED,
                             "fault %u of the list (%s, rank %u) can't be made for real over %s: "
@@ -118,26 +129,28 @@ static bool claim(struct phx_live_strike *s)
 }
 
 // Once. `self`: the rank of this process, or PHX_RANKS_MAX in the launcher.
-static void strike(struct phx_live_arena *a, uint32_t index, uint32_t self, uint32_t kind,
+static void strike(const struct phx_live *live, uint32_t index, uint32_t self, uint32_t kind,
                    uint64_t number)
 {
-    const struct phx_fault *f = &a->live->run.workload->faults[index];
-    struct phx_live_strike *s = phx_live_strike_of(a, index);
-    struct phx_live_seat *seat = phx_live_seat_of(a, f->rank);
+    const struct phx_fault *f = &live->run.workload->faults[index];
+    struct phx_live_strike *s = phx_live_strike_of(live, index);
+    struct phx_live_seat *seat = phx_live_seat_of(live, f->rank);
     pid_t pid = __atomic_load_n(&seat->pid, __ATOMIC_ACQUIRE);
     if (pid == 0 || __atomic_load_n(&seat->end, __ATOMIC_ACQUIRE) != 0 || !claim(s))
         return; // there is nothing to strike
     if (self != f->rank) {
-        kind = seat->kind;
-        number = seat->number[kind];
+        kind = __atomic_load_n(&seat->kind, __ATOMIC_RELAXED);
+        number = __atomic_load_n(&seat->number[kind], __ATOMIC_RELAXED);
     }
     s->kind = kind;
     s->number = number;
-    s->phase = seat->phase;
+    s->phase = __atomic_load_n(&seat->phase, __ATOMIC_RELAXED);
     s->at_ns = phx_clock_ns();
     __atomic_store_n(&s->state, PHX_LIVE_STRUCK, __ATOMIC_RELEASE);
     if (f->kind == PHX_FAULT_SLOW)
         return; // the launcher does it
+    if (live->options.is_joined && self != f->rank)
+        return; // its keeper does it: its number may be another process's here
     if (self == f->rank)
         (void)raise(signal_of(f)); // to this thread: it goes no further
     else
@@ -152,15 +165,15 @@ bool phx_live_counts_puts(const struct phx_workload *w, uint32_t rank)
     return false;
 }
 
-void phx_live_on_put(struct phx_live_arena *a, uint32_t rank, uint32_t kind, uint64_t number,
+void phx_live_on_put(const struct phx_live *live, uint32_t rank, uint32_t kind, uint64_t number,
                      uint32_t puts)
 {
-    const struct phx_workload *w = a->live->run.workload;
+    const struct phx_workload *w = live->run.workload;
     for (uint32_t i = 0; i < w->fault_count; i++) {
         const struct phx_fault_when *when = &w->faults[i].when;
         if (when->after_puts != 0 && when->after_puts == puts && when->kind == kind &&
             (when->number == 0 || when->number == number) && trigger_rank(&w->faults[i]) == rank)
-            strike(a, i, rank, kind, number);
+            strike(live, i, rank, kind, number);
     }
 }
 
@@ -176,17 +189,17 @@ uint32_t phx_live_puts_of(const struct phx_workload *w, uint32_t rank, uint32_t 
     return 0;
 }
 
-void phx_live_on_phase(struct phx_live_arena *a, uint32_t rank, uint32_t kind, uint32_t phase,
+void phx_live_on_phase(const struct phx_live *live, uint32_t rank, uint32_t kind, uint32_t phase,
                        uint64_t number, bool begins)
 {
-    const struct phx_workload *w = a->live->run.workload;
+    const struct phx_workload *w = live->run.workload;
     for (uint32_t i = 0; i < w->fault_count; i++) {
         const struct phx_fault_when *when = &w->faults[i].when;
         if (trigger_rank(&w->faults[i]) != rank || when->after_puts != 0 ||
             (when->number != 0 && when->number != number))
             continue;
         if (when->phase != 0 ? when->phase == phase : (when->kind == kind && begins))
-            strike(a, i, rank, kind, number);
+            strike(live, i, rank, kind, number);
     }
 }
 
@@ -231,51 +244,76 @@ static bool is_timed(const struct phx_fault *f)
     return f->when.kind == 0 && f->when.phase == 0;
 }
 
-uint64_t phx_live_faults_next_ns(struct phx_live_arena *a)
+uint64_t phx_live_faults_next_ns(const struct phx_live *live)
 {
-    const struct phx_live *live = a->live;
     uint64_t now_ns = phx_clock_ns();
     uint64_t next_ns = UINT64_MAX;
     for (uint32_t i = 0; live->zero_ns != 0 && i < live->run.workload->fault_count; i++) {
         const struct phx_fault *f = &live->run.workload->faults[i];
         uint64_t at_ns = live->zero_ns + f->when.at_ps / 1000;
-        if (is_timed(f) && phx_live_strike_of(a, i)->state == 0 && at_ns > now_ns &&
+        if (is_timed(f) && phx_live_strike_of(live, i)->state == 0 && at_ns > now_ns &&
             at_ns - now_ns < next_ns)
             next_ns = at_ns - now_ns;
     }
     return next_ns;
 }
 
-void phx_live_faults_tick(struct phx_live_arena *a)
+void phx_live_faults_tick(const struct phx_live *live)
 {
-    const struct phx_live *live = a->live;
     const struct phx_workload *w = live->run.workload;
     uint64_t now_ns = phx_clock_ns();
     for (uint32_t i = 0; i < w->fault_count; i++) {
         const struct phx_fault *f = &w->faults[i];
-        const struct phx_live_strike *s = phx_live_strike_of(a, i);
+        const struct phx_live_strike *s = phx_live_strike_of(live, i);
         if (is_timed(f) && live->zero_ns != 0 && s->state == 0 &&
             now_ns - live->zero_ns >= f->when.at_ps / 1000)
-            strike(a, i, PHX_RANKS_MAX, 0, 0);
+            strike(live, i, PHX_RANKS_MAX, 0, 0);
         if (__atomic_load_n(&s->state, __ATOMIC_ACQUIRE) != PHX_LIVE_STRUCK || now_ns < s->at_ns)
             continue;
         pid_t pid = phx_crew_pid(live->crew, f->rank); // 0 once it was reaped
         bool is_over = f->duration_ps != 0 && now_ns - s->at_ns >= f->duration_ps / 1000;
         if (pid == 0 || f->kind == PHX_FAULT_KILL || f->kind == PHX_FAULT_HANG)
             continue;
-        if (is_over && !phx_live_is_held(a, f->rank))
+        if (is_over && !phx_live_is_held(live, f->rank))
             resume(pid);
         else if (f->kind == PHX_FAULT_SLOW)
             slow_tick(f, pid, now_ns - s->at_ns);
     }
 }
 
-bool phx_live_is_held(struct phx_live_arena *a, uint32_t rank)
+bool phx_live_needs_keeper(const struct phx_workload *w, uint32_t rank)
 {
-    const struct phx_workload *w = a->live->run.workload;
+    for (uint32_t i = 0; i < w->fault_count; i++)
+        if (w->faults[i].rank == rank &&
+            (is_timed(&w->faults[i]) || trigger_rank(&w->faults[i]) != rank))
+            return true;
+    return false;
+}
+
+void phx_live_faults_keep(const struct phx_live *live, uint32_t rank)
+{
+    uint64_t now_ns = phx_clock_ns();
+    for (uint32_t i = 0; i < live->run.workload->fault_count; i++) {
+        const struct phx_fault *f = &live->run.workload->faults[i];
+        const struct phx_live_strike *s = phx_live_strike_of(live, i);
+        if (f->rank != rank)
+            continue;
+        if (is_timed(f) && live->zero_ns != 0 &&
+            __atomic_load_n(&s->state, __ATOMIC_ACQUIRE) == 0 &&
+            now_ns - live->zero_ns >= f->when.at_ps / 1000)
+            strike(live, i, PHX_RANKS_MAX, 0, 0);
+        if (__atomic_load_n(&s->state, __ATOMIC_ACQUIRE) == PHX_LIVE_STRUCK)
+            (void)raise(signal_of(f));
+    }
+}
+
+bool phx_live_is_held(const struct phx_live *live, uint32_t rank)
+{
+    const struct phx_workload *w = live->run.workload;
     for (uint32_t i = 0; i < w->fault_count; i++)
         if (w->faults[i].kind == PHX_FAULT_HANG && w->faults[i].rank == rank &&
-            __atomic_load_n(&phx_live_strike_of(a, i)->state, __ATOMIC_ACQUIRE) == PHX_LIVE_STRUCK)
+            __atomic_load_n(&phx_live_strike_of(live, i)->state, __ATOMIC_ACQUIRE) ==
+                PHX_LIVE_STRUCK)
             return true;
     return false;
 }

@@ -25,7 +25,6 @@ struct counter {
 
 struct host { // the program's surroundings
     struct phx_live *live;
-    struct phx_live_arena *arena;
     struct phx_live_seat *seat;
     struct phx_crew_rank *self;
     uint32_t rank;
@@ -111,7 +110,7 @@ static void host_call_begins(void *context, uint64_t operation, bool is_first)
     h->call_ns = phx_clock_ns();
     if (!is_first)
         return;
-    phx_live_record_of(h->arena, h->rank, operation)->begin_ns = h->call_ns;
+    phx_live_record_of(h->live, h->rank, operation)->begin_ns = h->call_ns;
     __atomic_store_n(&h->seat->begun, h->seat->begun + 1, __ATOMIC_RELEASE);
 }
 
@@ -119,7 +118,7 @@ static void host_call_ended(void *context, const struct phx_group *group, uint64
                             uint32_t kind, uint64_t number)
 {
     struct host *h = context;
-    struct phx_live_record *record = phx_live_record_of(h->arena, h->rank, operation);
+    struct phx_live_record *record = phx_live_record_of(h->live, h->rank, operation);
     uint32_t causes[PHX_RANKS_MAX];
     uint64_t took_ns = phx_clock_ns() - h->call_ns;
     if (took_ns > record->longest_ns)
@@ -136,7 +135,7 @@ static void host_call_ended(void *context, const struct phx_group *group, uint64
 
 static void operation_ended(struct host *h, uint64_t operation, const struct phx_outcome *outcome)
 {
-    struct phx_live_record *record = phx_live_record_of(h->arena, h->rank, operation);
+    struct phx_live_record *record = phx_live_record_of(h->live, h->rank, operation);
     record->outcome = *outcome;
     __atomic_store_n(&record->is_ended, 1u, __ATOMIC_RELEASE);
 }
@@ -152,8 +151,8 @@ static void host_dispatched(void *context, struct phx_stage *stage, uint64_t pai
     struct host *h = context;
     struct phx_live_results kept;
     uint64_t operation = stage->first_operation + 2 * pair;
-    phx_live_record_of(h->arena, h->rank, operation)->end_ns = phx_clock_ns();
-    phx_live_results(h->arena, load_of(h, stage), h->rank, pair, &kept);
+    phx_live_record_of(h->live, h->rank, operation)->end_ns = phx_clock_ns();
+    phx_live_results(h->live, load_of(h, stage), h->rank, pair, &kept);
     phx_live_keep_dispatch(stage, &result->output, &kept.received);
     operation_ended(h, operation, result->outcome);
 }
@@ -165,8 +164,8 @@ static void host_combined(void *context, struct phx_stage *stage, uint64_t pair,
     struct phx_live_results kept;
     uint64_t tokens = stage->moe->tokens;
     uint64_t operation = stage->first_operation + 2 * pair + 1;
-    phx_live_record_of(h->arena, h->rank, operation)->end_ns = phx_clock_ns();
-    phx_live_results(h->arena, load_of(h, stage), h->rank, pair, &kept);
+    phx_live_record_of(h->live, h->rank, operation)->end_ns = phx_clock_ns();
+    phx_live_results(h->live, load_of(h, stage), h->rank, pair, &kept);
     memcpy(kept.out, result->out, tokens * stage->shape.channels * sizeof *kept.out);
     memcpy(kept.token_loss, result->token_loss, tokens * sizeof *kept.token_loss);
     operation_ended(h, operation, result->outcome);
@@ -177,12 +176,9 @@ static void host_violate(void *context, const char *rule, uint32_t kind, uint64_
 {
     struct host *h = context;
     if (h->seat->violation_count < PHX_LIVE_VIOLATIONS) {
-        struct phx_violation *v = &h->seat->violations[h->seat->violation_count];
-        *v = (struct phx_violation){.rule = rule, // its address is the launcher's too
-                                    .rank = h->rank,
-                                    .kind = kind,
-                                    .number = number,
-                                    .at_ns = phx_clock_ns()};
+        struct phx_live_reported *v = &h->seat->violations[h->seat->violation_count];
+        *v = (struct phx_live_reported){.kind = kind, .number = number, .at_ns = phx_clock_ns()};
+        (void)snprintf(v->rule, sizeof v->rule, "%s", rule);
         (void)snprintf(v->text, sizeof v->text, "%s", text);
     }
     __atomic_store_n(&h->seat->violation_count, h->seat->violation_count + 1, __ATOMIC_RELEASE);
@@ -194,7 +190,14 @@ static void host_leave(void *context, uint32_t end)
     h->seat->ended_ns = phx_clock_ns();
     __atomic_store_n(&h->seat->end, end, __ATOMIC_RELEASE);
     // Who leaves takes its memory along, which others still store into or read from.
-    while (!__atomic_load_n(&h->arena->is_over, __ATOMIC_ACQUIRE))
+    h->live->leave(h->live, h->live->leave_context);
+}
+
+// The launcher looks after the others.
+static void leave_when_told(struct phx_live *live, void *context)
+{
+    (void)context;
+    while (!__atomic_load_n(&phx_live_front_of(live)->is_over, __ATOMIC_ACQUIRE))
         sleep_ns(500000);
 }
 
@@ -224,7 +227,7 @@ static void gpu_died(void *context)
 {
     struct host *h = context;
     pthread_mutex_lock(&h->lock);
-    phx_live_on_put(h->arena, h->rank, h->dying_kind, h->dying_number, h->dying_puts);
+    phx_live_on_put(h->live, h->rank, h->dying_kind, h->dying_number, h->dying_puts);
     pthread_mutex_unlock(&h->lock);
 }
 
@@ -244,11 +247,11 @@ static void on_phase(void *context, uint32_t worker, uint32_t phase, uint64_t nu
     uint32_t kind = kind_of_phase(phase);
     pthread_mutex_lock(&h->lock);
     bool begins = h->seat->number[kind] != number;
-    h->seat->kind = kind;
-    h->seat->number[kind] = number;
+    __atomic_store_n(&h->seat->kind, kind, __ATOMIC_RELAXED);
+    __atomic_store_n(&h->seat->number[kind], number, __ATOMIC_RELAXED);
     if (worker == 0 || worker == PHX_WORKER_CONTROL)
-        h->seat->phase = phase;
-    phx_live_on_phase(h->arena, h->rank, kind, phase, number, begins);
+        __atomic_store_n(&h->seat->phase, phase, __ATOMIC_RELAXED);
+    phx_live_on_phase(h->live, h->rank, kind, phase, number, begins);
     pthread_mutex_unlock(&h->lock);
     if (h->cuda != NULL && (phase == PHX_PHASE_DISPATCH_SEND || phase == PHX_PHASE_COMBINE_SEND))
         gpu_arm(h, kind, number);
@@ -268,7 +271,7 @@ static void on_post(void *context, const struct phx_op *op)
         *c = (struct counter){.number = number};
     c->puts++;
     // While this thread makes the fault, no other one of the rank's gets beyond a put of its own.
-    phx_live_on_put(h->arena, h->rank, kind, number, c->puts);
+    phx_live_on_put(h->live, h->rank, kind, number, c->puts);
     pthread_mutex_unlock(&h->lock);
 }
 
@@ -292,18 +295,16 @@ static bool active_make(struct host *h)
     return h->active != NULL;
 }
 
-int phx_live_rank_main(struct phx_crew_rank *self, void *arena)
+int phx_live_rank_run(struct phx_live *live, struct phx_crew_rank *self)
 {
-    struct phx_live_arena *a = arena;
     struct host h = {
-        .live = a->live,
-        .arena = a,
+        .live = live,
         .self = self,
         .rank = phx_crew_rank_number(self),
         .cuda = phx_crew_rank_cuda(self),
     };
-    h.seat = phx_live_seat_of(a, h.rank);
-    h.counts_puts = phx_live_counts_puts(h.live->run.workload, h.rank);
+    h.seat = phx_live_seat_of(live, h.rank);
+    h.counts_puts = phx_live_counts_puts(live->run.workload, h.rank);
     if (!active_make(&h) || pthread_mutex_init(&h.lock, NULL) != 0)
         return 1;
     __atomic_store_n(&h.seat->pid, getpid(), __ATOMIC_RELEASE);
@@ -312,7 +313,7 @@ int phx_live_rank_main(struct phx_crew_rank *self, void *arena)
     const struct phx_program program = {
         .ops = &HOST,
         .context = &h,
-        .run = &h.live->run,
+        .run = &live->run,
         .rank = h.rank,
         .active = h.active,
         .begins_max = UINT64_MAX,
@@ -325,4 +326,12 @@ int phx_live_rank_main(struct phx_crew_rank *self, void *arena)
     free(h.topk_idx);
     free(h.topk_weights);
     return end == PHX_PROGRAM_DONE ? 0 : 1;
+}
+
+int phx_live_rank_main(struct phx_crew_rank *self, void *arena)
+{
+    struct phx_live *live = ((struct phx_live_front *)arena)->live; // this process's copy
+    live->arena = arena;
+    live->leave = leave_when_told;
+    return phx_live_rank_run(live, self);
 }

@@ -58,7 +58,7 @@ int phx_live_layout(struct phx_live *live, struct phx_message *message)
     struct phx_run *run = &live->run;
     uint32_t loads = run->workload->load_count;
     uint64_t bytes = 0;
-    live->strikes_at = aligned(sizeof(struct phx_live_arena), 64);
+    live->strikes_at = aligned(sizeof(struct phx_live_front), 64);
     live->seats_at =
         aligned(live->strikes_at + run->workload->fault_count * sizeof(struct phx_live_strike), 64);
     live->records_at = live->seats_at + run->ranks * sizeof(struct phx_live_seat);
@@ -85,14 +85,13 @@ int phx_live_layout(struct phx_live *live, struct phx_message *message)
     return 0;
 }
 
-void phx_live_results(struct phx_live_arena *a, uint32_t load, uint32_t rank, uint64_t pair,
+void phx_live_results(const struct phx_live *live, uint32_t load, uint32_t rank, uint64_t pair,
                       struct phx_live_results *results)
 {
-    const struct phx_live *live = a->live;
     const struct phx_stage *stage = &live->run.stages[load];
     uint64_t at = live->results_at[load] + (rank * stage->pairs + pair) * live->pair_bytes[load];
     uint64_t unused;
-    (void)place(stage, (uint8_t *)a + at, results, &unused);
+    (void)place(stage, live->arena + at, results, &unused);
 }
 
 void phx_live_keep_dispatch(const struct phx_stage *stage, const struct phx_oracle_output *from,

@@ -1,9 +1,9 @@
 // tests/golden/sweep.c: sweeps all 2^32 f32 inputs on this processor.
 //
 //   sweep --print [THREADS]   writes sweep_hashes.h to standard output
-//   sweep --check [THREADS]   recomputes every hash, through the scalar and the AVX2 conversions,
-//   and
-//                             exits 1 if one differs from sweep_hashes.h
+//   sweep --check [THREADS]   recomputes every hash, through the scalar conversions and those of
+//                             every set of leaves that runs here, and exits 1 if one differs from
+//                             sweep_hashes.h
 //
 // It takes half a minute of one core; test_numerics recomputes only chosen blocks.
 
@@ -22,9 +22,10 @@
 #define THREADS_MAX 64
 
 static uint64_t scalar[PHX_SWEEP_BLOCKS][COLUMNS];
-static uint64_t vector[PHX_SWEEP_BLOCKS][2];
+static uint64_t vector[PHX_SWEEP_VECTORS][PHX_SWEEP_BLOCKS][2];
 static atomic_uint block_next;
-static int want_vector;
+static struct phx_sweep_vectors vectors[PHX_SWEEP_VECTORS];
+static bool want_vector[PHX_SWEEP_VECTORS];
 
 static void *sweep_blocks(void *unused)
 {
@@ -35,8 +36,10 @@ static void *sweep_blocks(void *unused)
             return NULL;
         for (uint32_t c = 0; c < COLUMNS; c++)
             scalar[block][c] = phx_sweep_block(PHX_SWEEP_BF16 + c, block);
-        for (uint32_t c = 0; want_vector && c < 2; c++)
-            vector[block][c] = phx_sweep_block_avx2(PHX_SWEEP_BF16 + c, block);
+        for (uint32_t i = 0; i < 2 * PHX_SWEEP_VECTORS; i++)
+            if (want_vector[i / 2])
+                vector[i / 2][block][i % 2] =
+                    phx_sweep_block_vector(&vectors[i / 2], PHX_SWEEP_BF16 + i % 2, block);
     }
 }
 
@@ -85,11 +88,15 @@ static int check_all(void)
     for (uint32_t b = 0; b < PHX_SWEEP_BLOCKS; b++) {
         for (uint32_t c = 0; c < COLUMNS; c++)
             wrong += check_one("scalar", b, c, scalar[b][c]);
-        for (uint32_t c = 0; want_vector && c < 2; c++)
-            wrong += check_one("avx2", b, c, vector[b][c]);
+        for (uint32_t i = 0; i < 2 * PHX_SWEEP_VECTORS; i++)
+            if (want_vector[i / 2])
+                wrong += check_one(vectors[i / 2].name, b, i % 2, vector[i / 2][b][i % 2]);
     }
-    printf("%s: %d hashes differ%s\n", wrong == 0 ? "PASS" : "FAIL", wrong,
-           want_vector ? "" : " (no AVX2 here: scalar conversions alone)");
+    printf("%s: %d hashes differ; scalar conversions", wrong == 0 ? "PASS" : "FAIL", wrong);
+    for (uint32_t i = 0; i < PHX_SWEEP_VECTORS; i++)
+        if (want_vector[i])
+            printf(", %s", vectors[i].name);
+    printf("\n");
     return wrong == 0 ? 0 : 1;
 }
 
@@ -103,7 +110,8 @@ int main(int argc, char **argv)
                 argv[0], THREADS_MAX);
         return 2;
     }
-    want_vector = check && phx_leaves_avx2() != NULL;
+    for (uint32_t i = 0; i < PHX_SWEEP_VECTORS; i++)
+        want_vector[i] = phx_sweep_vectors_get(i, &vectors[i]) && check;
     sweep_all((uint32_t)threads);
     if (check)
         return check_all();
