@@ -78,6 +78,8 @@ struct phx_cuda_handle {
     uint64_t answered_at;
     uint64_t begin_at;
     uint64_t sent_rows_at;
+    uint64_t route_at_at;
+    uint64_t sent_at_at;
     uint64_t routes_at;
 };
 

@@ -252,6 +252,8 @@ static void handle_lay_out(struct phx_cuda_handle *h, const struct phx_shape *s)
     h->read_bytes = used;
     h->begin_at = place(&used, local * ranks * 4);
     h->sent_rows_at = place(&used, ranks * 4);
+    h->route_at_at = place(&used, ranks * 8);
+    h->sent_at_at = place(&used, ranks * 8);
     h->routes_at = used;
 }
 
@@ -325,6 +327,12 @@ void phx_cuda_handle_take(struct phx_cuda_handle *handle, const struct phx_rank 
 
 // --- launches -----------------------------------------------------------------------------------
 
+// A pointer that is added there has to get an address of the device here, and in constant_fill().
+static_assert(sizeof(struct phx_handle_view) == 10 * sizeof(void *), "see above");
+static_assert(sizeof(struct phx_rank) - offsetof(struct phx_rank, expert_rank) ==
+                  11 * sizeof(void *),
+              "see above");
+
 static void view_fill(const struct phx_cuda_handle *h, struct phx_handle_view *view)
 {
     uint8_t *device = h->device;
@@ -335,6 +343,8 @@ static void view_fill(const struct phx_cuda_handle *h, struct phx_handle_view *v
     view->counted = (uint64_t *)(void *)(device + h->counted_at);
     view->present = (uint64_t *)(void *)(device + h->present_at);
     view->sent_rows = (uint32_t *)(void *)(device + h->sent_rows_at);
+    view->route_at = (uint64_t *)(void *)(device + h->route_at_at);
+    view->sent_at = (uint64_t *)(void *)(device + h->sent_at_at);
 }
 
 void phx_cuda_launch_fill(const struct phx_cuda_twin *twin, const struct phx_cuda_handle *handle,

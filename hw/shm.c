@@ -339,7 +339,7 @@ int phx_shm_create(const struct phx_shm_options *options, struct phx_shm **out,
     shm->base.info.incarnation = (uint16_t)options->incarnation;
     shm->base.info.lane_count = (uint16_t)options->lanes;
     shm->base.info.post_count_max = PHX_SHM_POSTS;
-    shm->base.info.is_copied_at_post = 1;
+    shm->base.info.is_copied_at_post = shm->memory->kind == PHX_SHM_MEMORY_FILES;
     if (!tables_make(shm))
         error = phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for a transport of %u ranks",
                          options->ranks);
