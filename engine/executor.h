@@ -76,6 +76,8 @@ struct phx_twin_ops { // no entry is NULL; 0, PHX_ERR_NO_MEMORY or PHX_ERR_DEVIC
     // Copies from the control thread's memory into a tensor of the user's. If the device was lost,
     // the next `run` says so.
     void (*store)(struct phx_executor *e, void *to, const void *from, uint64_t size_bytes);
+    // Why `run` failed, if there is more to say than its error; else "".
+    const char *(*said)(struct phx_executor *e);
 };
 
 struct phx_executor { // the first member of each executor's own struct

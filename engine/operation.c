@@ -323,6 +323,14 @@ static int run(struct phx_group *group, struct phx_handle *handle, uint32_t halv
     return rc;
 }
 
+// Why it failed: in the device's own words, if it has any.
+static const char *why(const struct phx_group *group, int rc)
+{
+    struct phx_executor *e = group->target.executor;
+    const char *said = is_elsewhere(group) ? e->twins->said(e) : "";
+    return rc != PHX_ERR_ABORTED && said[0] != '\0' ? said : phx_error_text(rc);
+}
+
 // --- outcomes -----------------------------------------------------------------------------------
 
 static void set_add(struct phx_rank_set *set, uint32_t rank)
@@ -398,7 +406,7 @@ static int finish(struct phx_group *group, struct phx_handle *handle, int rc,
     handle->state = rc == 0 ? PHX_HANDLE_FULL : PHX_HANDLE_EMPTY;
     if (rc != 0)
         return phx_fail(message, rc, "%s %llu: %s", kind_name(kind),
-                        (unsigned long long)c->received, phx_error_text(rc));
+                        (unsigned long long)c->received, why(group, rc));
     if (group->streaming != PHX_STREAMING_OFF)
         return 0; // nobody knows yet
     read_outcome(group, handle, &o);
@@ -449,7 +457,7 @@ static int send_half(struct phx_group *group, struct phx_handle *handle, uint32_
 {
     int rc = run(group, handle, PHX_HALF_SEND);
     if (rc != 0)
-        return phx_fail(message, rc, "%s: %s", kind_name(handle->pending.kind), phx_error_text(rc));
+        return phx_fail(message, rc, "%s: %s", kind_name(handle->pending.kind), why(group, rc));
     handle->state = (enum phx_handle_state)state;
     return 0;
 }

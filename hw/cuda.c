@@ -112,11 +112,6 @@ struct phx_shm *phx_cuda_shm(struct phx_cuda *cuda)
     return cuda->shm;
 }
 
-const char *phx_cuda_why_lost(const struct phx_cuda *cuda)
-{
-    return cuda->why.text;
-}
-
 void phx_cuda_die_after(struct phx_cuda *cuda, uint64_t puts, void (*died)(void *context),
                         void *context)
 {

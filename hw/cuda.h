@@ -47,9 +47,6 @@ int phx_cuda_create(const struct phx_cuda_options *options, struct phx_cuda **cu
 void phx_cuda_destroy(struct phx_cuda *cuda); // after its groups; NULL is allowed
 struct phx_target phx_cuda_target(struct phx_cuda *cuda);
 struct phx_shm *phx_cuda_shm(struct phx_cuda *cuda);
-// What CUDA said when the device was lost; "" while it is not.
-const char *phx_cuda_why_lost(const struct phx_cuda *cuda);
-
 // The next launch of this kind ends at its put after `puts`, as if the process had died there:
 // nothing more is stored. `died` is called on the control thread when the kernel has left, or, with
 // fewer puts than that, never. For faults of tests.

@@ -36,12 +36,6 @@ struct phx_shm *phx_cuda_shm(struct phx_cuda *cuda)
     return NULL;
 }
 
-const char *phx_cuda_why_lost(const struct phx_cuda *cuda)
-{
-    (void)cuda;
-    return "";
-}
-
 void phx_cuda_die_after(struct phx_cuda *cuda, uint64_t puts, void (*died)(void *context),
                         void *context)
 {

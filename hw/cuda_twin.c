@@ -370,10 +370,16 @@ static void store(struct phx_executor *e, void *to, const void *from, uint64_t s
     (void)phx_cuda_check(cuda, error, "storing into a tensor");
 }
 
+static const char *said(struct phx_executor *e)
+{
+    return phx_cuda_of(e)->why.text;
+}
+
 const struct phx_twin_ops phx_cuda_twin_ops = {
     .rank_open = rank_open,
     .rank_close = rank_close,
     .handle_open = handle_open,
     .handle_close = handle_close,
     .store = store,
+    .said = said,
 };
