@@ -189,7 +189,9 @@ static uint64_t region_room(const struct phx_shape *s)
     return phx_align(phx_region_bytes(s), region_alignment(s));
 }
 
-static void carve_group(struct carver *c, struct phx_group *g, const struct phx_shape *s)
+// is_lean: the transport makes the regions and the staging memory.
+static void carve_group(struct carver *c, struct phx_group *g, const struct phx_shape *s,
+                        bool is_lean)
 {
     uint64_t ranks = s->ranks;
     g->peers = carve(c, ranks * sizeof *g->peers, 64);
@@ -197,6 +199,7 @@ static void carve_group(struct carver *c, struct phx_group *g, const struct phx_
     g->regions = carve(c, ranks * sizeof *g->regions, 64);
     g->keys = carve(c, ranks * sizeof *g->keys, 64);
     g->from = carve(c, ranks * sizeof *g->from, 64);
+    g->to = carve(c, ranks * sizeof *g->to, 64);
     g->peer_answered = carve(c, ranks, 64);
     g->peer_lost = carve(c, ranks, 64);
     g->flushed = carve(c, ranks, 64);
@@ -208,6 +211,8 @@ static void carve_group(struct carver *c, struct phx_group *g, const struct phx_
     g->rank.suspected = carve(c, ranks * 8, 64);
     g->rank.fates = carve(c, PHX_WAIT_PHASES * ranks * 8, 64);
     g->rank.owed = carve(c, PHX_WAIT_PHASES * ranks * 8, 64);
+    if (is_lean)
+        return;
     g->rank.tally =
         carve(c, s->division == PHX_BY_TOKEN ? ranks * s->workers * sizeof *g->rank.tally : 0, 64);
     g->rank.stage = carve(c, phx_stage_bytes(s), 4096);
@@ -239,14 +244,14 @@ static uint8_t *aligned(uint8_t *memory, uint64_t alignment)
 }
 
 // What create asks the allocator for: the struct, then the rest.
-static uint64_t group_bytes(const struct phx_shape *s)
+static uint64_t group_bytes(const struct phx_shape *s, bool is_lean)
 {
     struct carver c = {NULL, 0};
     struct phx_group measured;
     carve(&c, sizeof measured, 64);
-    carve_group(&c, &measured, s);
+    carve_group(&c, &measured, s, is_lean);
     // Allocators align to 4096.
-    return c.used + region_alignment(s) - 4096;
+    return is_lean ? c.used : c.used + region_alignment(s) - 4096;
 }
 static uint64_t handle_bytes(const struct phx_shape *s)
 {
@@ -288,7 +293,7 @@ int phx_size_hint(const struct phx_group_options *options, struct phx_size_hint 
     hint->region_bytes = phx_region_bytes(&s);
     hint->stage_bytes = phx_stage_bytes(&s);
     hint->handle_bytes = handle_bytes(&s);
-    hint->group_bytes = group_bytes(&s);
+    hint->group_bytes = group_bytes(&s, false);
     hint->recv_rows_max = each * s.ranks * s.tokens_max;
     hint->recv_x_bytes = hint->recv_rows_max * phx_payload_bytes(&s, s.channels);
     hint->recv_scale_bytes = hint->recv_rows_max * 4 * phx_scale_words(&s, s.channels);
@@ -310,19 +315,50 @@ static void place_experts(struct phx_group *g, const struct phx_group_options *o
     }
 }
 
+int phx__fail_transport(const struct phx_group *group, int rc, const char *what,
+                        struct phx_message *message)
+{
+    const char *said = phx_transport_said(group->target.transport);
+    return phx_fail(message, rc, "%s: %s", what, said[0] != '\0' ? said : phx_error_text(rc));
+}
+
+bool phx__makes_memory(const struct phx_group *group)
+{
+    return phx_transport_info(group->target.transport)->makes_memory != 0;
+}
+
 static int register_memory(struct phx_group *g, struct phx_message *message)
 {
     struct phx_transport *t = g->target.transport;
     const struct phx_shape *s = &g->rank.shape;
+    bool is_made = phx__makes_memory(g);
     struct phx_mem_key unused;
+    struct phx_message what;
     int rc = phx_mem_register(t, g->rank.stage, phx_stage_bytes(s), PHX_WRITER_NONE,
                               &g->environment.stage, &unused);
-    for (uint32_t r = 0; rc == 0 && r < s->ranks; r++)
-        rc = phx_mem_register(t, g->from[r], region_room(s), (uint16_t)r, &g->regions[r],
+    if (rc == 0 && is_made)
+        g->rank.stage = phx_mem_base(t, g->environment.stage);
+    for (uint32_t r = 0; rc == 0 && r < s->ranks; r++) {
+        rc = phx_mem_register(t, g->from[r], is_made ? phx_region_bytes(s) : region_room(s),
+                              (uint16_t)r, &g->regions[r],
                               &g->keys[r]);
+        if (rc == 0 && is_made)
+            g->from[r] = phx_mem_base(t, g->regions[r]);
+    }
+    if (rc == 0)
+        return 0;
+    (void)phx_fail(&what, rc, "registering memory with transport %s", phx_transport_info(t)->name);
+    return phx__fail_transport(g, rc, what.text, message);
+}
+
+static int open_twin(struct phx_group *g, struct phx_message *message)
+{
+    struct phx_executor *e = g->target.executor;
+    int rc = e->twins != NULL ? e->twins->rank_open(e, &g->rank) : 0;
     if (rc != 0)
-        return phx_fail(message, rc, "registering memory with transport %s: %s",
-                        phx_transport_info(t)->name, phx_error_text(rc));
+        return phx_fail(message, rc, "the workers' memory of a group of this shape: %s",
+                        phx_error_text(rc));
+    g->has_twin = e->twins != NULL;
     return 0;
 }
 
@@ -336,6 +372,7 @@ static void group_wire(struct phx_group *g, const struct phx_group_options *opti
     g->rank.expert_rank = g->expert_rank;
     g->rank.expert_local = g->expert_local;
     g->rank.from = g->from;
+    g->rank.to = g->to;
     g->rank.state = g->state;
     g->rank.environment = &g->environment;
     g->environment.transport = g->target.transport;
@@ -362,7 +399,7 @@ int phx_group_create(const struct phx_group_options *options, const struct phx_t
     struct phx_allocator allocator = options->allocator;
     if (allocator.alloc == NULL)
         allocator = (struct phx_allocator){libc_alloc, libc_free, NULL};
-    uint64_t bytes = group_bytes(&s);
+    uint64_t bytes = group_bytes(&s, info->makes_memory != 0);
     uint8_t *memory = allocator.alloc(allocator.context, bytes);
     if (memory == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "a group of this shape needs %llu bytes",
@@ -376,12 +413,14 @@ int phx_group_create(const struct phx_group_options *options, const struct phx_t
     g->options.allocator = allocator;
     g->target = *target;
     g->rank.shape = s;
-    carve_group(&c, g, &s);
+    carve_group(&c, g, &s, info->makes_memory != 0);
     place_experts(g, options);
     group_wire(g, options);
     g->peers[options->rank].rank = (uint16_t)options->rank;
     g->peers[options->rank].epoch = info->incarnation;
     rc = register_memory(g, message);
+    if (rc == 0)
+        rc = open_twin(g, message);
     if (rc != 0) {
         phx_group_close(g);
         return rc;
@@ -405,6 +444,15 @@ static void release_targets(struct phx_group *group)
     }
 }
 
+int phx__import(struct phx_group *group, uint32_t rank, const struct phx_mem_key *key)
+{
+    struct phx_transport *t = group->target.transport;
+    int rc = phx_mem_import(t, group->peers[rank], key, &group->targets[rank]);
+    if (rc == 0 && phx__makes_memory(group))
+        group->to[rank] = phx_mem_base(t, group->targets[rank]);
+    return rc;
+}
+
 int phx_group_connect(struct phx_group *group, const void *cards, struct phx_message *message)
 {
     struct phx_transport *t = group->target.transport;
@@ -419,12 +467,15 @@ int phx_group_connect(struct phx_group *group, const void *cards, struct phx_mes
     for (uint32_t r = 0; r < group->rank.shape.ranks; r++) {
         struct phx_mem_key key;
         phx__card_read(card + (uint64_t)r * phx_group_card_bytes(), &group->peers[r], &key);
-        int rc = phx_mem_import(t, group->peers[r], &key, &group->targets[r]);
+        int rc = phx__import(group, r, &key);
         if (rc == 0)
             rc = phx_peer_connect(t, group->peers[r]);
         if (rc != 0) {
+            struct phx_message what;
+            (void)phx_fail(&what, rc, "connecting to rank %u", r);
+            (void)phx__fail_transport(group, rc, what.text, message);
             release_targets(group);
-            return phx_fail(message, rc, "connecting to rank %u: %s", r, phx_error_text(rc));
+            return rc;
         }
     }
     group->unanswered = group->rank.shape.ranks;
@@ -437,6 +488,9 @@ void phx_group_close(struct phx_group *group)
     if (group == NULL)
         return;
     struct phx_transport *t = group->target.transport;
+    struct phx_executor *e = group->target.executor;
+    if (group->has_twin) // first: no worker runs any more when memory goes
+        e->twins->rank_close(e, &group->rank);
     release_targets(group);
     for (uint32_t r = 0; r < group->rank.shape.ranks; r++) {
         if (group->regions[r].epoch != 0)
@@ -464,14 +518,25 @@ int phx_handle_create(struct phx_group *group, struct phx_handle **handle,
     h->memory_bytes = bytes;
     h->state = PHX_HANDLE_EMPTY;
     carve_handle(&c, h, &group->rank.shape);
+    struct phx_executor *e = group->target.executor;
+    int rc = e->twins == NULL ? 0
+                              : e->twins->handle_open(e, &group->rank, &h->view, h->answered);
+    if (rc != 0) {
+        release(a, h->memory, h->memory_bytes);
+        return phx_fail(message, rc, "the workers' memory of a handle: %s", phx_error_text(rc));
+    }
     *handle = h;
     return 0;
 }
 
 void phx_handle_free(struct phx_group *group, struct phx_handle *handle)
 {
-    if (handle != NULL)
-        release(&group->options.allocator, handle->memory, handle->memory_bytes);
+    struct phx_executor *e = group->target.executor;
+    if (handle == NULL)
+        return;
+    if (e->twins != NULL)
+        e->twins->handle_close(e, &group->rank, &handle->view);
+    release(&group->options.allocator, handle->memory, handle->memory_bytes);
 }
 
 // --- while it lives -----------------------------------------------------------------------------
@@ -483,6 +548,9 @@ int phx__group_ready(const struct phx_group *group, struct phx_message *message)
                         "rank %u was lost, and this group has no fault tolerance", group->lost - 1);
     if (__atomic_load_n(&group->state->abort, __ATOMIC_ACQUIRE) != 0)
         return phx_fail(message, PHX_ERR_ABORTED, "the group was aborted");
+    if (group->streaming == PHX_STREAMING_ON)
+        return phx_fail(message, PHX_ERR_STATE,
+                        "the group's operations are enqueued on streams: phx_cuda_end() first");
     if (!group->connected)
         return phx_fail(message, PHX_ERR_STATE,
                         "the group is not connected: call phx_group_connect() first");
@@ -539,7 +607,8 @@ void phx__group_events(void *context)
 
 uint32_t phx_group_poll(struct phx_group *group)
 {
-    phx__group_events(group);
+    if (group->streaming == PHX_STREAMING_OFF) // else another thread takes them in
+        phx__group_events(group);
     return group->unanswered;
 }
 

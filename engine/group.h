@@ -35,6 +35,14 @@ struct phx_handle {
     int64_t *recv_offsets;     // the user's, between halves
 };
 
+// Operations on the caller's streams (engine/phalanx_cuda.h): the numbers here then only count what
+// was enqueued, and the device's are those that hold.
+enum phx_streaming {
+    PHX_STREAMING_OFF = 0,
+    PHX_STREAMING_ON,     // between calls
+    PHX_STREAMING_ENQUEUE // inside one
+};
+
 struct phx_kind_counts { // of one kind, in this epoch
     uint64_t sent;
     uint64_t received;
@@ -61,6 +69,9 @@ struct phx_group {
     struct phx_mem *regions;  // [ranks]
     struct phx_mem_key *keys; // [ranks] of our regions, each for its writer
     uint8_t **from;           // [ranks]
+    uint8_t **to;             // [ranks] NULL unless the transport makes_memory
+    bool has_twin;            // of the executor's, for workers with memory of their own
+    uint32_t streaming;       // enum phx_streaming
     uint8_t *peer_answered;   // [ranks] 1: the connection came up, or was lost
     uint8_t *flushed;         // [ranks] 1: suspected, and nothing that we sent it has a source left
     uint8_t *peer_lost;       // [ranks] 1: the transport lost this incarnation
@@ -75,6 +86,13 @@ struct phx_group {
 // Checks every option and gives the shape; names what is wrong.
 int phx__shape_make(const struct phx_group_options *options, struct phx_shape *shape,
                     struct phx_message *message);
+// Of a transport that makes_memory, from[], to[] and stage are its addresses.
+bool phx__makes_memory(const struct phx_group *group);
+// Imports our region at a rank.
+int phx__import(struct phx_group *group, uint32_t rank, const struct phx_mem_key *key);
+// "what: why": in the transport's own words, if it has any.
+int phx__fail_transport(const struct phx_group *group, int rc, const char *what,
+                        struct phx_message *message);
 // Takes in what the transport reports; the executor calls it while workers run.
 void phx__group_events(void *group);
 // Why nothing can be started now: PHX_ERR_STATE, PHX_ERR_ABORTED, or 0.

@@ -53,11 +53,19 @@ static int check_token_count(const struct phx_shape *s, uint32_t token_count,
                     token_count, s->tokens_max);
 }
 
-// Every entry is -1 or an expert, and no token lists one twice.
-static int check_routing(const struct phx_shape *s, const int64_t *topk_idx, uint32_t token_count,
-                         struct phx_message *message)
+// The user's tensors lie where the control thread may not read them.
+static bool is_elsewhere(const struct phx_group *group)
 {
-    for (uint32_t t = 0; t < token_count; t++) {
+    return group->target.executor->twins != NULL;
+}
+
+// Every entry is -1 or an expert, and no token lists one twice. What can't be looked at here is for
+// the workers: to them an entry that is no expert is none (kernels/route.h).
+static int check_routing(const struct phx_group *group, const int64_t *topk_idx,
+                         uint32_t token_count, struct phx_message *message)
+{
+    const struct phx_shape *s = &group->rank.shape;
+    for (uint32_t t = 0; t < token_count && !is_elsewhere(group); t++) {
         const int64_t *list = topk_idx + (uint64_t)t * s->top_k;
         for (uint32_t k = 0; k < s->top_k; k++) {
             if (list[k] < -1 || list[k] >= (int64_t)s->experts)
@@ -106,13 +114,12 @@ static int check_dispatch(const struct phx_group *group, const struct phx_dispat
     if (has_experts && s->layout == PHX_LAYOUT_COMPACT && a->recv_rows_max == 0)
         return phx_fail(message, PHX_ERR_INVALID,
                         "recv_rows_max = 0: the compact layout needs the rows that recv_x holds");
-    return check_routing(s, a->topk_idx, a->token_count, message);
+    return check_routing(group, a->topk_idx, a->token_count, message);
 }
 
 static int check_combine(const struct phx_group *group, const struct phx_combine_args *a,
                          const struct phx_handle *handle, struct phx_message *message)
 {
-    const struct phx_shape *s = &group->rank.shape;
     if (a == NULL || a->size != sizeof *a)
         return phx_fail(message, PHX_ERR_INVALID,
                         "args.size = %u: must be sizeof(struct phx_combine_args) = %zu",
@@ -132,7 +139,7 @@ static int check_combine(const struct phx_group *group, const struct phx_combine
     if (rc == 0)
         rc = check_timeout(a->timeout_us, message);
     if (rc == 0)
-        rc = check_routing(s, a->topk_idx, a->token_count, message);
+        rc = check_routing(group, a->topk_idx, a->token_count, message);
     return rc;
 }
 
@@ -303,7 +310,8 @@ static int run(struct phx_group *group, struct phx_handle *handle, uint32_t halv
     group->barriers += phx_kernel_barriers(&group->rank.shape, launch->kind, halves);
     if (halves & PHX_HALF_SEND)
         c->pending[c->sent - c->received - 1] = handle;
-    phx__group_events(group);
+    if (group->streaming == PHX_STREAMING_OFF)
+        phx__group_events(group);
     if (halves & PHX_HALF_SEND)
         flush_suspects(group, launch->kind);
     int rc =
@@ -315,6 +323,14 @@ static int run(struct phx_group *group, struct phx_handle *handle, uint32_t halv
     return rc;
 }
 
+// Why it failed: in the device's own words, if it has any.
+static const char *why(const struct phx_group *group, int rc)
+{
+    struct phx_executor *e = group->target.executor;
+    const char *said = is_elsewhere(group) ? e->twins->said(e) : "";
+    return rc != PHX_ERR_ABORTED && said[0] != '\0' ? said : phx_error_text(rc);
+}
+
 // --- outcomes -----------------------------------------------------------------------------------
 
 static void set_add(struct phx_rank_set *set, uint32_t rank)
@@ -322,9 +338,20 @@ static void set_add(struct phx_rank_set *set, uint32_t rank)
     set->words[rank / 64] |= UINT64_C(1) << (rank % 64);
 }
 
+// Into the user's memory.
+static void store(const struct phx_group *group, void *to, const void *from, uint64_t size_bytes)
+{
+    struct phx_executor *e = group->target.executor;
+    if (is_elsewhere(group))
+        e->twins->store(e, to, from, size_bytes);
+    else
+        memcpy(to, from, size_bytes);
+}
+
 static void read_outcome(struct phx_group *group, const struct phx_handle *handle,
                          struct phx_outcome *o)
 {
+    const int32_t inactive = 0;
     const struct phx_launch *launch = &handle->pending;
     int32_t *active = launch->kind == PHX_DISPATCH ? launch->dispatch.common.active_ranks
                                                    : launch->combine.common.active_ranks;
@@ -345,7 +372,7 @@ static void read_outcome(struct phx_group *group, const struct phx_handle *handl
         set_add(&o->masked, r);
         o->masked_count++;
         if (active != NULL)
-            active[r] = 0;
+            store(group, &active[r], &inactive, sizeof inactive);
     }
     for (uint32_t e = 0; launch->kind == PHX_DISPATCH && e < group->rank.experts_local; e++)
         o->rows_received += handle->view.count[e];
@@ -379,7 +406,9 @@ static int finish(struct phx_group *group, struct phx_handle *handle, int rc,
     handle->state = rc == 0 ? PHX_HANDLE_FULL : PHX_HANDLE_EMPTY;
     if (rc != 0)
         return phx_fail(message, rc, "%s %llu: %s", kind_name(kind),
-                        (unsigned long long)c->received, phx_error_text(rc));
+                        (unsigned long long)c->received, why(group, rc));
+    if (group->streaming != PHX_STREAMING_OFF)
+        return 0; // nobody knows yet
     read_outcome(group, handle, &o);
     if (o.masked_count > 0 && group->options.fault_tolerance == PHX_FAULT_TOLERANCE_OFF)
         return refuse_masked(group, handle, message);
@@ -387,8 +416,8 @@ static int finish(struct phx_group *group, struct phx_handle *handle, int rc,
                   kind == PHX_DISPATCH ? PHX_PHASE_DISPATCH_DONE : PHX_PHASE_COMBINE_DONE,
                   o.number);
     if (kind == PHX_DISPATCH && handle->recv_offsets != NULL)
-        memcpy(handle->recv_offsets, handle->view.offset,
-               (group->rank.experts_local + 1) * sizeof *handle->recv_offsets);
+        store(group, handle->recv_offsets, handle->view.offset,
+              (group->rank.experts_local + 1) * sizeof *handle->recv_offsets);
     if (outcome != NULL)
         *outcome = o;
     if (o.rows_dropped > 0)
@@ -428,7 +457,7 @@ static int send_half(struct phx_group *group, struct phx_handle *handle, uint32_
 {
     int rc = run(group, handle, PHX_HALF_SEND);
     if (rc != 0)
-        return phx_fail(message, rc, "%s: %s", kind_name(handle->pending.kind), phx_error_text(rc));
+        return phx_fail(message, rc, "%s: %s", kind_name(handle->pending.kind), why(group, rc));
     handle->state = (enum phx_handle_state)state;
     return 0;
 }

@@ -10,8 +10,9 @@
 #include "engine/assert.h"
 #include "engine/transport_ops.h"
 
-static int refused(const struct phx_transport *t, const char *entry)
+static int refused(struct phx_transport *t, const char *entry)
 {
+    t->said.text[0] = '\0';
     if (t->hooks.refuse == NULL)
         return 0;
     int error = t->hooks.refuse(t->hooks.context, entry);
@@ -27,11 +28,17 @@ const struct phx_transport_info *phx_transport_info(const struct phx_transport *
     return &t->info;
 }
 
+const char *phx_transport_said(const struct phx_transport *t)
+{
+    phx_assert(t != NULL);
+    return t->said.text;
+}
+
 int phx_mem_register(struct phx_transport *t, void *base, uint64_t size_bytes, uint16_t writer,
                      struct phx_mem *mem, struct phx_mem_key *key)
 {
     phx_assert(t != NULL);
-    phx_assert(base != NULL);
+    phx_assert((base == NULL) == (t->info.makes_memory != 0));
     phx_assert(size_bytes > 0);
     phx_assert(mem != NULL);
     phx_assert(key != NULL || writer == PHX_WRITER_NONE);
@@ -61,6 +68,15 @@ void phx_mem_release(struct phx_transport *t, struct phx_mem mem)
 {
     phx_assert(t != NULL);
     t->ops->mem_release(t, mem);
+}
+
+void *phx_mem_base(struct phx_transport *t, struct phx_mem mem)
+{
+    phx_assert(t != NULL);
+    phx_assert(t->info.makes_memory != 0);
+    void *base = t->ops->mem_base(t, mem);
+    phx_assert(base != NULL);
+    return base;
 }
 
 int phx_peer_connect(struct phx_transport *t, struct phx_peer peer)

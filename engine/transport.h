@@ -84,13 +84,18 @@ struct phx_transport_info { // fixed at open
     uint16_t lane_count;
     uint16_t is_copied_at_post; // not 0: the source of an op is reusable once phx_post() took it
     uint32_t post_count_max; // ops in flight per (peer, lane) before phx_post() says "full"
+    uint32_t makes_memory;   // not 0: registered memory is the transport's own (phx_mem_base())
 };
 
 const struct phx_transport_info *phx_transport_info(const struct phx_transport *t);
+// Why the last register, import or connect failed, if there is more to say than its error; else "".
+const char *phx_transport_said(const struct phx_transport *t);
 
 // Registers base[0..size_bytes) for local use as a source and for remote writes by peer `writer`
 // alone (every region has one writer; PHX_WRITER_NONE: a source only). The memory is borrowed until
-// phx_mem_release(); the key goes to the writer over the bootstrap.
+// phx_mem_release(); the key goes to the writer over the bootstrap. A transport that makes_memory
+// is given base NULL: it makes zeroed memory where the rank's workers reach it (on a GPU), and
+// phx_mem_base() says where.
 #define PHX_WRITER_NONE 0xFFFFu
 int phx_mem_register(struct phx_transport *t, void *base, uint64_t size_bytes, uint16_t writer,
                      struct phx_mem *mem, struct phx_mem_key *key);
@@ -100,6 +105,9 @@ int phx_mem_import(struct phx_transport *t, struct phx_peer peer, const struct p
                    struct phx_mem *mem);
 // Idempotent. Ops in flight that still name it fail as PHX_ERR_PROTECTION or PHX_ERR_STALE.
 void phx_mem_release(struct phx_transport *t, struct phx_mem mem);
+// Where the rank's workers find registered memory, or store into an imported one. Only of a
+// transport that makes_memory; stays the same until the release.
+void *phx_mem_base(struct phx_transport *t, struct phx_mem mem);
 
 // Begins connecting every lane to a peer; the answer comes as PHX_EVENT_PEER, up or lost.
 int phx_peer_connect(struct phx_transport *t, struct phx_peer peer);

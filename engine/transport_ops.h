@@ -8,7 +8,7 @@
 
 #include "engine/transport.h"
 
-struct phx_transport_ops { // no entry is NULL
+struct phx_transport_ops { // no entry but the last is NULL
     void (*close)(struct phx_transport *t);
     int (*mem_register)(struct phx_transport *t, void *base, uint64_t size_bytes, uint16_t writer,
                         struct phx_mem *mem, struct phx_mem_key *key);
@@ -21,6 +21,7 @@ struct phx_transport_ops { // no entry is NULL
     uint32_t (*post)(struct phx_transport *t, const struct phx_op *ops, uint32_t count);
     uint32_t (*poll)(struct phx_transport *t, struct phx_event *events, uint32_t capacity);
     uint64_t (*pending)(const struct phx_transport *t, struct phx_peer peer);
+    void *(*mem_base)(struct phx_transport *t, struct phx_mem mem); // with info.makes_memory
 };
 
 // Called by the wrappers, in this order of use: `refuse` may fail a control call before the
@@ -38,6 +39,7 @@ struct phx_transport { // the first member of each transport's own struct
     const struct phx_transport_ops *ops;
     struct phx_transport_info info;
     struct phx_transport_hooks hooks; // zero: no hooks
+    struct phx_message said;          // by the last control call; see phx_transport_said()
 };
 
 #endif

@@ -6,6 +6,8 @@
 
 static int check_quiet(const struct phx_group *group, const char *what, struct phx_message *message)
 {
+    if (group->streaming != PHX_STREAMING_OFF)
+        return phx_fail(message, PHX_ERR_STATE, "%s: operations are enqueued on streams", what);
     for (uint32_t k = 0; k < 2; k++)
         if (group->kinds[k].sent != group->kinds[k].received)
             return phx_fail(message, PHX_ERR_STATE, "%s: an operation is between halves", what);
@@ -40,20 +42,21 @@ int phx__view_renew(struct phx_group *group, uint32_t rank, struct phx_message *
         return phx_fail(message, PHX_ERR_STATE, "rank %u: %u regions were renewed, the most", rank,
                         PHX_RENEWED_MAX);
     uint64_t bytes = phx_region_bytes(&group->rank.shape);
-    uint8_t *memory = a->alloc(a->context, bytes);
-    if (memory == NULL)
+    bool is_made = phx__makes_memory(group);
+    uint8_t *memory = is_made ? NULL : a->alloc(a->context, bytes);
+    if (memory == NULL && !is_made)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "a region of this shape needs %llu bytes",
                         (unsigned long long)bytes);
     rc = phx_mem_register(t, memory, bytes, (uint16_t)rank, &region, &key);
     if (rc != 0) {
-        if (a->free != NULL)
+        if (a->free != NULL && !is_made)
             a->free(a->context, memory, bytes);
         return phx_fail(message, rc, "registering rank %u's region: %s", rank, phx_error_text(rc));
     }
     phx_peer_fence(t, group->peers[rank]);
     phx_mem_release(t, group->regions[rank]);
-    group->renewed[group->renewed_count++] = memory;
-    group->from[rank] = memory;
+    group->renewed[group->renewed_count++] = memory; // NULL: the transport's
+    group->from[rank] = is_made ? phx_mem_base(t, region) : memory;
     group->regions[rank] = region;
     group->keys[rank] = key;
     return 0;
@@ -76,7 +79,7 @@ int phx__view_admit(struct phx_group *group, uint32_t rank, const void *card,
         if (group->targets[rank].epoch != 0)
             phx_mem_release(t, group->targets[rank]);
         memset(&group->targets[rank], 0, sizeof group->targets[rank]);
-        rc = phx_mem_import(t, group->peers[rank], &key, &group->targets[rank]);
+        rc = phx__import(group, rank, &key);
     }
     if (rc == 0)
         rc = phx_peer_connect(t, group->peers[rank]);

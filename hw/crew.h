@@ -21,6 +21,7 @@
 
 #include "engine/phalanx.h"
 #include "hw/bootstrap.h"
+#include "hw/cuda.h"
 #include "hw/executor_host.h"
 #include "hw/shm.h"
 
@@ -43,6 +44,11 @@ struct phx_crew_options {
     uint64_t setup_bytes;
     phx_crew_main *main;
     bool is_quiet; // what ranks print goes where the launcher's goes, without "rank N: " before it
+    // [ranks] ordinals of the GPUs that they run on (phx_gpus_choose()); borrowed for the start.
+    // NULL: on the host's processor, over shared memory.
+    const uint32_t *devices;
+    // [ranks] their UUIDs: each process then sees its own GPU alone. NULL: it sees all of them.
+    const uint8_t (*uuids)[16];
 };
 #define PHX_CREW_SPIN_AUTO UINT32_MAX
 
@@ -85,6 +91,7 @@ void *phx_crew_rank_arena(const struct phx_crew_rank *self);
 // Its process has ended. Between processes of another launcher: or it has left.
 bool phx_crew_rank_is_gone(const struct phx_crew_rank *self, uint32_t rank);
 struct phx_shm *phx_crew_rank_shm(struct phx_crew_rank *self);
+struct phx_cuda *phx_crew_rank_cuda(struct phx_crew_rank *self); // NULL: not on a GPU
 struct phx_target phx_crew_rank_target(struct phx_crew_rank *self);
 // Told of phases of this rank's workers, from now on.
 void phx_crew_rank_on_phase(struct phx_crew_rank *self,

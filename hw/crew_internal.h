@@ -33,6 +33,7 @@ struct phx_crew_rank {
     uint64_t patience_ns;  // how long it waits for others; 0: for ever
     struct phx_host_executor *executor;
     struct phx_shm *shm;
+    struct phx_cuda *cuda; // instead of both
     void (*phase)(void *context, uint32_t worker, uint32_t phase, uint64_t number);
     void *phase_context;
 };

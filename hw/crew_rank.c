@@ -20,6 +20,26 @@ static void on_phase(void *context, uint32_t worker, uint32_t phase, uint64_t nu
         self->phase(self->phase_context, worker, phase, number);
 }
 
+static int cuda_make(struct phx_crew_rank *self, const struct phx_crew_options *options,
+                     struct phx_message *message)
+{
+    uint32_t device = options->devices[self->rank];
+    if (options->uuids != NULL) { // before the first call of CUDA's in this process
+        char uuid[PHX_GPU_UUID_TEXT];
+        phx_gpu_uuid_text(options->uuids[self->rank], uuid);
+        (void)setenv("CUDA_VISIBLE_DEVICES", uuid, 1);
+        device = 0;
+    }
+    const struct phx_cuda_options o = {.job = self->shared->job,
+                                       .rank = self->rank,
+                                       .ranks = options->ranks,
+                                       .incarnation = 1,
+                                       .device = device,
+                                       .phase = on_phase,
+                                       .phase_context = self};
+    return phx_cuda_create(&o, &self->cuda, message);
+}
+
 int phx_crew_rank_make(struct phx_crew_rank *self, const struct phx_crew_options *options,
                        struct phx_crew_shared *shared, uint32_t rank, uint32_t incarnation,
                        struct phx_message *message)
@@ -27,6 +47,8 @@ int phx_crew_rank_make(struct phx_crew_rank *self, const struct phx_crew_options
     self->shared = shared;
     self->rank = rank;
     self->ranks = options->ranks;
+    if (options->devices != NULL)
+        return cuda_make(self, options, message);
     const struct phx_host_executor_options eo = {.workers = options->workers,
                                                  .spin_us = options->spin_us,
                                                  .phase = on_phase,
@@ -52,6 +74,7 @@ void phx_crew_rank_close(struct phx_crew_rank *self)
     if (self->shm != NULL)
         phx_transport_close(phx_shm_transport(self->shm));
     phx_host_executor_destroy(self->executor);
+    phx_cuda_destroy(self->cuda);
 }
 
 // --- waiting for each other ---------------------------------------------------------------------
@@ -185,11 +208,18 @@ void *phx_crew_rank_arena(const struct phx_crew_rank *self)
 
 struct phx_shm *phx_crew_rank_shm(struct phx_crew_rank *self)
 {
-    return self->shm;
+    return self->cuda != NULL ? phx_cuda_shm(self->cuda) : self->shm;
+}
+
+struct phx_cuda *phx_crew_rank_cuda(struct phx_crew_rank *self)
+{
+    return self->cuda;
 }
 
 struct phx_target phx_crew_rank_target(struct phx_crew_rank *self)
 {
+    if (self->cuda != NULL)
+        return phx_cuda_target(self->cuda);
     return (struct phx_target){phx_shm_transport(self->shm), phx_host_executor_of(self->executor)};
 }
 
@@ -198,7 +228,7 @@ void phx_crew_rank_on_ops(struct phx_crew_rank *self,
                           void (*event)(void *context, const struct phx_event *event),
                           void *context)
 {
-    phx_shm_transport(self->shm)->hooks =
+    phx_shm_transport(phx_crew_rank_shm(self))->hooks =
         (struct phx_transport_hooks){.context = context, .post = post, .event = event};
 }
 

@@ -315,6 +315,7 @@ static const struct phx_transport_ops OPS = {
     .post = phx_shm_post,
     .poll = phx_shm_poll,
     .pending = pending,
+    .mem_base = phx_shm_mem_base,
 };
 
 int phx_shm_create(const struct phx_shm_options *options, struct phx_shm **out,
@@ -327,16 +328,18 @@ int phx_shm_create(const struct phx_shm_options *options, struct phx_shm **out,
     if (shm == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for a transport");
     shm->options = *options;
+    shm->memory = options->memory != NULL ? options->memory : &phx_shm_files;
     shm->page_file = shm->door_file = shm->listener = shm->wakeup = shm->epoll = -1;
     (void)pthread_mutex_init(&shm->lock, NULL);
     shm->leaves = phx_leaves_get();
     shm->base.ops = &OPS;
-    shm->base.info.name = "shm";
+    shm->base.info.name = shm->memory->name;
+    shm->base.info.makes_memory = shm->memory->makes_memory;
     shm->base.info.rank = (uint16_t)options->rank;
     shm->base.info.incarnation = (uint16_t)options->incarnation;
     shm->base.info.lane_count = (uint16_t)options->lanes;
     shm->base.info.post_count_max = PHX_SHM_POSTS;
-    shm->base.info.is_copied_at_post = 1;
+    shm->base.info.is_copied_at_post = shm->memory->kind == PHX_SHM_MEMORY_FILES;
     if (!tables_make(shm))
         error = phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for a transport of %u ranks",
                          options->ranks);

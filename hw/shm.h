@@ -30,6 +30,7 @@ extern "C" {
 #endif
 
 struct phx_shm;
+struct phx_shm_memory; // hw/shm_internal.h
 
 struct phx_shm_options {
     uint64_t job; // the same on all ranks of a job and on no other job: names the sockets
@@ -40,6 +41,8 @@ struct phx_shm_options {
     // Called by any thread when phx_poll() has something new. NULL: none.
     void (*notify)(void *context);
     void *notify_context;
+    // What regions are made of. NULL: memory files. Borrowed until the transport closes.
+    const struct phx_shm_memory *memory;
 };
 
 enum phx_shm_evidence {

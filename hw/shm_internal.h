@@ -2,7 +2,9 @@
 //
 //   shm.c           create, close, connect, fence; what is known of each peer
 //   shm_post.c      post and poll: the way of a put
-//   shm_memory.c    regions: memory files in place of registered pages, imports
+//   shm_memory.c    regions and imports: handles and keys
+//   shm_files.c     what regions are made of: memory files in place of registered pages. Device
+//                   memory is cuda_memory.c
 //   shm_pages.c     which pages those files have, and on which memory node
 //   shm_service.c   the thread that serves peers, and those that watch them end
 //   shm_wire.c      requests and answers on the sockets, with file descriptors
@@ -35,8 +37,9 @@ struct phx_shm_state {
     uint32_t fenced[PHX_RANKS_MAX];    // incarnations of each peer up to this one write no more
     uint32_t live_epoch[PHX_SHM_MEMS]; // of each handle; 0: released
 };
-#define PHX_SHM_MAGIC UINT64_C(0x50485853484d3031) // "PHXSHM01"
-#define PHX_SHM_VERSION 2u
+#define PHX_SHM_MAGIC UINT64_C(0x50485853484d3032) // "PHXSHM02"
+#define PHX_SHM_VERSION 3u
+#define PHX_SHM_PAGE_BYTES 4096u
 
 // What its peers write too. `life[r]` is held by the owner's service thread while it lives and
 // waited for by rank r alone: a dead owner's lock wakes one waiter, so each has its own.
@@ -55,6 +58,8 @@ struct phx_shm_mem {
     int file;       // of a registered region; -1: none
     uint64_t file_offset;
     bool is_reserved; // its pages are reserved huge ones
+    uint64_t backing;      // the memory's own: what stands behind it
+    uint64_t mapped_bytes; // likewise: how much of it
     uint16_t remote_incarnation;
     uint32_t remote_index; // imported: the owner's handle
     uint32_t remote_epoch;
@@ -100,9 +105,37 @@ struct phx_shm_lane {
     _Alignas(64) char apart[64];
 };
 
+struct phx_shm;
+struct phx_shm_answer;
+
+enum phx_shm_memory_kind { PHX_SHM_MEMORY_FILES = 1, PHX_SHM_MEMORY_CUDA };
+
+// What regions are made of. The control thread calls it, under the lock but for map().
+struct phx_shm_memory {
+    const char *name;   // of the transport that it makes
+    uint32_t kind;      // enum phx_shm_memory_kind
+    bool makes_memory;  // registered memory is its own: base is NULL before make()
+    uint8_t device[16]; // the UUID of the GPU whose memory it is
+    void *context;
+    // m has peer, base and size_bytes. Gives it a file, if a peer writes it, and a base if it has
+    // none; then it is zeroed.
+    int (*make)(struct phx_shm *shm, struct phx_shm_mem *m);
+    // Memory that nobody else maps in its place, with the same bytes and base, and no file.
+    int (*renew)(struct phx_shm *shm, struct phx_shm_mem *m);
+    // It is released. May be called again.
+    void (*drop)(struct phx_shm *shm, struct phx_shm_mem *m);
+    // A peer's file becomes m->base; it is closed afterwards. file -1: the owner is gone, or does
+    // not give it: base may stay NULL. A refusal may go to shm->base.said.
+    int (*map)(struct phx_shm *shm, struct phx_shm_mem *m, int file,
+               const struct phx_shm_answer *answer);
+    void (*unmap)(struct phx_shm *shm, struct phx_shm_mem *m);
+};
+extern const struct phx_shm_memory phx_shm_files;
+
 struct phx_shm {
     struct phx_transport base; // first
     struct phx_shm_options options;
+    const struct phx_shm_memory *memory;
     struct phx_shm_state *page;
     struct phx_shm_door *door;
     int page_file;
@@ -167,6 +200,10 @@ struct phx_shm_answer {
     uint32_t file_count;
     uint64_t size_bytes; // REGION
     uint64_t offset_bytes; // of it in the file
+    uint64_t mapped_bytes; // REGION: of the memory behind it
+    uint32_t memory;       // REGION: enum phx_shm_memory_kind
+    uint32_t reserved;
+    uint8_t device[16]; // REGION: the UUID of the GPU that holds it
 };
 // A memory file of this size, sealed against resizing; `flags` beside the usual ones. -1 with
 // errno.
@@ -185,6 +222,7 @@ int phx_shm_mem_register(struct phx_transport *t, void *base, uint64_t size_byte
 int phx_shm_mem_import(struct phx_transport *t, struct phx_peer peer, const struct phx_mem_key *key,
                        struct phx_mem *mem);
 void phx_shm_mem_release(struct phx_transport *t, struct phx_mem mem);
+void *phx_shm_mem_base(struct phx_transport *t, struct phx_mem mem);
 // Puts fresh memory in the place of every region that this peer may write.
 void phx_shm_retire(struct phx_shm *shm, uint32_t peer);
 void phx_shm_mems_free(struct phx_shm *shm);

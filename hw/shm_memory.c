@@ -1,4 +1,5 @@
-// hw/shm_memory.c: regions that peers write, as memory files in place of the registered pages.
+// hw/shm_memory.c: regions that peers write, and those of peers: handles, keys, and who may have
+// which. What they are made of is behind struct phx_shm_memory.
 //
 // Handles are never used twice: an epoch is the handle's number plus one, and 0 once released. The
 // owner shows live epochs on its page, where writers look before each op.
@@ -6,15 +7,11 @@
 #include "hw/shm_internal.h"
 
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/assert.h"
 #include "hw/shm_pages.h"
-
-#define PAGE_BYTES 4096u
 
 static struct phx_shm_mem *mem_take(struct phx_shm *shm, struct phx_mem *mem)
 {
@@ -42,66 +39,14 @@ struct phx_shm_mem *phx_shm_mem_find(const struct phx_shm *shm, struct phx_mem m
     return __atomic_load_n(&m->epoch, __ATOMIC_ACQUIRE) == mem.epoch ? m : NULL;
 }
 
-// Puts what is mapped at `fresh` in the place of base, with base's bytes. Other threads that read
-// base meanwhile see the same bytes before and after.
-static int replace(void *base, void *fresh, uint64_t size_bytes)
-{
-    memcpy(fresh, base, size_bytes);
-    if (mremap(fresh, size_bytes, size_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, base) != MAP_FAILED)
-        return 0;
-    (void)munmap(fresh, size_bytes);
-    return PHX_ERR_NO_MEMORY;
-}
-
-static int make_shared(struct phx_shm_mem *m)
-{
-    struct phx_shm_pages pages;
-    int error = phx_shm_pages_make(m->base, m->size_bytes, &pages);
-    if (error != 0)
-        return error;
-    error = replace(m->base, pages.mapped, m->size_bytes);
-    if (error != 0 && pages.is_reserved) { // a kernel that can't move a mapping of such pages
-        (void)close(pages.file);
-        error = phx_shm_pages_make_small(m->base, m->size_bytes, &pages);
-        if (error != 0)
-            return error;
-        error = replace(m->base, pages.mapped, m->size_bytes);
-    }
-    if (error != 0) {
-        (void)close(pages.file);
-        return error;
-    }
-    m->file = pages.file;
-    m->file_offset = pages.offset_bytes;
-    m->is_reserved = pages.is_reserved;
-    return 0;
-}
-
-// The region goes on as this process's own memory; its file is left to whoever still maps it. No
-// memory for that: the pages stay shared, which the caller is told.
-static int make_own(struct phx_shm_mem *m)
-{
-    if (m->file < 0)
-        return 0;
-    void *fresh =
-        mmap(NULL, m->size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (fresh == MAP_FAILED)
-        return PHX_ERR_NO_MEMORY;
-    int error = replace(m->base, fresh, m->size_bytes);
-    if (error != 0)
-        return error;
-    (void)close(m->file);
-    m->file = -1;
-    return 0;
-}
-
 int phx_shm_mem_register(struct phx_transport *t, void *base, uint64_t size_bytes, uint16_t writer,
                          struct phx_mem *mem, struct phx_mem_key *key)
 {
     struct phx_shm *shm = phx_shm_of(t);
     bool is_written = writer != PHX_WRITER_NONE;
-    if (is_written && (writer >= shm->options.ranks || (uintptr_t)base % PAGE_BYTES != 0 ||
-                       size_bytes % PAGE_BYTES != 0))
+    if (is_written &&
+        (writer >= shm->options.ranks || (uintptr_t)base % PHX_SHM_PAGE_BYTES != 0 ||
+         size_bytes % PHX_SHM_PAGE_BYTES != 0))
         return PHX_ERR_INVALID; // regions are whole pages
     uint64_t nonce = 0;
     if (is_written && getrandom(&nonce, sizeof nonce, 0) != (ssize_t)sizeof nonce)
@@ -115,7 +60,7 @@ int phx_shm_mem_register(struct phx_transport *t, void *base, uint64_t size_byte
         m->base = base;
         m->size_bytes = size_bytes;
         m->nonce = nonce;
-        error = is_written ? make_shared(m) : 0;
+        error = shm->memory->make(shm, m);
     }
     if (error == 0)
         mem_publish(shm, handle);
@@ -136,15 +81,6 @@ int phx_shm_mem_register(struct phx_transport *t, void *base, uint64_t size_byte
     return 0;
 }
 
-// What lies beyond a file's end would fault when it is written.
-static bool is_in_file(int file, const struct phx_shm_answer *a)
-{
-    struct stat stat;
-    return fstat(file, &stat) == 0 && a->offset_bytes % PAGE_BYTES == 0 &&
-           a->offset_bytes <= (uint64_t)stat.st_size &&
-           a->size_bytes <= (uint64_t)stat.st_size - a->offset_bytes;
-}
-
 // The owner's file, mapped here. An owner that is gone, or that does not give it to this rank,
 // leaves an import without memory: ops on it fail.
 static int map_import(struct phx_shm *shm, struct phx_shm_mem *m, const struct phx_shm_key *k)
@@ -157,6 +93,7 @@ static int map_import(struct phx_shm *shm, struct phx_shm_mem *m, const struct p
         }
         return 0;
     }
+    m->size_bytes = k->size_bytes; // as the owner says; what stands in is as large
     const struct phx_shm_request request = {.magic = PHX_SHM_MAGIC,
                                             .job = shm->options.job,
                                             .kind = PHX_SHM_REQUEST_REGION,
@@ -166,26 +103,20 @@ static int map_import(struct phx_shm *shm, struct phx_shm_mem *m, const struct p
                                             .epoch = k->epoch,
                                             .nonce = k->nonce};
     struct phx_shm_answer answer;
-    int files[2];
-    int socket;
+    int files[2] = {-1, -1};
+    int socket = -1;
     if (phx_shm_ask(k->rank, k->incarnation, &request, &answer, files, &socket) != 0)
-        return 0;
+        return shm->memory->map(shm, m, -1, NULL);
     (void)close(socket);
-    if (answer.error != 0 || answer.file_count != 1)
-        return 0;
-    if (!is_in_file(files[0], &answer)) {
-        (void)close(files[0]);
-        return 0;
+    if (answer.error != 0 || answer.file_count != 1) {
+        for (uint32_t i = 0; i < 2; i++)
+            if (files[i] >= 0)
+                (void)close(files[i]);
+        return shm->memory->map(shm, m, -1, NULL);
     }
-    void *base = mmap(NULL, answer.size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, files[0],
-                      (off_t)answer.offset_bytes);
+    int error = shm->memory->map(shm, m, files[0], &answer);
     (void)close(files[0]);
-    if (base == MAP_FAILED)
-        return PHX_ERR_NO_MEMORY;
-    (void)madvise(base, answer.size_bytes, MADV_HUGEPAGE);
-    m->base = base;
-    m->size_bytes = answer.size_bytes;
-    return 0;
+    return error;
 }
 
 int phx_shm_mem_import(struct phx_transport *t, struct phx_peer peer, const struct phx_mem_key *key,
@@ -232,7 +163,7 @@ void phx_shm_mem_release(struct phx_transport *t, struct phx_mem mem)
         __atomic_store_n(&m->epoch, 0, __ATOMIC_RELEASE);
         // An import stays mapped: a worker may be storing there.
         if (!m->imported)
-            (void)make_own(m); // out of memory: late stores of that one peer still arrive
+            shm->memory->drop(shm, m);
     }
     pthread_mutex_unlock(&shm->lock);
 }
@@ -261,7 +192,7 @@ void phx_shm_retire(struct phx_shm *shm, uint32_t peer)
             continue;
         __atomic_store_n(&shm->page->live_epoch[i], 0, __ATOMIC_SEQ_CST);
         // "Nothing can write here any more" is a promise: without memory for it, better no process.
-        phx_assert(make_own(m) == 0);
+        phx_assert(shm->memory->renew(shm, m) == 0);
     }
 }
 
@@ -270,8 +201,14 @@ void phx_shm_mems_free(struct phx_shm *shm)
     for (uint32_t i = 0; i < shm->mem_count; i++) {
         struct phx_shm_mem *m = &shm->mems[i];
         if (m->imported && m->base != NULL && !is_own(shm, m))
-            (void)munmap(m->base, m->size_bytes);
+            shm->memory->unmap(shm, m);
         else if (!m->imported)
-            (void)make_own(m);
+            shm->memory->drop(shm, m);
     }
+}
+
+void *phx_shm_mem_base(struct phx_transport *t, struct phx_mem mem)
+{
+    const struct phx_shm_mem *m = phx_shm_mem_find(phx_shm_of(t), mem);
+    return m != NULL ? m->base : NULL;
 }

@@ -42,6 +42,8 @@ static int find_target(const struct phx_shm *shm, const struct phx_op *op,
         return PHX_ERR_STALE;
     if (!m->imported || m->peer != op->peer.rank || m->base == NULL)
         return PHX_ERR_PROTECTION;
+    if (shm->memory->kind != PHX_SHM_MEMORY_FILES)
+        return PHX_ERR_UNSUPPORTED; // a GPU's memory, which its kernels store to
     if (m->remote_incarnation != peer->incarnation)
         return PHX_ERR_STALE;
     const struct phx_shm_state *page = peer->page;

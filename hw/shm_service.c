@@ -55,6 +55,9 @@ static void answer_region(struct phx_shm *shm, const struct phx_shm_request *q,
     } else {
         a->size_bytes = m->size_bytes;
         a->offset_bytes = m->file_offset;
+        a->mapped_bytes = m->mapped_bytes;
+        a->memory = shm->memory->kind;
+        memcpy(a->device, shm->memory->device, sizeof a->device);
         a->file_count = 1;
         files[0] = m->file;
     }

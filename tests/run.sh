@@ -68,6 +68,17 @@ for scenario in whole-node-dies two-percent-of-packets-are-lost partition-cuts-a
 done
 run scenarios/rank-killed-mid-dispatch.yaml --transport verbs >"$work/out" 2>&1
 [[ $? -eq 2 ]] || fail '--transport verbs is not refused'
+run scenarios/two-ranks-die-in-one-operation.yaml --transport cuda >"$work/out" 2>&1
+[[ $? -eq 2 && $(cat "$work/out") == *'over cuda: a kernel goes from sending to receiving'* ]] ||
+    fail "a phase inside a kernel is not refused: $(cat "$work/out")"
+run scenarios/rank-killed-mid-dispatch.yaml --ranks 60 --transport cuda >"$work/out" 2>&1
+[[ $? -eq 2 && $(cat "$work/out") =~ (has no CUDA|GPUs) ]] ||
+    fail "more ranks than GPUs, or no CUDA, is not refused: $(cat "$work/out")"
+for option in '--ranks-per-gpu 2' --own-gpu-only; do
+    run scenarios/rank-killed-mid-dispatch.yaml $option >"$work/out" 2>&1
+    [[ $? -eq 2 && $(cat "$work/out") == *'only with --transport cuda'* ]] ||
+        fail "$option over shm: $(cat "$work/out")"
+done
 
 # An expectation that does not hold fails the run.
 sed 's/all_but_faulted/all/' scenarios/rank-killed-mid-dispatch.yaml >"$work/wrong.yaml"

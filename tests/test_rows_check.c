@@ -172,7 +172,7 @@ static void touch(struct phx_executor *e, uint32_t worker, const void *base, uin
 TEST(rows_check_a_row_of_another_place_does_not_hold)
 {
     const struct phx_executor_ops ops = {.charge = charge, .touch = touch};
-    struct phx_executor executor = {&ops};
+    struct phx_executor executor = {.ops = &ops};
     struct phx_environment environment = {.executor = &executor, .leaves = phx_leaves_get()};
     struct phx_rank rank;
     struct phx_worker w;

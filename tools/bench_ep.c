@@ -60,6 +60,25 @@ static void host_opened(void *context, struct phx_bench_seat *seat)
     phx_shm_pages_count(phx_crew_rank_shm(context), &seat->pages);
 }
 
+// On a GPU the tensors here are for the checks.
+static int gpu_main(struct phx_crew_rank *self, void *arena)
+{
+    struct phx_bench_arena *a = arena;
+    const struct phx_bench_host host = {.context = self,
+                                        .open = host_open,
+                                        .close = host_close,
+                                        .barrier = host_barrier,
+                                        .now_ns = host_now_ns,
+                                        .alloc = host_alloc,
+                                        .free = host_free,
+                                        .options = phx_bench_gpu_options,
+                                        .run = phx_bench_gpu_run};
+    uint32_t rank = phx_crew_rank_number(self);
+    struct phx_bench_seat *seat = phx_bench_seat_of(a, rank);
+    phx_bench_rank_run(&a->bench, &host, rank, seat);
+    return seat->rc == 0 ? 0 : 1;
+}
+
 static int ep_main(struct phx_crew_rank *self, void *arena)
 {
     struct phx_bench_arena *a = arena;
@@ -92,6 +111,16 @@ uint64_t phx_bench_span_ns(struct phx_bench_arena *arena, uint32_t at, uint32_t 
     return to_ns - from_ns;
 }
 
+static void gather_gpu(const struct phx_bench_gpu *from, struct phx_bench_gpu *to)
+{
+    memcpy(to->device, from->device, sizeof to->device);
+    to->workers = from->workers;
+    for (uint32_t i = 0; i < 2; i++) {
+        to->sent[i] = from->sent[i] > to->sent[i] ? from->sent[i] : to->sent[i];
+        to->push_us[i] = from->push_us[i] > to->push_us[i] ? from->push_us[i] : to->push_us[i];
+    }
+}
+
 static void gather(struct phx_bench_arena *arena, struct phx_bench_result *result)
 {
     const struct phx_bench_ep *b = &arena->bench;
@@ -103,6 +132,7 @@ static void gather(struct phx_bench_arena *arena, struct phx_bench_result *resul
         result->pages.region_bytes += seat->pages.region_bytes;
         result->pages.reserved_bytes += seat->pages.reserved_bytes;
         result->pages.transparent_bytes += seat->pages.transparent_bytes;
+        gather_gpu(&seat->gpu, &result->gpu);
     }
     for (uint32_t i = 0; i < b->samples; i++)
         for (uint32_t span = 0; span < PHX_BENCH_SPANS; span++)
@@ -134,18 +164,32 @@ static int why_ended(struct phx_crew *crew, struct phx_bench_arena *arena,
     return rc;
 }
 
+// The crew's start says what is wrong with a GPU; who can't have one is refused before.
+static int gpus_choose(struct phx_bench_ep *bench, struct phx_message *message)
+{
+    struct phx_gpu_table gpus;
+    if (bench->ranks > PHX_GPUS_MAX)
+        return phx_fail(message, PHX_ERR_INVALID, "ranks is %u; over cuda it may be 1 to %u",
+                        bench->ranks, PHX_GPUS_MAX);
+    int rc = phx_cuda_probe(&gpus, message);
+    return rc != 0 ? rc
+                   : phx_gpus_choose(&gpus, bench->ranks, bench->ranks_per_gpu, bench->devices,
+                                     message);
+}
+
 static int run_shm(const struct phx_bench_ep *bench, struct phx_bench_result *result,
                    struct phx_message *message)
 {
     const struct phx_crew_options options = {
         .ranks = bench->ranks,
-        .workers = bench->workers,
+        .workers = bench->workers > 0 ? bench->workers : 1,
         .spin_us = bench->spin_us,
         .arena_bytes = phx_bench_arena_bytes(bench),
-        .main = ep_main,
+        .main = bench->transport == PHX_BENCH_CUDA ? gpu_main : ep_main,
         .is_quiet = true,
         .setup = bench,
         .setup_bytes = sizeof *bench,
+        .devices = bench->transport == PHX_BENCH_CUDA ? bench->devices : NULL,
     };
     struct phx_crew *crew = NULL;
     int rc = phx_crew_start(&options, &crew, message);
@@ -168,8 +212,11 @@ int phx_bench_ep_run(const struct phx_bench_ep *bench, struct phx_bench_result *
     result->samples = calloc(bench->samples, sizeof *result->samples);
     if (result->samples == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for %u samples", bench->samples);
-    int rc = bench->transport == PHX_BENCH_SIM ? phx_bench_ep_sim(bench, result, message)
-                                               : run_shm(bench, result, message);
+    struct phx_bench_ep chosen = *bench;
+    int rc = bench->transport == PHX_BENCH_CUDA ? gpus_choose(&chosen, message) : 0;
+    if (rc == 0)
+        rc = bench->transport == PHX_BENCH_SIM ? phx_bench_ep_sim(bench, result, message)
+                                               : run_shm(&chosen, result, message);
     if (rc != 0) {
         free(result->samples);
         result->samples = NULL;

@@ -1,5 +1,5 @@
-// tools/bench_ep.h: times dispatch and combine, on processes of this host or in the simulator,
-// after checking them.
+// tools/bench_ep.h: times dispatch and combine, on processes of this host, on its GPUs or in the
+// simulator, after checking them.
 //
 // Every rank opens its groups, checks one pair of each, and then, for each sample, in turn: the
 // floor, dispatch, combine, a pair of both. A sample's time is from when the last rank came to a
@@ -10,12 +10,14 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "engine/phalanx.h"
+#include "hw/cuda_topology.h"
 #include "hw/shm.h"
 #include "sim/world.h"
 
-enum phx_bench_transport { PHX_BENCH_SHM = 1, PHX_BENCH_SIM };
+enum phx_bench_transport { PHX_BENCH_SHM = 1, PHX_BENCH_SIM, PHX_BENCH_CUDA };
 
 struct phx_bench_ep {
     enum phx_bench_transport transport;
@@ -36,6 +38,8 @@ struct phx_bench_ep {
     uint32_t samples;
     uint64_t seed;
     struct phx_cluster cluster; // sim
+    uint32_t ranks_per_gpu;     // cuda, at most
+    uint32_t devices[PHX_GPUS_MAX]; // cuda: of each rank
 };
 
 enum phx_bench_span {
@@ -47,6 +51,18 @@ enum phx_bench_span {
     PHX_BENCH_OTHER_AGAIN,
     PHX_BENCH_PAIR_AGAIN, // in this order, or the other way round in every other sample
     PHX_BENCH_SPANS
+};
+// On GPUs operations begin with the L2 cache as the last ones left it; these with an empty one.
+#define PHX_BENCH_COLD_DISPATCH PHX_BENCH_OTHER
+#define PHX_BENCH_COLD_COMBINE PHX_BENCH_OTHER_AGAIN
+#define PHX_BENCH_COLD_PAIR PHX_BENCH_PAIR_AGAIN
+
+struct phx_bench_gpu { // cuda
+    char device[64];
+    uint32_t workers;
+    uint32_t reserved;
+    uint64_t sent[2];  // bytes that leave a GPU: dispatch, combine
+    double push_us[2]; // the best plain push of as many, all ranks at once
 };
 
 struct phx_bench_bytes {
@@ -65,11 +81,17 @@ struct phx_bench_result {
     struct phx_bench_sample *samples; // [samples], the caller's to free
     double sum_error;                 // of combine, relative to f64, the largest of all ranks
     struct phx_shm_pages_count pages; // shm: of all ranks
+    struct phx_bench_gpu gpu;         // cuda: the most of any rank
 };
 
 // PHX_ERR_CORRUPT: an output was wrong, and the message says which. Nothing was timed then.
 int phx_bench_ep_run(const struct phx_bench_ep *bench, struct phx_bench_result *result,
                      struct phx_message *message);
+
+// The figures of a run on GPUs, as a table or as one JSON object whose results are rows. 0, or
+// PHX_ERR_NO_MEMORY.
+int phx_bench_gpu_print(const struct phx_bench_ep *bench, const struct phx_bench_result *result,
+                        bool is_json, FILE *out);
 
 // One signal, one way, between two processes, and a bare cache line between the same two: `samples`
 // batches of `rounds` round trips; nanoseconds of one way.

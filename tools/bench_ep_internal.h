@@ -4,6 +4,7 @@
 //   bench_ep_sim.c    the same in the simulator, a world for each sample
 //   bench_ep_rank.c   what one rank does, whatever runs it
 //   bench_ep_check.c  whether what it got is right
+//   bench_ep_gpu.c    what it times on a GPU: graphs of kernels. bench_ep_none.c without CUDA
 
 #ifndef PHX_TOOLS_BENCH_EP_INTERNAL_H
 #define PHX_TOOLS_BENCH_EP_INTERNAL_H
@@ -23,6 +24,7 @@ struct phx_bench_seat { // of one rank, in the arena
     struct phx_bench_bytes bytes;
     double sum_error;
     struct phx_shm_pages_count pages; // shm
+    struct phx_bench_gpu gpu;         // cuda
     struct phx_bench_stamps stamps[][PHX_BENCH_SPANS]; // [bench.samples], at least one
 };
 
@@ -53,6 +55,7 @@ int phx_bench_why_failed(struct phx_bench_arena *arena, struct phx_message *mess
 
 // --- one rank -----------------------------------------------------------------------------------
 
+struct phx_bench_rank;
 struct phx_bench_host { // what runs it
     void *context;
     int (*open)(void *context, const struct phx_group_options *options, struct phx_group **group,
@@ -65,6 +68,9 @@ struct phx_bench_host { // what runs it
     // What there is to say of it once groups are open. NULL: nothing.
     void (*opened)(void *context, struct phx_bench_seat *seat);
     bool has_floor; // copies are timed
+    // NULL: no. What else it needs of a group; and what it times instead, from an open group on.
+    void (*options)(struct phx_bench_rank *r, struct phx_group_options *options);
+    int (*run)(struct phx_bench_rank *r);
 };
 
 struct phx_bench_tensors {
@@ -113,6 +119,9 @@ struct phx_router *phx_bench_router(const struct phx_bench_ep *bench);
 // one counts received entries, and lets each expert give back what it received.
 bool phx_bench_dispatch_check(struct phx_bench_rank *r);
 bool phx_bench_combine_check(struct phx_bench_rank *r);
+
+void phx_bench_gpu_options(struct phx_bench_rank *r, struct phx_group_options *options);
+int phx_bench_gpu_run(struct phx_bench_rank *r);
 
 int phx_bench_ep_sim(const struct phx_bench_ep *bench, struct phx_bench_result *result,
                      struct phx_message *message);

@@ -43,7 +43,7 @@ static bool tensors_make(struct phx_bench_rank *r)
     return !failed;
 }
 
-static void options_fill(const struct phx_bench_rank *r, struct phx_group_options *o)
+static void options_fill(struct phx_bench_rank *r, struct phx_group_options *o)
 {
     const struct phx_bench_ep *b = r->b;
     phx_group_options_init(o);
@@ -61,6 +61,8 @@ static void options_fill(const struct phx_bench_rank *r, struct phx_group_option
     o->layout = b->layout;
     o->fault_tolerance = b->fault_tolerance;
     o->timeout_us = INT64_C(30000000);
+    if (r->host->options != NULL)
+        r->host->options(r, o);
 }
 
 struct phx_router *phx_bench_router(const struct phx_bench_ep *b)
@@ -281,6 +283,8 @@ static int rank_run(struct phx_bench_rank *r)
     int rc = rank_open(r);
     if (rc == 0 && r->host->opened != NULL)
         r->host->opened(r->host->context, r->seat);
+    if (r->host->run != NULL)
+        return rc != 0 ? rc : r->host->run(r);
     if (rc == 0 && r->b->is_compared)
         rc = check_run(r, true);
     if (rc == 0)

@@ -28,6 +28,7 @@ enum {
     BENCH_SPIN,
     BENCH_SEED,
     BENCH_TOLERANCE,
+    BENCH_PER_GPU,
     BENCH_COMPARE,
     BENCH_NODES,
     BENCH_INTRA,
@@ -43,9 +44,13 @@ struct bench {
 
 static const struct argp_option OPTIONS[] = {
     {"transport", BENCH_TRANSPORT, "NAME", 0,
-     "shm: processes of this host (default); sim: simulated ranks, in virtual time", 0},
+     "shm: processes of this host (default); sim: simulated ranks, in virtual time; cuda: a "
+     "process for each GPU of this host, over NVLink",
+     0},
+    {"ranks-per-gpu", BENCH_PER_GPU, "N", 0, "cuda: let up to N ranks share a GPU (default 1)", 0},
     {"ranks", BENCH_RANKS, "N", 0, "(default 2)", 0},
-    {"workers", BENCH_WORKERS, "N", 0, "threads of each (default 1)", 0},
+    {"workers", BENCH_WORKERS, "N", 0,
+     "threads of each (default 1); cuda: blocks (default: as many as a GPU holds)", 0},
     {"tokens", BENCH_TOKENS, "N", 0, "per rank (default 128)", 0},
     {"hidden", BENCH_HIDDEN, "N", 0, "channels (default 7168)", 0},
     {"experts", BENCH_EXPERTS, "N", 0, "of all ranks (default 64)", 0},
@@ -90,7 +95,8 @@ static error_t parse_number(int key, char *argument, struct argp_state *state)
         size_t at;
     } numbers[] = {
         {BENCH_RANKS, "--ranks", 1, PHX_RANKS_MAX, offsetof(struct phx_bench_ep, ranks)},
-        {BENCH_WORKERS, "--workers", 1, 64, offsetof(struct phx_bench_ep, workers)},
+        {BENCH_WORKERS, "--workers", 1, PHX_WORKERS_MAX, offsetof(struct phx_bench_ep, workers)},
+        {BENCH_PER_GPU, "--ranks-per-gpu", 1, 64, offsetof(struct phx_bench_ep, ranks_per_gpu)},
         {BENCH_TOKENS, "--tokens", 1, PHX_TOKENS_MAX, offsetof(struct phx_bench_ep, tokens)},
         {BENCH_HIDDEN, "--hidden", 128, PHX_HIDDEN_MAX, offsetof(struct phx_bench_ep, hidden)},
         {BENCH_EXPERTS, "--experts", 1, PHX_EXPERTS_MAX, offsetof(struct phx_bench_ep, experts)},
@@ -120,8 +126,14 @@ static void check_all(struct bench *b, struct argp_state *state)
     if (b->what == NULL || (strcmp(b->what, "ep") != 0 && strcmp(b->what, "signal") != 0))
         argp_error(state, "%s is not a benchmark: ep (dispatch and combine), or signal",
                    b->what != NULL ? b->what : "nothing");
-    else if (ep->transport == PHX_BENCH_SIM && strcmp(b->what, "signal") == 0)
+    else if (ep->transport != PHX_BENCH_SHM && strcmp(b->what, "signal") == 0)
         argp_error(state, "signal is timed on processes of this host alone");
+    else if (ep->transport == PHX_BENCH_CUDA && ep->is_compared)
+        argp_error(state, "--compare: over cuda, run it with each --fault-tolerance");
+    else if (ep->transport != PHX_BENCH_CUDA && ep->ranks_per_gpu != 0)
+        argp_error(state, "--ranks-per-gpu: of cuda alone");
+    else if (ep->transport == PHX_BENCH_CUDA && c->nodes != 1)
+        argp_error(state, "--nodes %u: of the simulator alone; cuda is one host", c->nodes);
     else if (ep->transport == PHX_BENCH_SHM && ep->ranks > 64)
         argp_error(state, "--ranks %u: shm may have 1 to 64", ep->ranks);
     else if (ep->transport == PHX_BENCH_SHM && c->nodes != 1)
@@ -132,6 +144,10 @@ static void check_all(struct bench *b, struct argp_state *state)
              phx_preset_require("--inter-node", c->inter_node, PHX_PLANE_NIC, &preset, &m))
         argp_error(state, "%s", m.text);
     c->ranks_per_node = ep->ranks / c->nodes;
+    if (ep->workers == 0 && ep->transport != PHX_BENCH_CUDA)
+        ep->workers = 1;
+    if (ep->ranks_per_gpu == 0)
+        ep->ranks_per_gpu = 1;
 }
 
 static error_t parse_option(int key, char *argument, struct argp_state *state)
@@ -139,8 +155,11 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     struct bench *b = state->input;
     switch (key) {
     case BENCH_TRANSPORT:
-        b->ep.transport = (enum phx_bench_transport)choice(state, "--transport", argument, "shm",
-                                                           PHX_BENCH_SHM, "sim", PHX_BENCH_SIM);
+        b->ep.transport = strcmp(argument, "cuda") == 0
+                              ? PHX_BENCH_CUDA
+                              : (enum phx_bench_transport)choice(state, "--transport", argument,
+                                                                 "shm", PHX_BENCH_SHM, "sim",
+                                                                 PHX_BENCH_SIM);
         return 0;
     case BENCH_DISPATCH:
         b->ep.dtype = (enum phx_dtype)choice(state, "--dispatch", argument, "fp8", PHX_FP8_E4M3,
@@ -196,7 +215,7 @@ static int refuse(const char *what, int rc, const struct phx_message *message)
     (void)fprintf(stderr, "phx bench %s: %s\n", what, message->text);
     if (rc == PHX_ERR_CORRUPT)
         return PHX_EXIT_FAILED;
-    return rc == PHX_ERR_INVALID ? PHX_EXIT_USAGE : PHX_EXIT_INTERNAL;
+    return rc == PHX_ERR_INVALID || rc == PHX_ERR_UNSUPPORTED ? PHX_EXIT_USAGE : PHX_EXIT_INTERNAL;
 }
 
 static int run_ep(const struct bench *b)
@@ -207,7 +226,10 @@ static int run_ep(const struct bench *b)
     if (rc != 0)
         return refuse("ep", rc, &message);
     int status = PHX_EXIT_PASSED;
-    if (b->is_json)
+    if (b->ep.transport == PHX_BENCH_CUDA)
+        status = phx_bench_gpu_print(&b->ep, &r, b->is_json, stdout) == 0 ? PHX_EXIT_PASSED
+                                                                         : PHX_EXIT_INTERNAL;
+    else if (b->is_json)
         status = phx_bench_print_json(&b->ep, &r);
     else
         phx_bench_print_table(&b->ep, &r);
@@ -245,7 +267,6 @@ int phx_command_bench(int argc, char **argv)
     struct bench b = {.ep = {.transport = PHX_BENCH_SHM,
                              .cluster = {1, 2, "nvlink4", "roce_400g", PHX_BURSTS_ON},
                              .ranks = 2,
-                             .workers = 1,
                              .spin_us = PHX_CREW_SPIN_AUTO,
                              .tokens = 128,
                              .hidden = 7168,

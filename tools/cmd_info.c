@@ -186,10 +186,11 @@ static void add_transports(struct info *info)
     fact_add(info, "transport_sim", true, "built");
     fact_add(info, "transport_shm", true, "built: processes of one host");
     fact_add(info, "transport_verbs", false, "not written yet");
-    fact_add(info, "transport_cuda", false, "not written yet");
 #if PHX_HAVE_CUDA
+    fact_add(info, "transport_cuda", true, "built: a process for each GPU of one host");
     fact_add(info, "cuda", true, "this build compiles the kernels for GPUs");
 #else
+    fact_add(info, "transport_cuda", false, "built without CUDA");
     fact_add(info, "cuda", false, "%s",
              access("/usr/local/cuda/bin/nvcc", X_OK) == 0
                  ? "nvcc is here, but this build was made without it: use the cuda preset"

@@ -25,6 +25,8 @@ enum run_option {
     OPTION_WORKERS = 'w',
     OPTION_JSON = 'j',
     OPTION_SLACK = 256,
+    OPTION_PER_GPU,
+    OPTION_OWN_GPU,
     OPTION_RECORD,
     OPTION_ROUNDS,
     OPTION_KILL,
@@ -50,11 +52,15 @@ struct run {
 };
 
 static const struct argp_option OPTIONS[] = {
-    {"transport", OPTION_TRANSPORT, "NAME", 0, "shm: processes of this host (default)", 0},
+    {"transport", OPTION_TRANSPORT, "NAME", 0,
+     "shm: processes of this host (default); cuda: each on a GPU of its own, over NVLink", 0},
+    {"ranks-per-gpu", OPTION_PER_GPU, "N", 0, "cuda: let up to N ranks share a GPU (default 1)", 0},
+    {"own-gpu-only", OPTION_OWN_GPU, NULL, 0,
+     "cuda: each process sees its own GPU alone (CUDA_VISIBLE_DEVICES)", 0},
     {"seed", OPTION_SEED, "N", 0, "decides the inputs (default 1)", 0},
     {"ranks", OPTION_RANKS, "N", 0, "scale the cluster to N ranks", 0},
     {"workers", OPTION_WORKERS, "N", 0,
-     "threads of each rank (default: as many as fit the cores, 1 to 4)", 0},
+     "threads of each rank (default: as many as fit the cores, 1 to 4; warps with cuda, 32)", 0},
     {"slack", OPTION_SLACK, "N", 0,
      "multiply deadlines, durations and times of the file (default 1, or 100 when workers "
      "outnumber the cores)",
@@ -96,6 +102,10 @@ static error_t parse_number(struct run *run, int key, const char *text, struct a
         run->live.slack =
             (uint32_t)phx_number_or_usage(state, "--slack", text, 1, PHX_LIVE_SLACK_MAX);
         return 0;
+    case OPTION_PER_GPU:
+        run->live.ranks_per_gpu = (uint32_t)phx_number_or_usage(state, "--ranks-per-gpu", text, 1,
+                                                                PHX_LIVE_RANKS_MAX);
+        return 0;
     case OPTION_ROUNDS:
         run->soak.rounds = (uint32_t)phx_number_or_usage(state, "--rounds", text, 1, ROUNDS_MAX);
         return 0;
@@ -123,6 +133,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         return 0;
     case OPTION_JSON:
         run->is_json = true;
+        return 0;
+    case OPTION_OWN_GPU:
+        run->live.sees_own = true;
         return 0;
     case OPTION_RECORD:
         run->record = argument;
@@ -226,6 +239,8 @@ static void print_repeat(const struct run *run, const struct phx_summary *s)
     FILE *out = run->is_json ? stderr : stdout;
     (void)fprintf(out, "repeat: %s run ", phx_program());
     phx_print_word(out, run->path);
+    if (run->live.is_cuda)
+        (void)fprintf(out, " --transport cuda");
     (void)fprintf(out, " --seed %" PRIu64 " --workers %u --slack %u", s->seed, s->live.workers,
                   s->live.slack);
     if (run->record == NULL)
@@ -290,8 +305,14 @@ static int run_joined(struct run *run, const struct phx_scenario *scenario)
 static int run_scenario(struct run *run, const struct phx_scenario *scenario)
 {
     struct phx_message message = {""};
-    if (strcmp(run->transport, "shm") != 0) {
-        (void)fprintf(stderr, "phx run: --transport %s: this build has shm\n", run->transport);
+    run->live.is_cuda = strcmp(run->transport, "cuda") == 0;
+    if (!run->live.is_cuda && strcmp(run->transport, "shm") != 0) {
+        (void)fprintf(stderr, "phx run: --transport %s: there are shm and cuda\n", run->transport);
+        return PHX_EXIT_USAGE;
+    }
+    if (!run->live.is_cuda && (run->live.ranks_per_gpu != 0 || run->live.sees_own)) {
+        (void)fprintf(stderr, "phx run: --%s: only with --transport cuda\n",
+                      run->live.sees_own ? "own-gpu-only" : "ranks-per-gpu");
         return PHX_EXIT_USAGE;
     }
     if (scenario->run.is_given && !run->has_seed)
@@ -300,6 +321,8 @@ static int run_scenario(struct run *run, const struct phx_scenario *scenario)
     if (run->soak.kind != 0)
         w.fault_count = 0;
     int rc = phx_live_check(&w, &run->live, &message);
+    if (rc == 0 && run->live.is_cuda)
+        rc = phx_live_gpus(&w, &run->live, &message);
     if (rc != 0)
         return refuse(run, rc, &message);
     if (run->launched.is_joined)

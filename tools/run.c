@@ -128,6 +128,8 @@ static int crew_run(struct phx_live *live, struct phx_summary *summary, struct p
         .setup_bytes = sizeof front,
         .main = phx_live_rank_main,
         .is_quiet = live->options.is_quiet,
+        .devices = live->options.is_cuda ? live->options.devices : NULL,
+        .uuids = live->options.sees_own ? (const uint8_t(*)[16])live->options.uuids : NULL,
     };
     live->launch_ns = phx_clock_ns();
     int rc = phx_crew_start(&options, &live->crew, message);

@@ -1,6 +1,7 @@
 // tools/run.h: a scenario on real processes of this host, whose faults are made for real.
 //
-// Each rank is a process that runs sim/workload_program.h over shared memory. It leaves what it got
+// Each rank is a process that runs sim/workload_program.h over shared memory, or on a GPU of its
+// own over NVLink. It leaves what it got
 // in memory that outlives it; the launcher stops, resumes and slows processes, and compares
 // everything with the oracle afterwards, by the code that holds simulated runs to it. A kill or a
 // stop that waits for a put or a phase is made by the very thread that comes to it.
@@ -22,6 +23,11 @@
 #define PHX_LIVE_RANKS_MAX 64u
 // When workers outnumber the cores, so that one that could go on waits for its turn.
 #define PHX_LIVE_SLACK_CROWDED 100u
+// On GPUs: tensors lie in host memory there, and so every row crosses PCIe. And when processes take
+// turns on a GPU, for a millisecond or two each.
+#define PHX_LIVE_SLACK_GPU 20u
+#define PHX_LIVE_SLACK_GPU_CROWDED 2000u
+#define PHX_LIVE_WORKERS_GPU 32u
 
 struct phx_live_options {
     uint64_t seed;
@@ -30,7 +36,17 @@ struct phx_live_options {
                       // PHX_LIVE_SLACK_CROWDED when workers outnumber the cores
     bool is_joined;   // another launcher starts the ranks, for phx_live_check()
     bool is_quiet;    // what ranks print goes out as it is, without "rank N: " before it
+    bool is_cuda;     // on GPUs
+    uint32_t ranks_per_gpu;               // at most; 0: 1
+    bool sees_own;                        // each process sees its own GPU alone
+    uint32_t devices[PHX_LIVE_RANKS_MAX]; // is_cuda: of each rank, by phx_live_gpus()
+    uint8_t uuids[PHX_LIVE_RANKS_MAX][16];
 };
+
+// Looks for GPUs and gives each rank one. PHX_ERR_UNSUPPORTED: none, or no way between them;
+// PHX_ERR_INVALID: not enough.
+int phx_live_gpus(const struct phx_workload *w, struct phx_live_options *options,
+                  struct phx_message *message);
 
 // PHX_ERR_UNSUPPORTED: what can't be made for real here, by name. PHX_ERR_INVALID: more than
 // PHX_LIVE_BYTES_MAX to leave behind, more than PHX_LIVE_RANKS_MAX ranks, a slack or workers that

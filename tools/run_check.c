@@ -232,7 +232,7 @@ static void deaths_check(const struct judge *j)
 static void live_fill(const struct judge *j, struct phx_summary_live *l)
 {
     uint64_t first_ns = 0;
-    l->transport = "shm";
+    l->transport = j->live->options.is_cuda ? "cuda" : "shm";
     l->workers = j->run->workers;
     l->slack = j->live->options.slack;
     for (uint32_t r = 0; r < j->run->ranks; r++) {

@@ -9,6 +9,10 @@
 //   hang    SIGSTOP, until the others are done
 //   pause   SIGSTOP, and SIGCONT when it has been stopped for so long
 //   slow    SIGSTOP and SIGCONT by turns, so that it runs for its share of each period
+//
+// A GPU's puts are its kernel's, so there the kernel ends at the put, as if the process had died,
+// and the control thread makes the fault when it sees that. A signal stops the process alone: a
+// kernel that was launched runs on.
 
 #include <inttypes.h>
 #include <signal.h>
@@ -45,6 +49,31 @@ static const char *why_not(const struct phx_fault *f)
     return NULL;
 }
 
+static const char *why_not_on_gpu(const struct phx_fault *f, bool has_hooks)
+{
+    bool is_receive = f->when.phase == PHX_PHASE_DISPATCH_RECEIVE ||
+                      f->when.phase == PHX_PHASE_COMBINE_RECEIVE;
+    if (f->unit == PHX_UNIT_GPU)
+        return "nothing short of a reset stops a GPU, and others use it";
+    if (is_receive && !has_hooks)
+        return "a kernel goes from sending to receiving without telling; with hooks they are two";
+    if (f->when.after_puts == 0)
+        return NULL;
+    if (f->kind != PHX_FAULT_KILL && f->kind != PHX_FAULT_HANG)
+        return "a kernel that stopped at a put can't go on from there";
+    if (f->when.rank != PHX_FAULT_ANY && f->when.rank != f->rank)
+        return "a kernel stops at a put for its own rank's fault alone";
+    return NULL;
+}
+
+static bool has_hooks(const struct phx_workload *w)
+{
+    bool has = true;
+    for (uint32_t i = 0; i < w->load_count; i++)
+        has = has && w->loads[i].hooks;
+    return has;
+}
+
 static const char *why_not_joined(const struct phx_fault *f)
 {
     if (f->kind == PHX_FAULT_HANG || f->kind == PHX_FAULT_PAUSE || f->kind == PHX_FAULT_SLOW)
@@ -53,25 +82,30 @@ static const char *why_not_joined(const struct phx_fault *f)
     return NULL;
 }
 
-int phx_live_faults_check(const struct phx_workload *w, bool is_joined,
+int phx_live_faults_check(const struct phx_workload *w, const struct phx_live_options *options,
                           struct phx_message *message)
 {
+    const char *over = options->is_cuda ? "cuda" : "shm";
     for (uint32_t i = 0; i < w->fault_count; i++) {
         const struct phx_fault *f = &w->faults[i];
-        const char *why = why_not(f);
+        const char *why = options->is_cuda ? why_not_on_gpu(f, has_hooks(w)) : NULL;
+        if (why == NULL)
+            why = why_not(f);
         if (why == NULL && f->when.chance_ppm != 0)
             why = "faults by chance come in the simulator alone";
-        if (why == NULL && is_joined)
+        if (why == NULL && options->is_joined)
             why = why_not_joined(f);
         if (why != NULL)
             return phx_fail(message, PHX_ERR_UNSUPPORTED,
-                            "fault %u of the list (%s, rank %u) can't be made for real over shm: "
+                            "fault %u of the list (%s, rank %u) can't be made for real over %s: "
                             "%s",
-                            i + 1, phx_fault_kind_name((enum phx_fault_kind)f->kind), f->rank, why);
+                            i + 1, phx_fault_kind_name((enum phx_fault_kind)f->kind), f->rank, over,
+                            why);
     }
     if (w->freeze_ps != 0)
         return phx_fail(message, PHX_ERR_UNSUPPORTED,
-                        "expect: frozen_after_us is held in the simulator alone, not over shm");
+                        "expect: frozen_after_us is held in the simulator alone, not over %s",
+                        over);
     return 0;
 }
 
@@ -141,6 +175,18 @@ void phx_live_on_put(const struct phx_live *live, uint32_t rank, uint32_t kind, 
             (when->number == 0 || when->number == number) && trigger_rank(&w->faults[i]) == rank)
             strike(live, i, rank, kind, number);
     }
+}
+
+uint32_t phx_live_puts_of(const struct phx_workload *w, uint32_t rank, uint32_t kind,
+                          uint64_t number)
+{
+    for (uint32_t i = 0; i < w->fault_count; i++) {
+        const struct phx_fault_when *when = &w->faults[i].when;
+        if (when->after_puts != 0 && when->kind == kind &&
+            (when->number == 0 || when->number == number) && trigger_rank(&w->faults[i]) == rank)
+            return when->after_puts;
+    }
+    return 0;
 }
 
 void phx_live_on_phase(const struct phx_live *live, uint32_t rank, uint32_t kind, uint32_t phase,

@@ -153,12 +153,15 @@ int phx_live_rank_run(struct phx_live *live, struct phx_crew_rank *self);
 
 // --- run_faults.c -------------------------------------------------------------------------------
 
-int phx_live_faults_check(const struct phx_workload *w, bool is_joined,
+int phx_live_faults_check(const struct phx_workload *w, const struct phx_live_options *options,
                           struct phx_message *message);
 // In a rank's process. A put was posted; a phase was entered.
 bool phx_live_counts_puts(const struct phx_workload *w, uint32_t rank);
 void phx_live_on_put(const struct phx_live *live, uint32_t rank, uint32_t kind, uint64_t number,
                      uint32_t puts);
+// After how many puts of this operation the rank is to be struck; 0: not by its puts.
+uint32_t phx_live_puts_of(const struct phx_workload *w, uint32_t rank, uint32_t kind,
+                          uint64_t number);
 void phx_live_on_phase(const struct phx_live *live, uint32_t rank, uint32_t kind, uint32_t phase,
                        uint64_t number, bool begins);
 // In the launcher, every millisecond, and when a fault's time has come: in so many nanoseconds.

@@ -30,6 +30,8 @@ uint32_t phx_live_workers(const struct phx_workload *w, const struct phx_live_op
     uint32_t fit = cores() / ranks_of(w);
     if (o->workers != 0)
         return o->workers;
+    if (o->is_cuda)
+        return PHX_LIVE_WORKERS_GPU;
     return fit < 1 ? 1 : (fit < most ? fit : most);
 }
 
@@ -38,6 +40,8 @@ static uint32_t slack_chosen(const struct phx_workload *w, const struct phx_live
 {
     if (o->slack != 0)
         return o->slack;
+    if (o->is_cuda)
+        return o->ranks_per_gpu > 1 ? PHX_LIVE_SLACK_GPU_CROWDED : PHX_LIVE_SLACK_GPU;
     return (uint64_t)ranks_of(w) * workers <= cores() ? 1 : PHX_LIVE_SLACK_CROWDED;
 }
 
@@ -47,8 +51,8 @@ int phx_live_check(const struct phx_workload *w, const struct phx_live_options *
     uint32_t slack = slack_chosen(w, options, phx_live_workers(w, options));
     if (ranks_of(w) > PHX_LIVE_RANKS_MAX)
         return phx_fail(message, PHX_ERR_INVALID,
-                        "ranks is %u; over shm it may be 1 to %u (--ranks N makes them fewer)",
-                        ranks_of(w), PHX_LIVE_RANKS_MAX);
+                        "ranks is %u; over %s it may be 1 to %u (--ranks N makes them fewer)",
+                        ranks_of(w), options->is_cuda ? "cuda" : "shm", PHX_LIVE_RANKS_MAX);
     if (options->workers > PHX_WORKERS_MAX)
         return phx_fail(message, PHX_ERR_INVALID, "workers is %u; it may be 1 to %u",
                         options->workers, PHX_WORKERS_MAX);
@@ -59,7 +63,23 @@ int phx_live_check(const struct phx_workload *w, const struct phx_live_options *
         return phx_fail(message, PHX_ERR_INVALID,
                         "slack is %u; a deadline of %" PRIu64 " us times it is above 2^40 us",
                         slack, w->timeout_us);
-    return phx_live_faults_check(w, options->is_joined, message);
+    if (options->is_joined && options->is_cuda)
+        return phx_fail(message, PHX_ERR_UNSUPPORTED,
+                        "over cuda phx run starts the ranks itself (--alone)");
+    return phx_live_faults_check(w, options, message);
+}
+
+int phx_live_gpus(const struct phx_workload *w, struct phx_live_options *options,
+                  struct phx_message *message)
+{
+    struct phx_gpu_table table;
+    uint32_t per_gpu = options->ranks_per_gpu > 0 ? options->ranks_per_gpu : 1;
+    int rc = phx_cuda_probe(&table, message);
+    if (rc == 0)
+        rc = phx_gpus_choose(&table, ranks_of(w), per_gpu, options->devices, message);
+    for (uint32_t r = 0; rc == 0 && r < ranks_of(w); r++)
+        memcpy(options->uuids[r], table.gpus[options->devices[r]].uuid, sizeof options->uuids[r]);
+    return rc;
 }
 
 static uint64_t scaled(uint64_t time, uint64_t slack)

@@ -33,6 +33,11 @@ struct host { // the program's surroundings
     uint16_t *x; // of `source`
     int64_t *topk_idx;
     float *topk_weights;
+    struct phx_cuda *cuda; // NULL: not on a GPU
+    int32_t *active;       // [ranks] the seat's, or where the GPU reaches it
+    uint32_t dying_kind;   // on a GPU: the operation that ends at a put
+    uint64_t dying_number;
+    uint32_t dying_puts;
     // Told by workers.
     pthread_mutex_t lock;
     bool counts_puts;
@@ -49,7 +54,9 @@ static void sleep_ns(uint64_t ns)
 
 static void *host_alloc(void *context, uint64_t size_bytes)
 {
-    (void)context; // until the process ends
+    const struct host *h = context; // until the process ends
+    if (h->cuda != NULL)
+        return phx_cuda_host_alloc(size_bytes);
     void *memory = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return memory != MAP_FAILED ? memory : NULL;
@@ -116,6 +123,8 @@ static void host_call_ended(void *context, const struct phx_group *group, uint64
     uint64_t took_ns = phx_clock_ns() - h->call_ns;
     if (took_ns > record->longest_ns)
         record->longest_ns = took_ns;
+    if (h->active != h->seat->active)
+        memcpy(h->seat->active, h->active, h->live->run.ranks * sizeof *h->active);
     phx_group_suspicions(group, causes);
     for (uint32_t r = 0; r < h->live->run.ranks; r++) {
         struct phx_live_suspicion *s = &h->seat->suspicions[r];
@@ -214,6 +223,24 @@ static uint32_t kind_of_phase(uint32_t phase)
                                                                                 : PHX_COMBINE;
 }
 
+static void gpu_died(void *context)
+{
+    struct host *h = context;
+    pthread_mutex_lock(&h->lock);
+    phx_live_on_put(h->live, h->rank, h->dying_kind, h->dying_number, h->dying_puts);
+    pthread_mutex_unlock(&h->lock);
+}
+
+// The launch that comes next ends at a put, if a fault says so.
+static void gpu_arm(struct host *h, uint32_t kind, uint64_t number)
+{
+    h->dying_puts = phx_live_puts_of(h->live->run.workload, h->rank, kind, number);
+    h->dying_kind = kind;
+    h->dying_number = number;
+    if (h->dying_puts != 0)
+        phx_cuda_die_after(h->cuda, h->dying_puts, gpu_died, h);
+}
+
 static void on_phase(void *context, uint32_t worker, uint32_t phase, uint64_t number)
 {
     struct host *h = context;
@@ -226,6 +253,8 @@ static void on_phase(void *context, uint32_t worker, uint32_t phase, uint64_t nu
         __atomic_store_n(&h->seat->phase, phase, __ATOMIC_RELAXED);
     phx_live_on_phase(h->live, h->rank, kind, phase, number, begins);
     pthread_mutex_unlock(&h->lock);
+    if (h->cuda != NULL && (phase == PHX_PHASE_DISPATCH_SEND || phase == PHX_PHASE_COMBINE_SEND))
+        gpu_arm(h, kind, number);
 }
 
 static void on_post(void *context, const struct phx_op *op)
@@ -253,19 +282,31 @@ static void on_event(void *context, const struct phx_event *event)
     (void)__atomic_add_fetch(&h->seat->events, 1, __ATOMIC_RELAXED);
 }
 
+static bool active_make(struct host *h)
+{
+    uint32_t ranks = h->live->run.ranks;
+    for (uint32_t r = 0; r < ranks; r++)
+        h->seat->active[r] = 1;
+    h->active = h->seat->active;
+    if (h->cuda != NULL)
+        h->active = phx_cuda_host_alloc(ranks * sizeof *h->active);
+    for (uint32_t r = 0; h->active != NULL && r < ranks; r++)
+        h->active[r] = 1;
+    return h->active != NULL;
+}
+
 int phx_live_rank_run(struct phx_live *live, struct phx_crew_rank *self)
 {
     struct host h = {
         .live = live,
         .self = self,
         .rank = phx_crew_rank_number(self),
+        .cuda = phx_crew_rank_cuda(self),
     };
     h.seat = phx_live_seat_of(live, h.rank);
     h.counts_puts = phx_live_counts_puts(live->run.workload, h.rank);
-    if (pthread_mutex_init(&h.lock, NULL) != 0)
+    if (!active_make(&h) || pthread_mutex_init(&h.lock, NULL) != 0)
         return 1;
-    for (uint32_t r = 0; r < live->run.ranks; r++)
-        h.seat->active[r] = 1;
     __atomic_store_n(&h.seat->pid, getpid(), __ATOMIC_RELEASE);
     phx_crew_rank_on_ops(self, on_post, on_event, &h);
     phx_crew_rank_on_phase(self, on_phase, &h);
@@ -274,7 +315,7 @@ int phx_live_rank_run(struct phx_live *live, struct phx_crew_rank *self)
         .context = &h,
         .run = &live->run,
         .rank = h.rank,
-        .active = h.seat->active,
+        .active = h.active,
         .begins_max = UINT64_MAX,
     };
     uint32_t end = phx_program_run(&program);
