@@ -340,8 +340,7 @@ static int register_memory(struct phx_group *g, struct phx_message *message)
         g->rank.stage = phx_mem_base(t, g->environment.stage);
     for (uint32_t r = 0; rc == 0 && r < s->ranks; r++) {
         rc = phx_mem_register(t, g->from[r], is_made ? phx_region_bytes(s) : region_room(s),
-                              (uint16_t)r, &g->regions[r],
-                              &g->keys[r]);
+                              (uint16_t)r, &g->regions[r], &g->keys[r]);
         if (rc == 0 && is_made)
             g->from[r] = phx_mem_base(t, g->regions[r]);
     }
@@ -399,12 +398,13 @@ int phx_group_create(const struct phx_group_options *options, const struct phx_t
     struct phx_allocator allocator = options->allocator;
     if (allocator.alloc == NULL)
         allocator = (struct phx_allocator){libc_alloc, libc_free, NULL};
-    uint64_t bytes = group_bytes(&s, info->makes_memory != 0);
+    bool is_lean = info->makes_memory != 0; // regions are the transport's
+    uint64_t bytes = group_bytes(&s, is_lean);
     uint8_t *memory = allocator.alloc(allocator.context, bytes);
     if (memory == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "a group of this shape needs %llu bytes",
                         (unsigned long long)bytes);
-    struct carver c = {aligned(memory, region_alignment(&s)), 0};
+    struct carver c = {aligned(memory, is_lean ? 4096 : region_alignment(&s)), 0};
     struct phx_group *g = carve(&c, sizeof *g, 64);
     g->memory = memory;
     g->memory_bytes = bytes;
@@ -413,7 +413,7 @@ int phx_group_create(const struct phx_group_options *options, const struct phx_t
     g->options.allocator = allocator;
     g->target = *target;
     g->rank.shape = s;
-    carve_group(&c, g, &s, info->makes_memory != 0);
+    carve_group(&c, g, &s, is_lean);
     place_experts(g, options);
     group_wire(g, options);
     g->peers[options->rank].rank = (uint16_t)options->rank;
@@ -519,8 +519,7 @@ int phx_handle_create(struct phx_group *group, struct phx_handle **handle,
     h->state = PHX_HANDLE_EMPTY;
     carve_handle(&c, h, &group->rank.shape);
     struct phx_executor *e = group->target.executor;
-    int rc = e->twins == NULL ? 0
-                              : e->twins->handle_open(e, &group->rank, &h->view, h->answered);
+    int rc = e->twins == NULL ? 0 : e->twins->handle_open(e, &group->rank, &h->view, h->answered);
     if (rc != 0) {
         release(a, h->memory, h->memory_bytes);
         return phx_fail(message, rc, "the workers' memory of a handle: %s", phx_error_text(rc));

@@ -9,7 +9,7 @@
 #define PHX_WARP 32u
 #define PHX_WARP_ALL 0xFFFFFFFFu
 #ifndef PHX_LANES
-#define PHX_LANES 512u // threads that run a body
+#define PHX_LANES 256u // threads that run a body
 #endif
 #define PHX_THREADS (PHX_LANES + PHX_WARP) // and the wire
 #define PHX_GATHERED 4u                    // words that phx_gather() takes at a time

@@ -7,6 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "engine/phalanx.h"
+#include "hw/executor_host.h"
 #include "hw/shm_internal.h"
 #include "tests/test.h"
 
@@ -217,5 +219,47 @@ TEST(shm_memory_of_a_gpu_takes_no_posts)
     uint32_t count = phx_poll(t, events, 4);
     CHECK_EQ(count, 2); // and that the peer is up
     CHECK_EQ(events[0].status, PHX_ERR_UNSUPPORTED);
+    phx_transport_close(t);
+}
+
+// Memory that ends where it says: the page behind it may not be touched.
+static void *fenced_alloc(void *context, uint64_t size_bytes)
+{
+    uint64_t bytes = (size_bytes + 4095) / 4096 * 4096;
+    (void)context;
+    uint8_t *memory =
+        mmap(NULL, bytes + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED || mprotect(memory + bytes, 4096, PROT_NONE) != 0)
+        return NULL;
+    return memory;
+}
+static void fenced_free(void *context, void *memory, uint64_t size_bytes)
+{
+    (void)context;
+    (void)munmap(memory, (size_bytes + 4095) / 4096 * 4096 + 4096);
+}
+
+TEST(shm_memory_of_a_gpu_leaves_large_regions_out_of_the_groups_own_memory)
+{
+    struct paper paper;
+    struct phx_host_executor *executor = NULL;
+    struct phx_group_options o;
+    struct phx_group *group = NULL;
+    struct phx_message message = {""};
+    const struct phx_host_executor_options eo = {.workers = 1};
+    paper_init(&paper, 1);
+    struct phx_transport *t = endpoint_open(0, 7, &paper.memory);
+    CHECK_EQ(phx_host_executor_create(&eo, &executor, &message), 0);
+    phx_group_options_init(&o);
+    o.ranks = 2;
+    o.experts = 4;
+    o.top_k = 2;
+    o.tokens_max = 1024; // regions are larger than a huge page
+    o.hidden = 7168;
+    o.allocator = (struct phx_allocator){fenced_alloc, fenced_free, NULL};
+    const struct phx_target target = {t, phx_host_executor_of(executor)};
+    CHECK_MSG(phx_group_create(&o, &target, &group, &message) == 0, "%s", message.text);
+    phx_group_close(group);
+    phx_host_executor_destroy(executor);
     phx_transport_close(t);
 }
