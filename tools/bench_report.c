@@ -3,6 +3,7 @@
 #include "tools/bench_report.h"
 
 #include <cjson/cJSON.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -101,6 +102,14 @@ static void print_head(const struct phx_bench_ep *e)
     printf("\n");
 }
 
+static void print_bound(double low, int digits)
+{
+    if (isnan(low))
+        printf("too few samples for a bound\n");
+    else
+        printf("95 %% sure to be at least %.*f\n", digits, low);
+}
+
 void phx_bench_print_table(const struct phx_bench_ep *b, const struct phx_bench_result *r)
 {
     struct row rows[PHX_BENCH_SPANS];
@@ -115,12 +124,12 @@ void phx_bench_print_table(const struct phx_bench_ep *b, const struct phx_bench_
                s.median > 0 ? (double)rows[i].bytes / s.median / 1e3 : 0.0);
     }
     struct phx_stats ratio = ratio_stats(b, r, PHX_BENCH_PAIR, PHX_BENCH_FLOOR);
-    printf("\npair / floor: median %.2f, 95 %% sure to be at least %.2f\n", ratio.median,
-           ratio.median_low);
+    printf("\npair / floor: median %.2f, ", ratio.median);
+    print_bound(ratio.median_low, 2);
     if (b->is_compared) {
         struct phx_stats c = compared(b, r);
-        printf("fault tolerance on / off: median %.4f, 95 %% sure to be at least %.4f\n",
-               c.median, c.median_low);
+        printf("fault tolerance on / off: median %.4f, ", c.median);
+        print_bound(c.median_low, 4);
     }
     if (b->transport == PHX_BENCH_SHM)
         printf("regions: %.1f MB, of them in reserved huge pages %.1f; under transparent ones, "
@@ -154,6 +163,15 @@ static void add_setup(cJSON *root, const struct phx_bench_ep *e)
     cJSON_AddNumberToObject(root, "samples", e->samples);
 }
 
+// null where there are too few samples.
+static void add_bound(cJSON *root, const char *name, double low)
+{
+    if (isnan(low))
+        cJSON_AddNullToObject(root, name);
+    else
+        cJSON_AddNumberToObject(root, name, low);
+}
+
 int phx_bench_print_json(const struct phx_bench_ep *b, const struct phx_bench_result *r)
 {
     struct row rows[PHX_BENCH_SPANS];
@@ -173,11 +191,11 @@ int phx_bench_print_json(const struct phx_bench_ep *b, const struct phx_bench_re
     }
     struct phx_stats ratio = ratio_stats(b, r, PHX_BENCH_PAIR, PHX_BENCH_FLOOR);
     cJSON_AddNumberToObject(root, "pair_to_floor", ratio.median);
-    cJSON_AddNumberToObject(root, "pair_to_floor_low95", ratio.median_low);
+    add_bound(root, "pair_to_floor_low95", ratio.median_low);
     if (b->is_compared) {
         struct phx_stats c = compared(b, r);
         cJSON_AddNumberToObject(root, "fault_tolerance_on_to_off", c.median);
-        cJSON_AddNumberToObject(root, "fault_tolerance_on_to_off_low95", c.median_low);
+        add_bound(root, "fault_tolerance_on_to_off_low95", c.median_low);
     }
     if (b->transport == PHX_BENCH_SHM) {
         cJSON_AddNumberToObject(root, "region_bytes", (double)r->pages.region_bytes);

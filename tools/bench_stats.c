@@ -39,6 +39,6 @@ struct phx_stats phx_stats_make(double *values, uint32_t count)
         .median =
             count % 2 == 1 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2,
         .p99 = values[p99 > 0 ? p99 - 1 : 0],
-        .median_low = values[low > 0 ? low - 1 : 0],
+        .median_low = low > 0 ? values[low - 1] : (double)NAN,
     };
 }

@@ -13,7 +13,7 @@ struct phx_stats {
 };
 
 // Sorts values[count]; count >= 1. The bound is an order statistic (sign test): no distribution is
-// assumed. With fewer than 6 samples none is that low, and it is the least.
+// assumed. NAN with fewer than 5 samples, of which none is that low.
 struct phx_stats phx_stats_make(double *values, uint32_t count);
 
 #endif

@@ -84,6 +84,16 @@ static uint32_t choice(struct argp_state *state, const char *option, const char 
     return second_value;
 }
 
+static enum phx_bench_transport transport_of(struct argp_state *state, const char *text)
+{
+    if (strcmp(text, "shm") != 0 && strcmp(text, "sim") != 0 && strcmp(text, "cuda") != 0)
+        argp_error(state, "--transport %s: %sthere are shm, sim and cuda", text,
+                   strcmp(text, "verbs") == 0 ? "RDMA verbs are not written yet; " : "");
+    return strcmp(text, "cuda") == 0  ? PHX_BENCH_CUDA
+           : strcmp(text, "sim") == 0 ? PHX_BENCH_SIM
+                                      : PHX_BENCH_SHM;
+}
+
 static error_t parse_number(int key, char *argument, struct argp_state *state)
 {
     struct phx_bench_ep *ep = &((struct bench *)state->input)->ep;
@@ -124,8 +134,8 @@ static void check_all(struct bench *b, struct argp_state *state)
     const struct phx_preset *preset;
     struct phx_message m;
     if (b->what == NULL || (strcmp(b->what, "ep") != 0 && strcmp(b->what, "signal") != 0))
-        argp_error(state, "%s is not a benchmark: ep (dispatch and combine), or signal",
-                   b->what != NULL ? b->what : "nothing");
+        argp_error(state, "which benchmark? %s%sthere are ep (dispatch and combine) and signal",
+                   b->what != NULL ? b->what : "", b->what != NULL ? " is none; " : "");
     else if (ep->transport != PHX_BENCH_SHM && strcmp(b->what, "signal") == 0)
         argp_error(state, "signal is timed on processes of this host alone");
     else if (ep->transport == PHX_BENCH_CUDA && ep->is_compared)
@@ -155,11 +165,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     struct bench *b = state->input;
     switch (key) {
     case BENCH_TRANSPORT:
-        b->ep.transport = strcmp(argument, "cuda") == 0
-                              ? PHX_BENCH_CUDA
-                              : (enum phx_bench_transport)choice(state, "--transport", argument,
-                                                                 "shm", PHX_BENCH_SHM, "sim",
-                                                                 PHX_BENCH_SIM);
+        b->ep.transport = transport_of(state, argument);
         return 0;
     case BENCH_DISPATCH:
         b->ep.dtype = (enum phx_dtype)choice(state, "--dispatch", argument, "fp8", PHX_FP8_E4M3,
@@ -228,7 +234,7 @@ static int run_ep(const struct bench *b)
     int status = PHX_EXIT_PASSED;
     if (b->ep.transport == PHX_BENCH_CUDA)
         status = phx_bench_gpu_print(&b->ep, &r, b->is_json, stdout) == 0 ? PHX_EXIT_PASSED
-                                                                         : PHX_EXIT_INTERNAL;
+                                                                          : PHX_EXIT_INTERNAL;
     else if (b->is_json)
         status = phx_bench_print_json(&b->ep, &r);
     else

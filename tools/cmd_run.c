@@ -103,8 +103,8 @@ static error_t parse_number(struct run *run, int key, const char *text, struct a
             (uint32_t)phx_number_or_usage(state, "--slack", text, 1, PHX_LIVE_SLACK_MAX);
         return 0;
     case OPTION_PER_GPU:
-        run->live.ranks_per_gpu = (uint32_t)phx_number_or_usage(state, "--ranks-per-gpu", text, 1,
-                                                                PHX_LIVE_RANKS_MAX);
+        run->live.ranks_per_gpu =
+            (uint32_t)phx_number_or_usage(state, "--ranks-per-gpu", text, 1, PHX_LIVE_RANKS_MAX);
         return 0;
     case OPTION_ROUNDS:
         run->soak.rounds = (uint32_t)phx_number_or_usage(state, "--rounds", text, 1, ROUNDS_MAX);
@@ -307,7 +307,11 @@ static int run_scenario(struct run *run, const struct phx_scenario *scenario)
     struct phx_message message = {""};
     run->live.is_cuda = strcmp(run->transport, "cuda") == 0;
     if (!run->live.is_cuda && strcmp(run->transport, "shm") != 0) {
-        (void)fprintf(stderr, "phx run: --transport %s: there are shm and cuda\n", run->transport);
+        const char *why = strcmp(run->transport, "verbs") == 0 ? "RDMA verbs are not written yet; "
+                          : strcmp(run->transport, "sim") == 0 ? "that is phx sim; "
+                                                               : "";
+        (void)fprintf(stderr, "phx run: --transport %s: %sthere are shm and cuda\n", run->transport,
+                      why);
         return PHX_EXIT_USAGE;
     }
     if (!run->live.is_cuda && (run->live.ranks_per_gpu != 0 || run->live.sees_own)) {
