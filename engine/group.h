@@ -30,9 +30,10 @@ struct phx_handle {
     void *memory;
     uint64_t memory_bytes;
     struct phx_handle_view view;
-    uint64_t *answered;        // [ranks] of the last combine
-    struct phx_launch pending; // between halves
-    int64_t *recv_offsets;     // the user's, between halves
+    uint64_t *answered;           // [ranks] of the last combine
+    struct phx_launch pending;    // between halves
+    int64_t *recv_offsets;        // the user's, between halves
+    const uint8_t *replay_masked; // likewise
 };
 
 // Operations on the caller's streams (engine/phalanx_cuda.h): the numbers here then only count what

@@ -228,6 +228,7 @@ static void fill_dispatch(struct phx_group *group, const struct phx_dispatch_arg
     handle->view.rows_max = a->recv_rows_max;
     handle->view.offset[0] = 0;
     handle->recv_offsets = a->recv_offsets;
+    handle->replay_masked = a->replay_masked;
     handle->token_count = a->token_count;
     handle->epoch = group->epoch;
     op->handle = handle->view;
@@ -243,6 +244,7 @@ static void fill_combine(struct phx_group *group, const struct phx_combine_args 
     launch->kind = PHX_COMBINE;
     fill_common(group, &op->common, PHX_COMBINE, a->timeout_us, a->active_ranks, a->wait_ns,
                 a->replay);
+    handle->replay_masked = a->replay_masked;
     op->y = a->y;
     op->topk_idx = a->topk_idx;
     op->topk_weights = a->topk_weights;
@@ -379,6 +381,18 @@ static void read_outcome(struct phx_group *group, const struct phx_handle *handl
     o->rows_dropped = group->state->rows_dropped;
 }
 
+// Whom a recorded run masked by the end of this operation. Not sooner: they may have seen what it
+// sent. Not with the next send: with halves another receive may come before it.
+static void take_recorded(struct phx_group *group, const struct phx_handle *handle)
+{
+    for (uint32_t r = 0; handle->replay_masked != NULL && r < group->rank.shape.ranks; r++) {
+        uint64_t none = PHX_CAUSE_NONE;
+        if (handle->replay_masked[r] != 0 && r != group->rank.rank)
+            (void)__atomic_compare_exchange_n(&group->rank.suspected[r], &none, PHX_CAUSE_USER, 0,
+                                              __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    }
+}
+
 // Nothing was lost, and yet a rank is masked: a message of it failed its check.
 static int refuse_masked(struct phx_group *group, struct phx_handle *handle,
                          struct phx_message *message)
@@ -409,6 +423,7 @@ static int finish(struct phx_group *group, struct phx_handle *handle, int rc,
                         (unsigned long long)c->received, why(group, rc));
     if (group->streaming != PHX_STREAMING_OFF)
         return 0; // nobody knows yet
+    take_recorded(group, handle);
     read_outcome(group, handle, &o);
     if (o.masked_count > 0 && group->options.fault_tolerance == PHX_FAULT_TOLERANCE_OFF)
         return refuse_masked(group, handle, message);

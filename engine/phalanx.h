@@ -193,6 +193,8 @@ struct phx_dispatch_args {
     int64_t *wait_ns;             // [ranks] time waited for each rank is added. NULL: none
     const uint8_t *replay; // NULL. Or [2, ranks] recorded fates (counts, rows; enum phx_fate)
                            // to be taken instead of found out: replay and comparison only
+    const uint8_t *replay_masked; // with it: NULL. Or [ranks] 1: recorded as masked at the end; it
+                                  // is masked then, and not before
 };
 
 // The whole operation; returns when it is complete. `outcome` may be NULL. PHX_ERR_CAPACITY: the
@@ -224,7 +226,8 @@ struct phx_combine_args {
     void *out;         // [token_count, channels] bf16
     float *token_loss; // [token_count] sum of the weights whose experts did not answer. NULL: none
     int64_t *wait_ns;  // [ranks] as dispatch's
-    const uint8_t *replay; // NULL. Or [ranks] recorded fates, as dispatch's
+    const uint8_t *replay;        // NULL. Or [ranks] recorded fates, as dispatch's
+    const uint8_t *replay_masked; // as dispatch's
 };
 
 int phx_combine(struct phx_group *group, const struct phx_combine_args *args,

@@ -8,10 +8,12 @@
 #include "kernels/rank.h"
 #include "sim/workload_internal.h"
 
+enum { ROWS = 3 }; // of an operation in `fates`
+
 int phx_history_open(struct phx_history *h, uint32_t ranks, uint64_t operations,
                      struct phx_message *message)
 {
-    uint64_t one = sizeof(struct phx_history_operation) + 2 * (uint64_t)ranks;
+    uint64_t one = sizeof(struct phx_history_operation) + ROWS * (uint64_t)ranks;
     *h = (struct phx_history){.ranks = ranks, .operations = operations};
     if (ranks < 1 || ranks > PHX_RANKS_MAX || operations < 1 ||
         operations > PHX_HISTORY_BYTES_MAX / ranks / one)
@@ -21,7 +23,7 @@ int phx_history_open(struct phx_history *h, uint32_t ranks, uint64_t operations,
                         (unsigned long long)PHX_HISTORY_BYTES_MAX);
     h->begun = calloc(ranks, sizeof *h->begun);
     h->list = calloc(ranks * operations, sizeof *h->list);
-    h->fates = calloc(ranks * operations, 2 * (size_t)ranks);
+    h->fates = calloc(ranks * operations, ROWS * (size_t)ranks);
     if (h->begun == NULL || h->list == NULL || h->fates == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for a history of %u ranks", ranks);
     return 0;
@@ -43,7 +45,7 @@ struct phx_history_operation *phx_history_at(const struct phx_history *h, uint32
 
 static uint8_t *fates_at(const struct phx_history *h, uint32_t rank, uint64_t operation)
 {
-    return h->fates + (rank * h->operations + operation) * 2 * h->ranks;
+    return h->fates + (rank * h->operations + operation) * ROWS * h->ranks;
 }
 
 void phx_history_fates(struct phx_history *h)
@@ -58,6 +60,7 @@ void phx_history_fates(struct phx_history *h)
                 bool second = is_self || (at->hash != 0 && phx_rank_set_has(&at->second, s));
                 fates[s] = first ? PHX_FATE_PRESENT : PHX_FATE_ABSENT;
                 fates[h->ranks + s] = second ? PHX_FATE_PRESENT : PHX_FATE_ABSENT;
+                fates[2 * h->ranks + s] = at->hash != 0 && phx_rank_set_has(&at->masked, s);
             }
         }
     }
@@ -66,6 +69,11 @@ void phx_history_fates(struct phx_history *h)
 const uint8_t *phx_history_replay(const struct phx_history *h, uint32_t rank, uint64_t operation)
 {
     return fates_at(h, rank, operation);
+}
+
+const uint8_t *phx_history_masked(const struct phx_history *h, uint32_t rank, uint64_t operation)
+{
+    return fates_at(h, rank, operation) + 2 * (size_t)h->ranks;
 }
 
 // --- hashes -------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ struct phx_history {
     uint64_t operations;                // of one rank, all loads
     uint64_t *begun;                    // [ranks] operations
     struct phx_history_operation *list; // [ranks][operations]
-    uint8_t *fates;                     // [ranks][operations][2][ranks] enum phx_fate, of `list`
+    uint8_t *fates; // [ranks][operations][3][ranks] of `list`: enum phx_fate, twice, and 1: masked
 };
 
 // PHX_ERR_INVALID: too large. PHX_ERR_NO_MEMORY. To be freed in any case.
@@ -38,10 +38,11 @@ int phx_history_open(struct phx_history *h, uint32_t ranks, uint64_t operations,
 void phx_history_free(struct phx_history *h);
 struct phx_history_operation *phx_history_at(const struct phx_history *h, uint32_t rank,
                                              uint64_t operation);
-// Once `list` is filled: what phx_dispatch_args.replay takes. Of an operation that did not end,
-// nobody but the rank itself is waited for.
+// Once `list` is filled: what phx_dispatch_args.replay and replay_masked take. Of an operation that
+// did not end, nobody but the rank itself is waited for.
 void phx_history_fates(struct phx_history *h);
 const uint8_t *phx_history_replay(const struct phx_history *h, uint32_t rank, uint64_t operation);
+const uint8_t *phx_history_masked(const struct phx_history *h, uint32_t rank, uint64_t operation);
 
 // Never 0. What lies past an expert's rows is no output, and not looked at.
 uint64_t phx_history_hash_dispatch(const struct phx_stage *stage,

@@ -51,6 +51,7 @@ struct phx_run_rank { // what a rank's program leaves behind
     bool is_open;     // all its groups
     bool finished;    // its program, to the end
     bool failed;      // a violation says why it did not
+    bool has_left;    // a replay: it waits for nothing any more
     bool is_struck;   // named by a fault of its process: no survivor of it
     uint64_t finished_ps;
     uint64_t operations; // begun and completed

@@ -261,7 +261,7 @@ static const struct check_rule CHECKS[CHECK_COUNT] = {
                       {"progress-after-freeze", "masked-after-freeze"}},
     [CHECK_HEALTHY] = {"ranks that no fault touches keep one another", {"healthy-masked"}},
     [CHECK_CORRUPT] = {"exactly the expected sources are reported as corrupt", {"expect-corrupt"}},
-    [CHECK_HISTORY] = {"outputs are the recorded run's, bit for bit", {"replay-differs"}},
+    [CHECK_HISTORY] = {"outputs and masks are the recorded run's, bit for bit", {"replay-differs"}},
     [CHECK_TOLD] = {"who is given up learns it, and no end is missed",
                     {"not-told", "death-missed"}},
 };

@@ -204,6 +204,14 @@ static const uint8_t *replay_of(const struct program *p, uint32_t kind, uint64_t
     return ops->replay != NULL ? ops->replay(p->e->context, operation_of(p, kind, pair)) : NULL;
 }
 
+static const uint8_t *replay_masked_of(const struct program *p, uint32_t kind, uint64_t pair)
+{
+    const struct phx_program_ops *ops = p->e->ops;
+    return ops->replay_masked != NULL
+               ? ops->replay_masked(p->e->context, operation_of(p, kind, pair))
+               : NULL;
+}
+
 static struct phx_dispatch_args dispatch_args(struct program *p, struct batch *b)
 {
     return (struct phx_dispatch_args){
@@ -221,6 +229,7 @@ static struct phx_dispatch_args dispatch_args(struct program *p, struct batch *b
         .recv_offsets = b->received.offsets,
         .recv_rows_max = b->received.capacity_rows,
         .replay = replay_of(p, PHX_DISPATCH, b->pair),
+        .replay_masked = replay_masked_of(p, PHX_DISPATCH, b->pair),
     };
 }
 
@@ -237,6 +246,7 @@ static struct phx_combine_args combine_args(struct program *p, struct batch *b)
         .out = b->out,
         .token_loss = b->token_loss,
         .replay = replay_of(p, PHX_COMBINE, b->pair),
+        .replay_masked = replay_masked_of(p, PHX_COMBINE, b->pair),
     };
 }
 

@@ -22,6 +22,7 @@ struct phx_program_ops {                                // entries marked * may 
     // * Fates to be taken instead of found out (phx_dispatch_args.replay); operations count from 0
     // through all loads.
     const uint8_t *(*replay)(void *context, uint64_t operation);
+    const uint8_t *(*replay_masked)(void *context, uint64_t operation); // with it
     void (*compute)(void *context, uint64_t for_ns); // stands for the experts' work
     // * What follows is not the rank's work but stands around it; then no more.
     void (*aside)(void *context, bool begins);

@@ -9,6 +9,8 @@
 #include "sim/workload_program.h"
 #include "sim/world_internal.h"
 
+#define ARRIVAL_POLL_NS 1000u
+
 struct host { // the program's surroundings
     struct phx_run *run;
     struct phx_sim_rank *sim;
@@ -118,9 +120,28 @@ static const uint8_t *host_replay(void *context, uint64_t operation)
     return history != NULL ? phx_history_replay(history, h->rank, operation) : NULL;
 }
 
-// The outputs must be the recorded ones; and whom the rank masked then, it does not send to now.
+static const uint8_t *host_replay_masked(void *context, uint64_t operation)
+{
+    const struct host *h = context;
+    const struct phx_history *history = h->run->options->history;
+    return history != NULL ? phx_history_masked(history, h->rank, operation) : NULL;
+}
+
+// Before it masked a rank for being late, a real rank waited for a deadline, and what it had sent
+// there arrived. Here that takes no time, and what is still under way to a masked rank would be
+// flushed, although it was received.
+static void let_arrive(const struct host *h, const struct phx_rank_set *masked)
+{
+    const struct phx_transport *t = phx_sim_transport(h->sim);
+    for (uint32_t r = 0; r < h->run->ranks; r++)
+        while (phx_rank_set_has(masked, r) &&
+               phx_pending(t, (struct phx_peer){.rank = (uint16_t)r}) > 0)
+            phx_sim_sleep_ns(h->sim, ARRIVAL_POLL_NS);
+}
+
+// Outputs and masks must be the recorded ones.
 static void history_check(const struct host *h, uint64_t operation, uint32_t kind, uint64_t pair,
-                          uint64_t hash)
+                          const struct phx_outcome *outcome, uint64_t hash)
 {
     const struct phx_history_operation *at =
         phx_history_at(h->run->options->history, h->rank, operation);
@@ -132,8 +153,11 @@ static void history_check(const struct host *h, uint64_t operation, uint32_t kin
                         "its outputs hash to %016llx, and to %016llx in the recorded run",
                         (unsigned long long)hash, (unsigned long long)at->hash);
     for (uint32_t r = 0; r < h->run->ranks; r++)
-        if (phx_rank_set_has(&at->masked, r))
-            h->run->rank[h->rank].active[r] = 0;
+        if (phx_rank_set_has(&at->masked, r) != phx_rank_set_has(&outcome->masked, r))
+            phx_run_violate(h->run, "replay-differs", h->rank, kind, pair + 1,
+                            "rank %u is %smasked after it, unlike in the recorded run", r,
+                            phx_rank_set_has(&outcome->masked, r) ? "" : "not ");
+    let_arrive(h, &at->masked);
 }
 
 // --- results ------------------------------------------------------------------------------------
@@ -146,7 +170,8 @@ static void host_dispatched(void *context, struct phx_stage *stage, uint64_t pai
     operation_ended(h, operation);
     phx_check_dispatch(h->run, stage, h->rank, pair, result);
     if (h->run->options->history != NULL)
-        history_check(h, operation, PHX_DISPATCH, pair, phx_history_hash_dispatch(stage, result));
+        history_check(h, operation, PHX_DISPATCH, pair, result->outcome,
+                      phx_history_hash_dispatch(stage, result));
 }
 
 static void host_combined(void *context, struct phx_stage *stage, uint64_t pair,
@@ -157,10 +182,22 @@ static void host_combined(void *context, struct phx_stage *stage, uint64_t pair,
     operation_ended(h, operation);
     phx_check_combine(h->run, stage, h->rank, pair, result);
     if (h->run->options->history != NULL)
-        history_check(h, operation, PHX_COMBINE, pair, phx_history_hash_combine(stage, result));
+        history_check(h, operation, PHX_COMBINE, pair, result->outcome,
+                      phx_history_hash_combine(stage, result));
     for (uint32_t t = 0; t < stage->moe->tokens; t++)
         h->run->rank[h->rank].lost_tokens += result->token_loss[t] > 0.0f;
     phx_check_done(h->run, stage, h->rank, pair);
+}
+
+// In a replay nobody has a deadline, and a rank that stops early must not take away what the others
+// still wait for.
+static void leave_together(const struct host *h)
+{
+    struct phx_run *run = h->run;
+    run->rank[h->rank].has_left = true;
+    for (uint32_t r = 0; r < run->ranks; r++)
+        while (!run->rank[r].has_left && !run->rank[r].failed)
+            phx_sim_sleep_ns(h->sim, run->workload->timeout_us * 1000 + ARRIVAL_POLL_NS);
 }
 
 static void host_leave(void *context, uint32_t end)
@@ -170,6 +207,8 @@ static void host_leave(void *context, uint32_t end)
     mine->finished = end == PHX_PROGRAM_DONE;
     mine->failed = end == PHX_PROGRAM_FAILED;
     mine->finished_ps = phx_world_time_ps(h->run->world);
+    if (h->run->options->history != NULL)
+        leave_together(h);
     // Closing waits for nothing, and takes back the memory from which the last rows may still be on
     // their way. Whoever waits for them gives up after two deadlines at most.
     phx_sim_sleep_ns(h->sim, 2 * h->run->workload->timeout_us * 1000);
@@ -181,6 +220,7 @@ static const struct phx_program_ops HOST = {
     .opened = host_opened,
     .inputs = host_inputs,
     .replay = host_replay,
+    .replay_masked = host_replay_masked,
     .compute = host_compute,
     .aside = host_aside,
     .call_begins = host_call_begins,

@@ -103,7 +103,8 @@ ends 0 0 0 137
 reports 0 'kill rank 3' 'in dispatch 5 after 40 puts' 'active for all survivors: 0-2' \
     'result     PASS'
 out=$("$phx" replay "$work/record" 2>&1) || fail "its replay differs: $out"
-[[ $out == *"outputs are the recorded run's, bit for bit (56)"* ]] || fail "its replay: $out"
+[[ $out == *"outputs and masks are the recorded run's, bit for bit (56)"* ]] ||
+    fail "its replay: $out"
 
 # The one that dies serves the rendezvous, made the memory, and would have reported.
 sed 's/rank: 3,/rank: 0,/' $dies >"$work/first.yaml"

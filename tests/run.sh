@@ -43,7 +43,7 @@ for what in 'in dispatch 5 after 40 puts' 'slack ' 'active for all survivors: 0-
 done
 nothing_left $$ 'the headline scenario'
 out=$("$phx" replay "$work/kill") || fail "its replay differs: $out"
-[[ $out == *"outputs are the recorded run's, bit for bit (120)"* ]] ||
+[[ $out == *"outputs and masks are the recorded run's, bit for bit (120)"* ]] ||
     fail "its replay compared too little: $out"
 
 # A recorded run that was cut off is refused.

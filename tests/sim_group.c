@@ -131,6 +131,8 @@ int sg_dispatch(struct sg_rank *self, uint32_t pair)
     a.recv_offsets = self->offsets;
     a.recv_rows_max = self->rows_max;
     a.wait_ns = self->wait_ns;
+    a.replay = self->replay;
+    a.replay_masked = self->replay_masked;
     int rc = phx_dispatch(self->group, &a, self->handle, &self->dispatched[pair], &self->message);
     if (rc == 0 || rc == PHX_ERR_CAPACITY)
         check_rows(self, pair);
@@ -150,6 +152,8 @@ int sg_combine(struct sg_rank *self, uint32_t pair)
     a.out = self->out;
     a.token_loss = self->loss[pair];
     a.wait_ns = self->wait_ns;
+    a.replay = self->replay != NULL ? self->replay + PHX_WAIT_COMBINE * SG_RANKS : NULL;
+    a.replay_masked = self->replay_masked;
     int rc = phx_combine(self->group, &a, self->handle, &self->combined[pair], &self->message);
     if (rc == 0)
         check_sums(self, pair);

@@ -30,9 +30,11 @@ struct sg_rank {
     uint32_t causes[SG_RANKS];  // at the end
     int64_t wait_ns[SG_RANKS];
     int32_t active[SG_RANKS];
-    uint64_t rows_max;   // compact layout: rows that y holds; 0: SG_ROWS
-    uint32_t wrong_rows; // of a source that was present, without its value of this pair
-    uint32_t wrong_sums; // of tokens, given what the combine said was lost
+    const uint8_t *replay;        // [3][SG_RANKS] fates for each operation to take; NULL: none
+    const uint8_t *replay_masked; // [SG_RANKS] with it; NULL: none
+    uint64_t rows_max;            // compact layout: rows that y holds; 0: SG_ROWS
+    uint32_t wrong_rows;          // of a source that was present, without its value of this pair
+    uint32_t wrong_sums;          // of tokens, given what the combine said was lost
     int rc;
     struct phx_message message;
     // arrays that operations use
@@ -59,7 +61,7 @@ struct sg_run {
     enum phx_check check;
     enum phx_fault_tolerance fault_tolerance;
     uint32_t wire_hidden; // what the wire is charged for; 0: SG_HIDDEN
-    uint32_t victim; // for programs of one's own
+    uint32_t victim;      // for programs of one's own
     struct phx_fault faults[4];
     uint32_t fault_count;
     void (*opened)(struct phx_sim_rank *rank, struct sg_rank *self); // after open; NULL: nothing

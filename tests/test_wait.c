@@ -534,3 +534,50 @@ TEST(wait_who_was_given_up_on_a_full_lane_is_told)
         CHECK_EQ(masked_by(run, r), r % 3 == 0);
     sg_free(run);
 }
+
+// --- replays ------------------------------------------------------------------------------------
+
+// In the recorded run rank 0 gave up all others in its first dispatch, which rank 1 saw whole. In
+// the replay rank 1 looks when rank 0 is through with all its pairs: it must see the same.
+static void replaying_main(struct phx_sim_rank *rank, void *argument)
+{
+    enum { A = PHX_FATE_ABSENT, P = PHX_FATE_PRESENT };
+    static const uint8_t fates[2][3 * SG_RANKS] = {{P, A, A, A, P, A, A, A, P, A, A, A},
+                                                   {P, P, A, A, P, P, A, A, A, P, A, A}};
+    static const uint8_t masked[2][SG_RANKS] = {{0, 1, 1, 1}, {0, 0, 1, 1}};
+    struct sg_run *run = argument;
+    uint32_t r = phx_sim_rank_number(rank);
+    struct sg_rank *self = &run->ranks[r];
+    self->rc = sg_open(run, rank);
+    if (r < 2) {
+        self->replay = fates[r];
+        self->replay_masked = masked[r];
+    }
+    if (r == 1)
+        phx_sim_sleep_ns(rank, 2000000);
+    for (uint32_t pair = 0; r == 0 && self->rc == 0 && pair < run->pairs; pair++)
+        self->rc = sg_pair(run, rank, pair);
+    if (r == 1 && self->rc == 0)
+        self->rc = sg_dispatch(self, 0);
+    phx_sim_sleep_ns(rank, 5000000); // what is under way is for memory that is still there
+    phx_sim_close(rank, self->group);
+}
+
+TEST(wait_replays_what_was_seen_of_a_rank_that_then_gave_up_on_us)
+{
+    struct sg_run *run = sg_new();
+    run->timeout_us = PHX_TIMEOUT_NONE;
+    run->think_ns[0] = 100000;
+    run->main = replaying_main;
+    sg_go(run);
+    CHECK(run->ranks[0].done_ns[run->pairs - 1] < 2000000);
+    CHECK_EQ(run->ranks[1].dispatched[0].counted.words[0], 0x3);
+    CHECK_EQ(run->ranks[1].dispatched[0].present.words[0], 0x3);
+    CHECK_EQ(run->ranks[1].dispatched[0].masked.words[0], 0xC);
+    for (uint32_t pair = 0; pair < run->pairs; pair++) {
+        CHECK_EQ(run->ranks[0].dispatched[pair].counted.words[0], 0x1);
+        CHECK_EQ(run->ranks[0].dispatched[pair].masked.words[0], 0xE);
+        CHECK_EQ(run->ranks[0].combined[pair].masked.words[0], 0xE);
+    }
+    sg_free(run);
+}
