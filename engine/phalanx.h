@@ -57,7 +57,8 @@ struct phx_allocator {
 
 // What the loss of a rank costs. OFF: no deadlines, nothing said while waiting, no rank masked
 // (active_ranks is not looked at): once the transport tells of a loss every operation fails with
-// PHX_ERR_PEER_LOST, now and later. A rank that hangs is waited for until phx_abort().
+// PHX_ERR_PEER_LOST, now and later; after a failed check with PHX_ERR_CORRUPT, whose process must
+// end, or its peers wait for it. A rank that hangs is waited for until phx_abort().
 enum phx_fault_tolerance { PHX_FAULT_TOLERANCE_ON = 1, PHX_FAULT_TOLERANCE_OFF };
 
 struct phx_group_options {

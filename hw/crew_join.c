@@ -183,7 +183,12 @@ static int hand_round(const struct joining *j)
     bool has[PHX_RANKS_MAX] = {true}; // rank 0
     uint32_t missing = j->options->ranks - 1;
     struct pollfd ready = {.fd = j->listener, .events = POLLIN};
-    while (missing > 0 && poll(&ready, 1, left_ms(j)) == 1) {
+    while (missing > 0) {
+        int count = poll(&ready, 1, left_ms(j));
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count != 1)
+            break;
         int socket = accept4(j->listener, NULL, NULL, SOCK_CLOEXEC);
         if (socket < 0)
             continue;
@@ -251,12 +256,8 @@ static void files_close(const struct joining *j)
 int phx_crew_join(const struct phx_crew_options *options, uint32_t rank, uint32_t timeout_ms,
                   struct phx_bootstrap *b, struct phx_crew_rank **out, struct phx_message *message)
 {
-    struct joining j = {.options = options,
-                        .b = b,
-                        .message = message,
-                        .rank = rank,
-                        .file = -1,
-                        .listener = -1};
+    struct joining j = {
+        .options = options, .b = b, .message = message, .rank = rank, .file = -1, .listener = -1};
     int rc = phx_crew_options_check(options, message);
     if (rc != 0)
         return rc;

@@ -21,7 +21,7 @@ static void on_phase(void *context, uint32_t worker, uint32_t phase, uint64_t nu
 }
 
 static int cuda_make(struct phx_crew_rank *self, const struct phx_crew_options *options,
-                     struct phx_message *message)
+                     uint32_t incarnation, struct phx_message *message)
 {
     uint32_t device = options->devices[self->rank];
     if (options->uuids != NULL) { // before the first call of CUDA's in this process
@@ -33,7 +33,7 @@ static int cuda_make(struct phx_crew_rank *self, const struct phx_crew_options *
     const struct phx_cuda_options o = {.job = self->shared->job,
                                        .rank = self->rank,
                                        .ranks = options->ranks,
-                                       .incarnation = 1,
+                                       .incarnation = incarnation,
                                        .device = device,
                                        .phase = on_phase,
                                        .phase_context = self};
@@ -48,7 +48,7 @@ int phx_crew_rank_make(struct phx_crew_rank *self, const struct phx_crew_options
     self->rank = rank;
     self->ranks = options->ranks;
     if (options->devices != NULL)
-        return cuda_make(self, options, message);
+        return cuda_make(self, options, incarnation, message);
     const struct phx_host_executor_options eo = {.workers = options->workers,
                                                  .spin_us = options->spin_us,
                                                  .phase = on_phase,

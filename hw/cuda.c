@@ -44,6 +44,8 @@ static int device_open(struct phx_cuda *cuda, struct phx_message *message)
         error = cudaStreamCreateWithFlags(&cuda->side, cudaStreamNonBlocking);
     if (error == cudaSuccess)
         error = cudaEventCreateWithFlags(&cuda->done, cudaEventDisableTiming);
+    if (error == cudaSuccess)
+        error = cudaEventCreateWithFlags(&cuda->pushed, cudaEventDisableTiming);
     if (error != cudaSuccess)
         return phx_cuda_fail(message, error, "opening the GPU");
     if (!is_cooperative)
@@ -95,6 +97,8 @@ void phx_cuda_destroy(struct phx_cuda *cuda)
         phx_transport_close(phx_shm_transport(cuda->shm));
     if (cuda->done != NULL)
         (void)cudaEventDestroy(cuda->done);
+    if (cuda->pushed != NULL)
+        (void)cudaEventDestroy(cuda->pushed);
     if (cuda->side != NULL)
         (void)cudaStreamDestroy(cuda->side);
     if (cuda->work != NULL)

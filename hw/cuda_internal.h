@@ -100,8 +100,9 @@ struct phx_cuda {
     CUmemAllocationProp property;
     uint64_t granularity;
     struct phx_shm *shm;
-    cudaStream_t work; // non-blocking streams, both: launches
-    cudaStream_t side; // what must not wait for them
+    cudaStream_t work;  // non-blocking streams, both: launches
+    cudaStream_t side;  // what must not wait for them
+    cudaEvent_t pushed; // on `work`: the last copy of a group to the GPU
     cudaEvent_t done;
     struct phx_cuda_twin *twins;
     struct phx_cuda_handle *handles;

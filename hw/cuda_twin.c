@@ -82,8 +82,8 @@ static int rank_open(struct phx_executor *e, const struct phx_rank *rank)
     twin_lay_out(twin);
     uint64_t bytes = twin->counters_at + sizeof(struct phx_gpu_counters);
     int rc = block_make(cuda, &twin->device, bytes, &twin->pinned, twin->bytes);
-    if (rc == 0 && cudaMallocHost((void **)&twin->told, (rank->shape.ranks + 1) * 8ull) !=
-                       cudaSuccess)
+    if (rc == 0 &&
+        cudaMallocHost((void **)&twin->told, (rank->shape.ranks + 1) * 8ull) != cudaSuccess)
         rc = PHX_ERR_NO_MEMORY;
     if (rc != 0) {
         twin_free(twin);
@@ -169,6 +169,12 @@ int phx_cuda_twin_push(struct phx_cuda *cuda, struct phx_cuda_twin *twin)
                             cudaMemcpyAsync(twin->device + from, twin->pinned + from,
                                             twin->bytes - from, cudaMemcpyHostToDevice, cuda->work),
                             "copying a group to the GPU");
+    // What is told from now on must not be overwritten by what was copied before it.
+    if (rc == 0)
+        rc = phx_cuda_check(cuda, cudaEventRecord(cuda->pushed, cuda->work), "cudaEventRecord");
+    if (rc == 0)
+        rc = phx_cuda_check(cuda, cudaStreamWaitEvent(cuda->side, cuda->pushed, 0),
+                            "cudaStreamWaitEvent");
     twin->is_current = rc == 0;
     return rc;
 }
@@ -231,8 +237,7 @@ int phx_cuda_twin_tell(struct phx_cuda *cuda, struct phx_cuda_twin *twin)
     }
     uint64_t abort = __atomic_load_n(&rank->state->abort, __ATOMIC_ACQUIRE);
     if (error == cudaSuccess && abort != 0)
-        error = tell(cuda,
-                     twin->device + twin->state_at + offsetof(struct phx_rank_state, abort),
+        error = tell(cuda, twin->device + twin->state_at + offsetof(struct phx_rank_state, abort),
                      &twin->told[ranks], abort, &twin->is_telling);
     return phx_cuda_check(cuda, error, "telling a kernel of a loss");
 }

@@ -19,6 +19,21 @@ static int replace(void *base, void *fresh, uint64_t size_bytes)
     return PHX_ERR_NO_MEMORY;
 }
 
+// The same for memory in a file, which is mapped a second time: not every kernel moves a mapping of
+// huge pages, and one that refuses has taken away what stood there.
+static int replace_by_file(void *base, const struct phx_shm_pages *pages, uint64_t size_bytes)
+{
+    memcpy(pages->mapped, base, size_bytes);
+    void *placed = mmap(base, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                        pages->file, (off_t)pages->offset_bytes);
+    (void)munmap(pages->mapped, size_bytes);
+    if (placed == MAP_FAILED)
+        return PHX_ERR_NO_MEMORY;
+    if (!pages->is_reserved)
+        (void)madvise(base, size_bytes, MADV_HUGEPAGE); // where the system has them
+    return 0;
+}
+
 static int make(struct phx_shm *shm, struct phx_shm_mem *m)
 {
     (void)shm;
@@ -28,14 +43,7 @@ static int make(struct phx_shm *shm, struct phx_shm_mem *m)
     int error = phx_shm_pages_make(m->base, m->size_bytes, &pages);
     if (error != 0)
         return error;
-    error = replace(m->base, pages.mapped, m->size_bytes);
-    if (error != 0 && pages.is_reserved) { // a kernel that can't move a mapping of such pages
-        (void)close(pages.file);
-        error = phx_shm_pages_make_small(m->base, m->size_bytes, &pages);
-        if (error != 0)
-            return error;
-        error = replace(m->base, pages.mapped, m->size_bytes);
-    }
+    error = replace_by_file(m->base, &pages, m->size_bytes);
     if (error != 0) {
         (void)close(pages.file);
         return error;

@@ -72,7 +72,7 @@ static int pages_map(uint64_t size_bytes, struct phx_shm_pages *pages)
     return 0;
 }
 
-int phx_shm_pages_make_small(const void *base, uint64_t size_bytes, struct phx_shm_pages *pages)
+static int make_small(const void *base, uint64_t size_bytes, struct phx_shm_pages *pages)
 {
     // The place in a huge page is the same in the file as in memory, or none could be mapped.
     pages->offset_bytes =
@@ -95,7 +95,7 @@ int phx_shm_pages_make(const void *base, uint64_t size_bytes, struct phx_shm_pag
         if (pages_map(size_bytes, pages) == 0)
             return 0;
     }
-    return phx_shm_pages_make_small(base, size_bytes, pages);
+    return make_small(base, size_bytes, pages);
 }
 
 uint64_t phx_shm_pages_transparent(void)

@@ -22,8 +22,6 @@ struct phx_shm_pages { // a memory file, mapped here
 };
 // For the region that is to lie at `base`. 0, or a negative enum phx_error; nothing is left then.
 int phx_shm_pages_make(const void *base, uint64_t size_bytes, struct phx_shm_pages *pages);
-// The same from ordinary pages: what is left when no reserved ones are free.
-int phx_shm_pages_make_small(const void *base, uint64_t size_bytes, struct phx_shm_pages *pages);
 
 // Of this process, all its shared memory: bytes under transparent huge pages.
 uint64_t phx_shm_pages_transparent(void);

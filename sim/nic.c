@@ -223,6 +223,8 @@ void phx_nic_deliver(struct phx_fabric *f, uint32_t index)
     bool duplicate = m->received == UINT32_MAX;
     bool nak = false;
     if (duplicate) {
+        if (flushed) // ended with its connection; nobody waits for an answer
+            return;
         if (phx_network_packet_lost(f->network, &m->flight, 0)) {
             wait_to_resend(f, index, false);
             return;

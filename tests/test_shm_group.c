@@ -46,7 +46,8 @@ struct rank {
 struct run {
     uint64_t job;
     uint32_t victim; // RANKS: nobody. Ends after pair 2
-    uint8_t *cards;  // [RANKS][RANKS][card]
+    enum phx_division division;
+    uint8_t *cards; // [RANKS][RANKS][card]
     pthread_barrier_t all;
     pthread_barrier_t survivors;
     struct rank ranks[RANKS];
@@ -64,6 +65,7 @@ static void options_of(const struct rank *self, struct phx_group_options *o)
     o->hidden = HIDDEN;
     o->tokens_max = TOKENS;
     o->workers = WORKERS;
+    o->division = self->run->division;
     o->timeout_us = 20000000; // nobody is late here: a loaded machine must not look like a death
 }
 
@@ -156,11 +158,12 @@ static void sim_main(struct phx_sim_rank *sim, void *argument)
     phx_sim_close(sim, self->group);
 }
 
-static struct run *run_new(uint32_t victim)
+static struct run *run_new(uint32_t victim, enum phx_division division)
 {
     struct run *run = calloc(1, sizeof *run);
     CHECK(run != NULL);
     run->victim = victim;
+    run->division = division;
     for (uint32_t r = 0; r < RANKS; r++) {
         run->ranks[r].run = run;
         run->ranks[r].number = r;
@@ -168,9 +171,9 @@ static struct run *run_new(uint32_t victim)
     return run;
 }
 
-static struct run *simulate(uint32_t victim)
+static struct run *simulate(uint32_t victim, enum phx_division division)
 {
-    struct run *run = run_new(victim);
+    struct run *run = run_new(victim, division);
     struct phx_world_options o;
     struct phx_world *world = NULL;
     struct phx_message message = {""};
@@ -260,10 +263,10 @@ static void *shm_main(void *argument)
     return NULL;
 }
 
-static struct run *run_for_real(uint32_t victim)
+static struct run *run_for_real(uint32_t victim, enum phx_division division)
 {
     static uint32_t jobs;
-    struct run *run = run_new(victim);
+    struct run *run = run_new(victim, division);
     pthread_t threads[RANKS];
     run->job = (uint64_t)getpid() << 20 | ++jobs;
     run->cards = calloc((uint64_t)RANKS * RANKS, phx_group_card_bytes());
@@ -291,10 +294,11 @@ static void compare(const struct run *a, const struct run *b, uint32_t rank)
                   "rank %u, pair %u differs", rank, pair);
 }
 
-TEST(shm_group_gives_the_simulators_bytes)
+// However workers share what they send, the bytes are the same.
+static void all_alive(enum phx_division division)
 {
-    struct run *simulated = simulate(RANKS);
-    struct run *real = run_for_real(RANKS);
+    struct run *simulated = simulate(RANKS, PHX_BY_PEER);
+    struct run *real = run_for_real(RANKS, division);
     for (uint32_t r = 0; r < RANKS; r++) {
         compare(simulated, real, r);
         CHECK_EQ(real->ranks[r].pairs[PAIRS - 1].present.words[0], 0xF);
@@ -303,10 +307,10 @@ TEST(shm_group_gives_the_simulators_bytes)
     free(real);
 }
 
-TEST(shm_group_goes_on_without_a_dead_rank)
+static void one_dies(enum phx_division division)
 {
-    struct run *simulated = simulate(2);
-    struct run *real = run_for_real(2);
+    struct run *simulated = simulate(2, PHX_BY_PEER);
+    struct run *real = run_for_real(2, division);
     for (uint32_t r = 0; r < RANKS; r++) {
         if (r == 2)
             continue;
@@ -320,4 +324,24 @@ TEST(shm_group_goes_on_without_a_dead_rank)
     }
     free(simulated);
     free(real);
+}
+
+TEST(shm_group_gives_the_simulators_bytes)
+{
+    all_alive(PHX_BY_PEER);
+}
+
+TEST(shm_group_divided_by_token_gives_the_simulators_bytes)
+{
+    all_alive(PHX_BY_TOKEN);
+}
+
+TEST(shm_group_goes_on_without_a_dead_rank)
+{
+    one_dies(PHX_BY_PEER);
+}
+
+TEST(shm_group_divided_by_token_goes_on_without_a_dead_rank)
+{
+    one_dies(PHX_BY_TOKEN);
 }
