@@ -11,6 +11,7 @@
 #include "kernels/check.h"
 #include "kernels/leaves.h"
 #include "kernels/leaves_avx2.h"
+#include "kernels/leaves_host.h"
 
 #if defined(__x86_64__)
 
@@ -301,20 +302,13 @@ AVX2 static void sum_rows(uint16_t *out, const uint16_t *const *rows, const floa
     }
 }
 
-// The C library already picks the widest moves for this processor; there is nothing to add.
-static void copy(void *target, const void *source, uint64_t size_bytes)
-{
-    if (size_bytes > 0) // memcpy wants valid pointers even for nothing
-        memcpy(target, source, size_bytes);
-}
-
 AVX2 static void stream(void *target, const void *source, uint64_t size_bytes)
 {
     uint8_t *to = target;
     const uint8_t *from = source;
     uint64_t at = -(uintptr_t)to % 64;
     if (size_bytes < PHX_STREAM_BYTES) {
-        copy(target, source, size_bytes);
+        phx_host_copy(target, source, size_bytes);
         return;
     }
     memcpy(to, from, at);
@@ -328,12 +322,6 @@ AVX2 static void stream(void *target, const void *source, uint64_t size_bytes)
 static void settle(void)
 {
     _mm_sfence();
-}
-
-static void zero(void *target, uint64_t size_bytes)
-{
-    if (size_bytes > 0)
-        memset(target, 0, size_bytes);
 }
 
 // By a number below 2^32.
@@ -381,25 +369,19 @@ AVX2 static uint64_t check_sum(const void *row, uint64_t size_bytes)
     return total;
 }
 
-static void scatter_u32(uint32_t *target, uint64_t stride, const uint32_t *source, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        target[i * stride] = source[i];
-}
-
 static const struct phx_leaves leaves_avx2 = {
     .name = "avx2",
     .quantise_f32 = quantise_f32,
     .quantise_ue8m0 = quantise_ue8m0,
     .dequantise_f32 = dequantise_f32,
     .dequantise_ue8m0 = dequantise_ue8m0,
-    .copy = copy,
+    .copy = phx_host_copy,
     .stream = stream,
     .settle = settle,
-    .zero = zero,
+    .zero = phx_host_zero,
     .sum_rows = sum_rows,
     .check_sum = check_sum,
-    .scatter_u32 = scatter_u32,
+    .scatter_u32 = phx_host_scatter_u32,
 };
 
 const struct phx_leaves *phx_leaves_avx2(void)

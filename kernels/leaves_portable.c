@@ -5,6 +5,7 @@
 #include "engine/limits.h"
 #include "kernels/check.h"
 #include "kernels/leaves.h"
+#include "kernels/leaves_host.h"
 #include "kernels/numerics.h"
 
 static float amax_group(const uint16_t *x)
@@ -58,21 +59,9 @@ static void dequantise_ue8m0(const uint8_t *q, const uint8_t *exponent, uint32_t
         dequantise_group(q + c, phx_f32_from_ue8m0(exponent[c / PHX_SCALE_GROUP]), x + c);
 }
 
-static void copy(void *target, const void *source, uint64_t size_bytes)
-{
-    if (size_bytes > 0) // memcpy wants valid pointers even for nothing
-        memcpy(target, source, size_bytes);
-}
-
 static void settle(void)
 {
     // copies are ordinary stores
-}
-
-static void zero(void *target, uint64_t size_bytes)
-{
-    if (size_bytes > 0)
-        memset(target, 0, size_bytes);
 }
 
 static void sum_rows(uint16_t *out, const uint16_t *const *rows, const float *weights,
@@ -98,23 +87,17 @@ static uint64_t check_sum(const void *row, uint64_t size_bytes)
     return sum;
 }
 
-static void scatter_u32(uint32_t *target, uint64_t stride, const uint32_t *source, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        target[i * stride] = source[i];
-}
-
 const struct phx_leaves phx_leaves_portable = {
     .name = "portable",
     .quantise_f32 = quantise_f32,
     .quantise_ue8m0 = quantise_ue8m0,
     .dequantise_f32 = dequantise_f32,
     .dequantise_ue8m0 = dequantise_ue8m0,
-    .copy = copy,
-    .stream = copy,
+    .copy = phx_host_copy,
+    .stream = phx_host_copy,
     .settle = settle,
-    .zero = zero,
+    .zero = phx_host_zero,
     .sum_rows = sum_rows,
     .check_sum = check_sum,
-    .scatter_u32 = scatter_u32,
+    .scatter_u32 = phx_host_scatter_u32,
 };
