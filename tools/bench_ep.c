@@ -60,39 +60,26 @@ static void host_opened(void *context, struct phx_bench_seat *seat)
     phx_shm_pages_count(phx_crew_rank_shm(context), &seat->pages);
 }
 
-// On a GPU the tensors here are for the checks.
-static int gpu_main(struct phx_crew_rank *self, void *arena)
-{
-    struct phx_bench_arena *a = arena;
-    const struct phx_bench_host host = {.context = self,
-                                        .open = host_open,
-                                        .close = host_close,
-                                        .barrier = host_barrier,
-                                        .now_ns = host_now_ns,
-                                        .alloc = host_alloc,
-                                        .free = host_free,
-                                        .options = phx_bench_gpu_options,
-                                        .run = phx_bench_gpu_run};
-    uint32_t rank = phx_crew_rank_number(self);
-    struct phx_bench_seat *seat = phx_bench_seat_of(a, rank);
-    phx_bench_rank_run(&a->bench, &host, rank, seat);
-    return seat->rc == 0 ? 0 : 1;
-}
-
+// Shared memory has a floor to compare with; on a GPU the tensors here are for the checks.
 static int ep_main(struct phx_crew_rank *self, void *arena)
 {
     struct phx_bench_arena *a = arena;
-    const struct phx_bench_host host = {.context = self,
-                                        .open = host_open,
-                                        .close = host_close,
-                                        .barrier = host_barrier,
-                                        .now_ns = host_now_ns,
-                                        .alloc = host_alloc,
-                                        .free = host_free,
-                                        .opened = host_opened,
-                                        .has_floor = true};
+    struct phx_bench_host host = {.context = self,
+                                  .open = host_open,
+                                  .close = host_close,
+                                  .barrier = host_barrier,
+                                  .now_ns = host_now_ns,
+                                  .alloc = host_alloc,
+                                  .free = host_free};
     uint32_t rank = phx_crew_rank_number(self);
     struct phx_bench_seat *seat = phx_bench_seat_of(a, rank);
+    if (a->bench.transport == PHX_BENCH_CUDA) {
+        host.options = phx_bench_gpu_options;
+        host.run = phx_bench_gpu_run;
+    } else {
+        host.opened = host_opened;
+        host.has_floor = true;
+    }
     phx_bench_rank_run(&a->bench, &host, rank, seat);
     return seat->rc == 0 ? 0 : 1;
 }
@@ -185,7 +172,7 @@ static int run_shm(const struct phx_bench_ep *bench, struct phx_bench_result *re
         .workers = bench->workers > 0 ? bench->workers : 1,
         .spin_us = bench->spin_us,
         .arena_bytes = phx_bench_arena_bytes(bench),
-        .main = bench->transport == PHX_BENCH_CUDA ? gpu_main : ep_main,
+        .main = ep_main,
         .is_quiet = true,
         .setup = bench,
         .setup_bytes = sizeof *bench,
