@@ -542,9 +542,10 @@ void phx_handle_free(struct phx_group *group, struct phx_handle *handle)
 
 int phx__group_ready(const struct phx_group *group, struct phx_message *message)
 {
-    if (group->lost != 0)
+    uint32_t lost = __atomic_load_n(&group->lost, __ATOMIC_ACQUIRE);
+    if (lost != 0)
         return phx_fail(message, PHX_ERR_PEER_LOST,
-                        "rank %u was lost, and this group has no fault tolerance", group->lost - 1);
+                        "rank %u was lost, and this group has no fault tolerance", lost - 1);
     if (__atomic_load_n(&group->state->abort, __ATOMIC_ACQUIRE) != 0)
         return phx_fail(message, PHX_ERR_ABORTED, "the group was aborted");
     if (group->streaming == PHX_STREAMING_ON)
@@ -568,8 +569,9 @@ static void suspect(struct phx_group *group, uint32_t rank)
     struct phx_executor *e = group->target.executor;
     uint64_t none = PHX_CAUSE_NONE;
     if (group->options.fault_tolerance == PHX_FAULT_TOLERANCE_OFF) {
-        if (group->lost == 0)
-            group->lost = rank + 1;
+        uint32_t nobody = 0; // the first one stays; events of streams come on another thread
+        (void)__atomic_compare_exchange_n(&group->lost, &nobody, rank + 1, 0, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_ACQUIRE);
         phx_abort(group);
         return;
     }

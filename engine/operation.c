@@ -198,8 +198,8 @@ static void fill_common(struct phx_group *group, struct phx_op_common *op, uint3
         if (group->rank.suspected[r] != PHX_CAUSE_NONE && !group->flushed[r] && op->sequence > 1)
             op->sequence = counts_of(group, kind)->sent - 1;
     bool is_tolerant = group->options.fault_tolerance == PHX_FAULT_TOLERANCE_ON;
-    op->timeout_ns = !is_tolerant || timeout_us == PHX_TIMEOUT_NONE ? UINT64_MAX
-                                                                    : (uint64_t)timeout_us * 1000u;
+    op->timeout_ns =
+        !is_tolerant || timeout_us == PHX_TIMEOUT_NONE ? UINT64_MAX : (uint64_t)timeout_us * 1000u;
     op->active_ranks = is_tolerant ? active_ranks : NULL;
     op->wait_ns = wait_ns;
     op->replay = replay;
@@ -321,7 +321,8 @@ static int run(struct phx_group *group, struct phx_handle *handle, uint32_t halv
     if (rc != 0) // some workers may not have passed the barriers that were counted
         __atomic_store_n(&group->state->abort, 1, __ATOMIC_RELEASE);
     if (rc == 0 && __atomic_load_n(&group->state->abort, __ATOMIC_ACQUIRE) != 0)
-        rc = group->lost != 0 ? PHX_ERR_PEER_LOST : PHX_ERR_ABORTED;
+        rc = __atomic_load_n(&group->lost, __ATOMIC_ACQUIRE) != 0 ? PHX_ERR_PEER_LOST
+                                                                  : PHX_ERR_ABORTED;
     return rc;
 }
 
