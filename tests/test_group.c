@@ -270,7 +270,8 @@ TEST(group_size_hint_says_what_is_asked_for)
 
 // --- cards --------------------------------------------------------------------------------------
 
-TEST(group_names_the_rank_and_the_field_that_differ)
+// Rank 0 opens with small options, rank 1 with these: rank 0's connect refuses with this text.
+static void check_mismatch(const struct phx_group_options *twin, const char *text)
 {
     struct fixture f;
     uint8_t cards[1024];
@@ -279,49 +280,34 @@ TEST(group_names_the_rank_and_the_field_that_differ)
     f.target = fake_target_open(0);
     f.twin_target = fake_target_open(1);
     open_one(&o, f.target, &f.group);
+    o = *twin;
     o.rank = 1;
-    o.top_k = 3;
     open_one(&o, f.twin_target, &f.twin);
     cards_for(&f, cards);
     CHECK_EQ(phx_group_connect(f.group, cards, &f.message), PHX_ERR_MISMATCH);
-    CHECK_STR_EQ(f.message.text, "rank 1 opened with top_k = 3, this rank (0) with 2");
+    CHECK_STR_EQ(f.message.text, text);
     close_pair(&f);
+}
+
+TEST(group_names_the_rank_and_the_field_that_differ)
+{
+    struct phx_group_options o = small_options();
+    o.top_k = 3;
+    check_mismatch(&o, "rank 1 opened with top_k = 3, this rank (0) with 2");
 }
 
 TEST(group_compares_what_is_checked)
 {
-    struct fixture f;
-    uint8_t cards[1024];
     struct phx_group_options o = small_options();
-    memset(&f, 0, sizeof f);
-    f.target = fake_target_open(0);
-    f.twin_target = fake_target_open(1);
-    open_one(&o, f.target, &f.group);
-    o.rank = 1;
     o.check = PHX_CHECK_ROWS;
-    open_one(&o, f.twin_target, &f.twin);
-    cards_for(&f, cards);
-    CHECK_EQ(phx_group_connect(f.group, cards, &f.message), PHX_ERR_MISMATCH);
-    CHECK_STR_EQ(f.message.text, "rank 1 opened with check = 2, this rank (0) with 1");
-    close_pair(&f);
+    check_mismatch(&o, "rank 1 opened with check = 2, this rank (0) with 1");
 }
 
 TEST(group_compares_fault_tolerance)
 {
-    struct fixture f;
-    uint8_t cards[1024];
     struct phx_group_options o = small_options();
-    memset(&f, 0, sizeof f);
-    f.target = fake_target_open(0);
-    f.twin_target = fake_target_open(1);
-    open_one(&o, f.target, &f.group);
-    o.rank = 1;
     o.fault_tolerance = PHX_FAULT_TOLERANCE_OFF;
-    open_one(&o, f.twin_target, &f.twin);
-    cards_for(&f, cards);
-    CHECK_EQ(phx_group_connect(f.group, cards, &f.message), PHX_ERR_MISMATCH);
-    CHECK_STR_EQ(f.message.text, "rank 1 opened with fault_tolerance = 2, this rank (0) with 1");
-    close_pair(&f);
+    check_mismatch(&o, "rank 1 opened with fault_tolerance = 2, this rank (0) with 1");
 }
 
 TEST(group_compares_expert_maps)

@@ -109,3 +109,30 @@ TEST(intolerant_group_fails_once_a_rank_is_lost)
     }
     sg_free(run);
 }
+
+// --- a payload is corrupt -----------------------------------------------------------------------
+
+// The first payload of a dispatch is a route message; who receives it says so and ends. The others
+// lose that rank.
+TEST(intolerant_group_refuses_what_is_corrupt)
+{
+    struct sg_run *run = sg_new();
+    uint32_t corrupt = 0;
+    memset(seen, 0, sizeof seen);
+    run->fault_tolerance = PHX_FAULT_TOLERANCE_OFF;
+    run->main = lost_main;
+    pause_victim(run, 0);
+    run->faults[0].kind = PHX_FAULT_BIT_FLIP;
+    run->faults[0].count = 1;
+    run->faults[0].when.after_puts = 0;
+    sg_go(run);
+    for (uint32_t r = 0; r < SG_RANKS; r++) {
+        CHECK_EQ(seen[r].rc[0], 0);
+        if (seen[r].rc[1] != PHX_ERR_CORRUPT)
+            continue;
+        corrupt++;
+        CHECK_EQ(seen[r].after, PHX_ERR_ABORTED);
+    }
+    CHECK_EQ(corrupt, 1);
+    sg_free(run);
+}
