@@ -7,6 +7,10 @@
 // time for machines that do other things.
 //
 //   bench_scale [--check | --no-check] [RANKS...]      default: 64 and 256, and 1024 without checks
+//   bench_scale --floor [RANKS...]                     default: 64, 256 and 1024
+//
+// The floor (scale_floor.h) is a bare loop over as many messages, once with a page for each pair of
+// ranks and once with 2 KiB for each in huge pages: what of the growth is the machine's memory.
 //
 // Each count of ranks runs in a process of its own, so that its peak memory is its own. The memory
 // checker is on up to 256 ranks, unless said otherwise.
@@ -23,11 +27,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench/scale_floor.h"
 #include "sim/fabric.h"
 #include "sim/open.h"
 #include "sim/world_internal.h"
 
 enum { TOKENS = 128, TOP_K = 8, HIDDEN = 7168, STORED = 128, EXPERTS = 1024 };
+enum { REGION_BYTES = 33 * 4096 }; // of a pair, in such a group
 
 struct scale {
     struct phx_world *world;
@@ -201,13 +207,35 @@ static void run_one(uint32_t ranks, bool check)
     phx_world_destroy(s.world);
 }
 
-static int run_apart(uint32_t ranks, bool check)
+static void run_floor(uint32_t ranks, bool is_huge)
+{
+    struct scale_floor f = {ranks, TOKENS * TOP_K, 192, REGION_BYTES, is_huge};
+    struct rusage usage;
+    if (is_huge) // room for all of its rows, to the next power of two
+        f.pair_bytes = ranks >= 1024 ? 2048 : ranks >= 256 ? 4096 : 16384;
+    double begin = seconds();
+    uint64_t messages = scale_floor_run(&f);
+    double wall = seconds() - begin;
+    (void)getrusage(RUSAGE_SELF, &usage);
+    if (messages == 0)
+        die("no memory for the floor");
+    printf("%6u %8s %9llu %9.3f %9.0f %9.1f\n", ranks, is_huge ? "yes" : "no",
+           (unsigned long long)messages, wall, (double)usage.ru_maxrss / 1024,
+           wall * 1e9 / ((double)messages * log2((double)messages)));
+}
+
+enum what { RUN, RUN_CHECKED, FLOOR, FLOOR_HUGE };
+
+static int run_apart(uint32_t ranks, enum what what)
 {
     int status = 0;
     (void)fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        run_one(ranks, check);
+        if (what == FLOOR || what == FLOOR_HUGE)
+            run_floor(ranks, what == FLOOR_HUGE);
+        else
+            run_one(ranks, what == RUN_CHECKED);
         exit(0);
     }
     if (child < 0 || waitpid(child, &status, 0) != child)
@@ -215,31 +243,51 @@ static int run_apart(uint32_t ranks, bool check)
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : 1;
 }
 
+static int run_ranks(uint32_t ranks, const char *how)
+{
+    if (how != NULL && strcmp(how, "--floor") == 0)
+        return run_apart(ranks, FLOOR) | run_apart(ranks, FLOOR_HUGE);
+    bool check = how != NULL ? strcmp(how, "--check") == 0 : ranks <= 256;
+    return run_apart(ranks, check ? RUN_CHECKED : RUN);
+}
+
+static void print_head(bool is_floor)
+{
+    printf("dispatch of %d tokens to %d of %d experts, thin\n", TOKENS, TOP_K, EXPERTS);
+    if (is_floor)
+        printf("%6s %8s %9s %9s %9s %9s\n", "ranks", "huge", "messages", "wall s", "peak MiB",
+               "ns/mlogm");
+    else
+        printf("%6s %8s %9s %10s %10s %9s %9s %9s %9s %9s %9s\n", "ranks", "checked", "messages",
+               "events", "virtual us", "open s", "wall s", "cpu s", "peak MiB", "ns/mlogm",
+               "cpu ns");
+}
+
 int main(int argc, char **argv)
 {
-    static const uint32_t usual[] = {64, 256, 1024};
-    int check = -1;
+    static const char *const usual[] = {"64", "256", "1024"};
+    const char *how = argc > 1 && argv[1][0] == '-' ? argv[1] : NULL;
+    const char *const *list = (const char *const *)argv + (how != NULL ? 2 : 1);
+    int count = argc - (how != NULL ? 2 : 1);
+    bool is_usage = how == NULL || strcmp(how, "--check") == 0 || strcmp(how, "--no-check") == 0 ||
+                    strcmp(how, "--floor") == 0;
     int failed = 0;
-    int at = 1;
-    if (at < argc && strcmp(argv[at], "--check") == 0)
-        check = 1;
-    else if (at < argc && strcmp(argv[at], "--no-check") == 0)
-        check = 0;
-    at += check >= 0;
-    printf("dispatch of %d tokens to %d of %d experts, thin\n", TOKENS, TOP_K, EXPERTS);
-    printf("%6s %8s %9s %10s %10s %9s %9s %9s %9s %9s %9s\n", "ranks", "checked", "messages",
-           "events", "virtual us", "open s", "wall s", "cpu s", "peak MiB", "ns/mlogm", "cpu ns");
-    for (uint32_t i = 0; at == argc && i < sizeof usual / sizeof usual[0]; i++)
-        failed |= run_apart(usual[i], check >= 0 ? check != 0 : usual[i] <= 256);
-    for (; at < argc; at++) {
+    if (count == 0) {
+        list = usual;
+        count = 3;
+    }
+    if (is_usage)
+        print_head(how != NULL && strcmp(how, "--floor") == 0);
+    for (int i = 0; i < count; i++) {
         char *end;
-        unsigned long ranks = strtoul(argv[at], &end, 10);
-        if (*end != '\0' || ranks < 8 || ranks > PHX_RANKS_MAX || EXPERTS % ranks != 0) {
-            (void)fprintf(stderr, "usage: bench_scale [--check | --no-check] [RANKS...]\n"
+        unsigned long ranks = strtoul(list[i], &end, 10);
+        if (!is_usage || *end != '\0' || ranks < 8 || ranks > PHX_RANKS_MAX ||
+            EXPERTS % ranks != 0) {
+            (void)fprintf(stderr, "usage: bench_scale [--check | --no-check | --floor] [RANKS...]\n"
                                   "RANKS: 8 to 1024, a power of two\n");
             return 2;
         }
-        failed |= run_apart((uint32_t)ranks, check >= 0 ? check != 0 : ranks <= 256);
+        failed |= run_ranks((uint32_t)ranks, how);
     }
     return failed;
 }
