@@ -27,8 +27,8 @@ static bool may_begin(struct phx_fabric *f, const struct phx_carried *m)
     return f->bursts && m->state == PHX_MESSAGE_POSTED && m->next != PHX_NO_MESSAGE &&
            !ends_burst(m) && !f->ranks[m->source].counted &&
            f->ranks[m->source].flips_caught == 0 && // each takes its own
-           phx_network_plane(f->network, m->source, m->target) != PHX_PLANE_NIC &&
-           phx_network_clean(f->network, m->source, m->target, phx_core_now_ps(f->core)) &&
+           phx_network_plane(f->network, m->source, m->op.peer.rank) != PHX_PLANE_NIC &&
+           phx_network_clean(f->network, m->source, m->op.peer.rank, phx_core_now_ps(f->core)) &&
            phx_send_check(f, m) == 0;
 }
 
@@ -52,24 +52,26 @@ static bool may_follow(struct phx_fabric *f, const struct phx_carried *before,
            op->size_bytes <= size_bytes - op->source.offset_bytes;
 }
 
-// Message `index`, behind those of `first`, unless it has to go alone.
-static bool join(struct phx_fabric *f, struct phx_carried *first, uint32_t index)
+// Message `index`, behind those of the burst, unless it has to go alone.
+static bool join(struct phx_fabric *f, struct phx_burst *burst, uint32_t index)
 {
     struct phx_carried *m = phx_carried_at(f, index);
-    const struct phx_carried *before = phx_carried_at(f, first->burst.last);
+    const struct phx_carried *before = phx_carried_at(f, burst->last);
     uint64_t now_ps = phx_core_now_ps(f->core);
     if (m->state != PHX_MESSAGE_POSTED || m->posted_ps > now_ps + BURST_PS ||
-        first->burst.count == BURST_MESSAGES_MAX || !may_follow(f, before, m))
+        burst->count == BURST_MESSAGES_MAX || !may_follow(f, before, m))
         return false;
     m->state = PHX_MESSAGE_SENT;
     m->pending++; // the burst names it
-    phx_carried_flight(m);
     uint64_t at_ps = m->posted_ps > now_ps ? m->posted_ps : now_ps;
-    phx_network_follow(f->network, at_ps, &before->flight, &m->flight);
+    struct phx_flight ahead = phx_carried_flight(before);
+    struct phx_flight flight = phx_carried_flight(m);
+    phx_network_follow(f->network, at_ps, &ahead, &flight);
+    phx_carried_flies(m, &flight);
     f->figures.bytes += m->op.wire_bytes;
-    first->burst.last = index;
-    first->burst.count++;
-    first->burst.wire_ps += m->flight.gone_ps - m->flight.leave_ps;
+    burst->last = index;
+    burst->count++;
+    burst->wire_ps += m->gone_ps - m->leave_ps;
     return true;
 }
 
@@ -81,21 +83,20 @@ bool phx_burst_issue(struct phx_fabric *f, uint32_t queue)
     if (!may_begin(f, first))
         return false;
     phx_carried_depart(f, index);
-    first->burst.last = index;
-    first->burst.count = 1;
-    first->burst.wire_ps = first->flight.gone_ps - first->flight.leave_ps;
+    struct phx_burst *burst = &phx_more_at(f, index)->burst;
+    *burst = (struct phx_burst){first->gone_ps - first->leave_ps, index, 1};
     uint32_t next = first->next;
-    while (next != PHX_NO_MESSAGE && join(f, first, next)) {
+    while (next != PHX_NO_MESSAGE && join(f, burst, next)) {
         const struct phx_carried *m = phx_carried_at(f, next);
         next = ends_burst(m) ? PHX_NO_MESSAGE : m->next;
     }
-    const struct phx_carried *last = phx_carried_at(f, first->burst.last);
+    const struct phx_carried *last = phx_carried_at(f, burst->last);
     q->unposted = last->next;
     q->unsent = last->next;
     q->burst = index;
     q->burst_ps = last->posted_ps;
-    q->arrive_ps = last->flight.arrive_ps;
-    phx_carried_schedule(f, index, last->flight.arrive_ps, PHX_NETWORK_ARRIVE);
+    q->arrive_ps = last->arrive_ps;
+    phx_carried_schedule(f, index, last->arrive_ps, PHX_NETWORK_ARRIVE);
     return true;
 }
 
@@ -108,35 +109,38 @@ void phx_burst_cut(struct phx_fabric *f, uint32_t queue)
     // It lands later than its last was posted, so it is still there.
     uint32_t index = q->burst;
     struct phx_carried *first = phx_carried_at(f, index);
-    uint32_t count = first->burst.count;
+    struct phx_burst *burst = &phx_more_at(f, index)->burst;
+    uint32_t count = burst->count;
     bool cut = false;
-    first->burst.count = 0;
-    first->burst.wire_ps = 0;
+    burst->count = 0;
+    burst->wire_ps = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct phx_carried *m = phx_carried_at(f, index);
         if (m->posted_ps <= now_ps) {
-            first->burst.count++;
-            first->burst.last = index;
-            first->burst.wire_ps += m->flight.gone_ps - m->flight.leave_ps;
+            burst->count++;
+            burst->last = index;
+            burst->wire_ps += m->gone_ps - m->leave_ps;
         } else {
             q->unposted = cut ? q->unposted : index;
             cut = true;
             phx_assert(m->state == PHX_MESSAGE_SENT && m->listed);
             m->state = PHX_MESSAGE_POSTED;
             m->pending--;
-            phx_network_recall(f->network, &m->flight);
+            struct phx_flight flight = phx_carried_flight(m);
+            phx_network_recall(f->network, &flight);
+            phx_carried_flies(m, &flight);
             f->figures.bytes -= m->op.wire_bytes;
         }
         index = m->next;
     }
-    phx_assert(first->burst.count > 0);
+    phx_assert(burst->count > 0);
     q->unsent = q->unposted;
     q->burst_ps = now_ps;
     // The rest arrives with its own last. What was scheduled for all of it counts no more.
-    const struct phx_carried *last = phx_carried_at(f, first->burst.last);
-    q->arrive_ps = last->flight.arrive_ps;
+    const struct phx_carried *last = phx_carried_at(f, burst->last);
+    q->arrive_ps = last->arrive_ps;
     first->attempt++;
-    phx_carried_schedule(f, q->burst, last->flight.arrive_ps, PHX_NETWORK_ARRIVE);
+    phx_carried_schedule(f, q->burst, last->arrive_ps, PHX_NETWORK_ARRIVE);
     q->ticket++;
     q->armed = false;
     phx_queue_arm(f, queue);
@@ -144,9 +148,9 @@ void phx_burst_cut(struct phx_fabric *f, uint32_t queue)
 
 void phx_burst_drop(struct phx_fabric *f, uint32_t index)
 {
-    const struct phx_carried *first = phx_carried_at(f, index);
-    uint32_t next = first->next;
-    for (uint32_t i = 1; i < first->burst.count; i++) {
+    uint32_t next = phx_carried_at(f, index)->next;
+    uint32_t count = phx_burst_count(f, index);
+    for (uint32_t i = 1; i < count; i++) {
         struct phx_carried *m = phx_carried_at(f, next);
         uint32_t dropped = next;
         next = m->next;

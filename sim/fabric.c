@@ -26,17 +26,23 @@ static bool pages_grow(struct phx_fabric *f)
     uint32_t count = pages_together(f->page_count);
     if (f->page_count + count > f->page_capacity) {
         uint32_t capacity = f->page_capacity == 0 ? PHX_PAGES_SMALL : 2 * f->page_capacity;
-        struct phx_carried **pages = realloc(f->pages, capacity * sizeof(*pages));
+        struct phx_page *pages = realloc(f->pages, capacity * sizeof *pages);
         if (pages == NULL)
             return false;
         f->pages = pages;
         f->page_capacity = capacity;
     }
-    struct phx_carried *page = phx_pages_take(count * PHX_PAGE_MESSAGES * sizeof *page);
-    if (page == NULL)
+    struct phx_carried *messages = phx_pages_take(count * PHX_PAGE_MESSAGES * sizeof *messages);
+    struct phx_more *more = phx_pages_take(count * PHX_PAGE_MESSAGES * sizeof *more);
+    if (messages == NULL || more == NULL) {
+        phx_pages_give(messages, count * PHX_PAGE_MESSAGES * sizeof *messages);
+        phx_pages_give(more, count * PHX_PAGE_MESSAGES * sizeof *more);
         return false;
-    for (uint32_t i = 0; i < count; i++)
-        f->pages[f->page_count + i] = page + (size_t)i * PHX_PAGE_MESSAGES;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        size_t at = (size_t)i * PHX_PAGE_MESSAGES;
+        f->pages[f->page_count + i] = (struct phx_page){messages + at, more + at};
+    }
     f->fresh_end = (f->page_count + count) * PHX_PAGE_MESSAGES;
     f->page_count += count;
     return true;
@@ -65,6 +71,8 @@ void phx_carried_release(struct phx_fabric *f, uint32_t index)
     if (m->state != PHX_MESSAGE_FINISHED || m->pending > 0 || m->listed)
         return;
     m->state = 0;
+    if (m->has_more)
+        memset(phx_more_at(f, index), 0, sizeof(struct phx_more));
     m->next = f->free;
     f->free = index;
     f->figures.in_flight--;
@@ -72,9 +80,11 @@ void phx_carried_release(struct phx_fabric *f, uint32_t index)
 
 void phx_fabric_free_messages(struct phx_fabric *f)
 {
-    for (uint32_t i = 0; i < f->page_count; i += pages_together(i))
-        phx_pages_give(f->pages[i],
-                       pages_together(i) * PHX_PAGE_MESSAGES * sizeof(struct phx_carried));
+    for (uint32_t i = 0; i < f->page_count; i += pages_together(i)) {
+        size_t count = (size_t)pages_together(i) * PHX_PAGE_MESSAGES;
+        phx_pages_give(f->pages[i].messages, count * sizeof(struct phx_carried));
+        phx_pages_give(f->pages[i].more, count * sizeof(struct phx_more));
+    }
     free(f->pages);
     free(f->stalled);
 }
@@ -150,10 +160,9 @@ bool phx_queue_post(struct phx_fabric *f, uint32_t source, const struct phx_op *
     m->op = *op;
     m->queue = connection * f->lanes + op->lane;
     m->source = (uint16_t)source;
-    m->target = op->peer.rank;
-    m->source_incarnation = f->ranks[source].incarnation;
+    m->source_epoch = (uint16_t)f->ranks[source].incarnation;
     m->ordinal = ++q->ordinal;
-    m->renewals = q->renewals;
+    m->renewals = (uint16_t)q->renewals;
     m->posted_ps = posted_ps;
     m->state = PHX_MESSAGE_POSTED;
     m->listed = true;
@@ -178,7 +187,7 @@ bool phx_queue_post(struct phx_fabric *f, uint32_t source, const struct phx_op *
 
 int phx_send_check(struct phx_fabric *f, const struct phx_carried *m)
 {
-    const struct phx_connection *c = phx_connection_at(f, m->source, m->target);
+    const struct phx_connection *c = phx_connection_at(f, m->source, m->op.peer.rank);
     if (m->op.peer.epoch != (c->incarnation & 0xFFFFu) && c->state != PHX_CONNECTION_NONE)
         return PHX_ERR_STALE;
     if (c->state == PHX_CONNECTION_LOST)
@@ -188,40 +197,32 @@ int phx_send_check(struct phx_fabric *f, const struct phx_carried *m)
     if (phx_queue_of(f, m)->state == PHX_QUEUE_ERROR)
         return PHX_ERR_FLUSHED;
     int error = 0;
+    uint32_t incarnation = phx_carried_incarnation(f, m);
     if (m->op.size_bytes > 0)
-        error = phx_sim_mem_check(f, m->source, m->source_incarnation, m->op.source.mem, false,
+        error = phx_sim_mem_check(f, m->source, incarnation, m->op.source.mem, false,
                                   m->op.source.offset_bytes, m->op.size_bytes);
     if (error == 0)
-        error =
-            phx_sim_mem_check(f, m->source, m->source_incarnation, m->op.target.mem, true, 0, 0);
+        error = phx_sim_mem_check(f, m->source, incarnation, m->op.target.mem, true, 0, 0);
     if (error != 0)
         return error;
     const struct phx_sim_mem *key = &f->ranks[m->source].mems[m->op.target.mem.index];
-    if (key->peer != m->target)
+    if (key->peer != m->op.peer.rank)
         return PHX_ERR_PROTECTION;
     return key->remote_incarnation != c->incarnation ? PHX_ERR_STALE : 0;
-}
-
-void phx_carried_flight(struct phx_carried *m)
-{
-    m->flight.source = m->source;
-    m->flight.target = m->target;
-    m->flight.size_bytes = m->op.wire_bytes;
-    m->flight.who = m->queue;
-    m->flight.number = (uint64_t)m->ordinal << 8 | (m->attempt & 0xFFu);
 }
 
 static void flip_caught(struct phx_fabric *f, struct phx_carried *m)
 {
     struct phx_fabric_rank *source = &f->ranks[m->source];
-    if (source->flips_caught == 0 || m->op.size_bytes == 0 || m->source == m->target || m->resent)
+    if (source->flips_caught == 0 || m->op.size_bytes == 0 || m->source == m->op.peer.rank ||
+        m->resent)
         return;
     source->flips_caught--;
     f->figures.flips_caught++;
-    if (phx_network_plane(f->network, m->source, m->target) == PHX_PLANE_NIC)
+    if (phx_network_plane(f->network, m->source, m->op.peer.rank) == PHX_PLANE_NIC)
         m->damaged = true;
     else
-        m->flight.arrive_ps += 2 * m->flight.flight_ps;
+        m->arrive_ps += 2 * m->flight_ps;
 }
 
 void phx_carried_depart(struct phx_fabric *f, uint32_t index)
@@ -229,12 +230,13 @@ void phx_carried_depart(struct phx_fabric *f, uint32_t index)
     struct phx_carried *m = phx_carried_at(f, index);
     struct phx_queue *q = phx_queue_of(f, m);
     m->state = PHX_MESSAGE_SENT;
-    phx_carried_flight(m);
-    phx_network_depart(f->network, phx_core_now_ps(f->core), &m->flight);
+    struct phx_flight flight = phx_carried_flight(m);
+    phx_network_depart(f->network, phx_core_now_ps(f->core), &flight);
+    phx_carried_flies(m, &flight);
     flip_caught(f, m);
-    if (m->flight.arrive_ps <= q->arrive_ps)
-        m->flight.arrive_ps = q->arrive_ps + 1;
-    q->arrive_ps = m->flight.arrive_ps;
+    if (m->arrive_ps <= q->arrive_ps)
+        m->arrive_ps = q->arrive_ps + 1;
+    q->arrive_ps = m->arrive_ps;
     if (m->resent)
         f->figures.resent++;
     else
@@ -246,7 +248,7 @@ static void send_one(struct phx_fabric *f, uint32_t index)
     struct phx_carried *m = phx_carried_at(f, index);
     int error = phx_send_check(f, m);
     if (error != 0) {
-        if (phx_network_plane(f->network, m->source, m->target) == PHX_PLANE_NIC &&
+        if (phx_network_plane(f->network, m->source, m->op.peer.rank) == PHX_PLANE_NIC &&
             (error == PHX_ERR_PROTECTION || error == PHX_ERR_STALE))
             phx_nic_refuse(f, index, error);
         else
@@ -254,7 +256,7 @@ static void send_one(struct phx_fabric *f, uint32_t index)
         return;
     }
     phx_carried_depart(f, index);
-    phx_carried_schedule(f, index, m->flight.arrive_ps, PHX_NETWORK_ARRIVE);
+    phx_carried_schedule(f, index, m->arrive_ps, PHX_NETWORK_ARRIVE);
 }
 
 void phx_queue_send(struct phx_fabric *f, uint32_t queue)
@@ -308,7 +310,7 @@ void phx_queue_flush(struct phx_fabric *f, uint32_t queue, uint32_t first, int s
 bool phx_carried_owned(const struct phx_fabric *f, const struct phx_carried *m)
 {
     const struct phx_fabric_rank *source = &f->ranks[m->source];
-    return source->alive && source->incarnation == m->source_incarnation;
+    return source->alive && (uint16_t)source->incarnation == m->source_epoch;
 }
 
 // The process died: what it had not issued, or what waited to be sent again, never will be.
@@ -433,7 +435,7 @@ bool phx_fabric_release_held(struct phx_fabric *f, uint32_t rank)
 static int target_place(struct phx_fabric *f, const struct phx_carried *m, struct phx_place *place)
 {
     const struct phx_sim_mem *key = &f->ranks[m->source].mems[m->op.target.mem.index];
-    const struct phx_fabric_rank *target = &f->ranks[m->target];
+    const struct phx_fabric_rank *target = &f->ranks[m->op.peer.rank];
     if (!key->live)
         return PHX_ERR_STALE; // released by the source while the op was in flight
     if (key->remote_index >= target->mem_count)
@@ -463,17 +465,17 @@ static void trace_put(struct phx_fabric *f, const struct phx_carried *m, int sta
     memset(&t, 0, sizeof t);
     bool lands = status == 0 && target_place(f, m, &place) == 0;
     t.source = m->source;
-    t.target = m->target;
+    t.target = m->op.peer.rank;
     t.lane = m->op.lane;
     t.token = m->op.token;
     t.serial = ++f->traced;
     t.size_bytes = m->op.wire_bytes;
     t.issue_ps = m->posted_ps;
-    bool left = m->flight.gone_ps != 0;
-    t.leave_ps = left ? m->flight.leave_ps : m->posted_ps;
+    bool left = m->gone_ps != 0;
+    t.leave_ps = left ? m->leave_ps : m->posted_ps;
     // A rank's stores to itself pass no port, so they would overlap on their queue's line.
-    bool local = m->source == m->target;
-    t.gone_ps = left && !local ? m->flight.gone_ps : t.leave_ps;
+    bool local = m->source == m->op.peer.rank;
+    t.gone_ps = left && !local ? m->gone_ps : t.leave_ps;
     t.end_ps = phx_core_now_ps(f->core);
     t.word = lands ? place.word : NULL;
     t.value = m->op.signal_value;
@@ -526,12 +528,13 @@ void phx_carried_acknowledge(struct phx_fabric *f, uint32_t index, int status, u
         }
     }
     struct phx_queue *q = phx_queue_of(f, m);
-    uint64_t at_ps = phx_core_now_ps(f->core) + m->flight.flight_ps;
+    uint64_t at_ps = phx_core_now_ps(f->core) + m->flight_ps;
     if (at_ps <= q->finish_ps)
         at_ps = q->finish_ps + 1;
     q->finish_ps = at_ps;
-    m->status = status;
-    m->backend_code = code;
+    struct phx_more *more = phx_more_at(f, index);
+    more->status = status;
+    more->backend_code = code;
     phx_carried_schedule(f, index, at_ps, PHX_NETWORK_FINISH);
 }
 
@@ -543,7 +546,7 @@ int phx_carried_place(struct phx_fabric *f, const struct phx_carried *m, struct 
     place->from = NULL;
     if (error != 0 || m->op.size_bytes == 0)
         return error;
-    if (phx_sim_mem_check(f, m->source, m->source_incarnation, m->op.source.mem, false,
+    if (phx_sim_mem_check(f, m->source, phx_carried_incarnation(f, m), m->op.source.mem, false,
                           m->op.source.offset_bytes, m->op.size_bytes) != 0)
         return PHX_ERR_PROTECTION;
     place->from = f->ranks[m->source].mems[m->op.source.mem.index].base + m->op.source.offset_bytes;
@@ -552,13 +555,14 @@ int phx_carried_place(struct phx_fabric *f, const struct phx_carried *m, struct 
 
 bool phx_carried_fenced(struct phx_fabric *f, const struct phx_carried *m)
 {
-    return phx_connection_at(f, m->target, m->source)->fenced >= m->source_incarnation;
+    return phx_connection_at(f, m->op.peer.rank, m->source)->fenced >=
+           phx_carried_incarnation(f, m);
 }
 
 static void flip(struct phx_fabric *f, struct phx_carried *m, uint8_t *to, uint64_t size_bytes)
 {
     struct phx_fabric_rank *source = &f->ranks[m->source];
-    if (source->flips == 0 || size_bytes == 0 || m->source == m->target)
+    if (source->flips == 0 || size_bytes == 0 || m->source == m->op.peer.rank)
         return; // what a rank sends itself crosses no wire
     source->flips--;
     f->figures.flips++;
@@ -574,8 +578,8 @@ void phx_carried_land(struct phx_fabric *f, struct phx_carried *m, const struct 
     struct phx_landing l;
     memset(&l, 0, sizeof l);
     l.source = m->source;
-    l.source_epoch = m->source_incarnation;
-    l.target = m->target;
+    l.source_epoch = phx_carried_incarnation(f, m);
+    l.target = m->op.peer.rank;
     l.lane = m->op.lane;
     l.ordinal = m->ordinal;
     l.token = m->op.token;
@@ -592,8 +596,8 @@ void phx_carried_land(struct phx_fabric *f, struct phx_carried *m, const struct 
     if (signal && place->word != NULL) {
         phx_memory_signal(f->memory, &l, place->word, m->op.signal_value);
         hash ^= m->op.signal_value * 0x9E3779B97F4A7C15ull;
-        if (f->ranks[m->target].alive)
-            phx_world_word_changed(f->world, m->target, place->word);
+        if (f->ranks[m->op.peer.rank].alive)
+            phx_world_word_changed(f->world, m->op.peer.rank, place->word);
     }
     phx_core_fold(f->core, hash);
     if (signal)
@@ -606,12 +610,15 @@ static void arrive(struct phx_fabric *f, uint32_t index)
 {
     struct phx_carried *m = phx_carried_at(f, index);
     struct phx_queue *q = phx_queue_of(f, m);
+    struct phx_flight flight = phx_carried_flight(m);
     uint64_t end_ps;
-    if (m->burst.count == 0)
-        end_ps = phx_network_arrive(f->network, phx_core_now_ps(f->core), &m->flight);
-    else
-        end_ps = phx_network_arrive_burst(
-            f->network, &m->flight, &phx_carried_at(f, m->burst.last)->flight, m->burst.wire_ps);
+    if (phx_burst_count(f, index) == 0) {
+        end_ps = phx_network_arrive(f->network, phx_core_now_ps(f->core), &flight);
+    } else {
+        const struct phx_burst *burst = &phx_more_at(f, index)->burst;
+        struct phx_flight last = phx_carried_flight(phx_carried_at(f, burst->last));
+        end_ps = phx_network_arrive_burst(f->network, &flight, &last, burst->wire_ps);
+    }
     if (end_ps <= q->deliver_ps)
         end_ps = q->deliver_ps + 1;
     q->deliver_ps = end_ps;
@@ -628,7 +635,7 @@ static void on_message(void *context, const struct phx_event_record *event)
     if (m->attempt != event->argument || m->dropped) {
         if (m->attempt == event->argument) {
             phx_burst_drop(f, index);
-            phx_nvlink_release(f, m);
+            phx_nvlink_release(f, index);
         }
         phx_carried_release(f, index); // of an attempt that was given up
         return;
@@ -638,15 +645,17 @@ static void on_message(void *context, const struct phx_event_record *event)
         return;
     }
     if (event->type == PHX_NETWORK_DELIVER) {
-        if (phx_network_plane(f->network, m->source, m->target) == PHX_PLANE_NIC)
+        if (phx_network_plane(f->network, m->source, m->op.peer.rank) == PHX_PLANE_NIC)
             phx_nic_deliver(f, index);
         else
             phx_nvlink_deliver(f, index);
     } else if (m->state != PHX_MESSAGE_FINISHED) {
-        if (m->status != 0 && phx_network_plane(f->network, m->source, m->target) == PHX_PLANE_NIC)
-            phx_nic_refuse(f, index, m->status);
+        const struct phx_more *more = phx_more_at(f, index);
+        if (more->status != 0 &&
+            phx_network_plane(f->network, m->source, m->op.peer.rank) == PHX_PLANE_NIC)
+            phx_nic_refuse(f, index, more->status);
         else
-            phx_carried_finish(f, index, m->status, m->backend_code);
+            phx_carried_finish(f, index, more->status, more->backend_code);
         return;
     }
     phx_carried_release(f, index);
@@ -688,7 +697,7 @@ static void on_soon(void *context, uint32_t type, uint32_t object, bool is_next)
     __builtin_prefetch(phx_queue_of(f, m));
     if (type != PHX_NETWORK_DELIVER)
         return;
-    __builtin_prefetch(phx_connection_at(f, m->target, m->source));
+    __builtin_prefetch(phx_connection_at(f, m->op.peer.rank, m->source));
     __builtin_prefetch(&f->ranks[m->source].mems[m->op.target.mem.index]);
 }
 

@@ -53,30 +53,37 @@ struct phx_burst { // kept with its first message; a message alone has count 0
     uint32_t count; // consecutive ones of the queue
 };
 
+// A rank posts all its messages at once, and they wait for its port: of many ranks they are the
+// largest part of what is walked. So a message is two cache lines, and what few of them need is
+// apart.
 struct phx_carried {
     struct phx_op op;
-    struct phx_flight flight;
     uint64_t posted_ps;
-    struct phx_burst burst;
-    uint64_t got; // packets at the target, by bit; only of a message that was sent again
+    uint64_t leave_ps, gone_ps, flight_ps, arrive_ps; // as in struct phx_flight
     uint32_t queue;
     uint32_t next;    // in the queue, or in the list of free ones
     uint32_t ordinal; // on its queue, from 1
     uint32_t attempt; // events of earlier attempts are ignored
-    uint32_t source_incarnation;
+    uint16_t source;
+    uint16_t source_epoch; // low bits of its incarnation: phx_carried_incarnation()
+    uint16_t renewals;     // low bits of its queue's, when it was posted
+    uint8_t pending;       // events of the core, and bursts of others, that name it
+    uint8_t state : 3;     // enum phx_message_state
+    bool listed : 1;       // in its queue
+    bool resent : 1;
+    bool damaged : 1;  // a bit of it flipped on the wire, where the NIC's check sees it
+    bool dropped : 1;  // phx_peer_flush(): what is still on the wire of it never lands
+    bool has_more : 1; // some of its struct phx_more may not be zero
+};
+static_assert(sizeof(struct phx_carried) == 128, "two cache lines");
+
+struct phx_more {
+    struct phx_burst burst;
+    uint64_t got;      // packets at the target, by bit; only of a message that was sent again
     uint32_t received; // go-back-N: packets before this one are at the target
     int32_t status;    // to finish with
     uint32_t backend_code;
-    uint16_t source;
-    uint16_t target;
-    uint8_t state;   // enum phx_message_state
-    uint8_t pending; // events of the core, and bursts of others, that name it
-    bool listed;     // in its queue
-    bool resent;
-    bool damaged;      // a bit of it flipped on the wire, where the NIC's check sees it
-    uint32_t renewals; // of its queue, when it was posted
-    uint32_t held;     // NVLink: 1 + its queue's renewals, when it was held up; 0: it was not
-    bool dropped;      // phx_peer_flush(): what is still on the wire of it never lands
+    uint32_t held; // NVLink: 1 + its queue's renewals, when it was held up; 0: it was not
 };
 
 enum phx_queue_state {
@@ -179,7 +186,7 @@ struct phx_fabric {
     struct phx_queue *queues;           // [ranks][ranks][lanes], those of a connection once made
     uint64_t *lane_posted_ps;           // [ranks][lanes] when an op was posted last
     struct phx_sim_transport *transports;
-    struct phx_carried **pages;
+    struct phx_page *pages;
     uint32_t *stalled; // messages on NVLink paths that are down, in order
     uint32_t stalled_count;
     uint32_t stalled_capacity;
@@ -200,12 +207,54 @@ struct phx_fabric {
     struct phx_fabric_figures figures;
 };
 
+struct phx_page {
+    struct phx_carried *messages; // [PHX_PAGE_MESSAGES]
+    struct phx_more *more;        // the same
+};
+
 #define PHX_PAGE_MESSAGES 1024u
 #define PHX_PAGES_SMALL 16u // the first are taken one by one, the others as many at once
 
 static inline struct phx_carried *phx_carried_at(struct phx_fabric *f, uint32_t index)
 {
-    return &f->pages[index / PHX_PAGE_MESSAGES][index % PHX_PAGE_MESSAGES];
+    return &f->pages[index / PHX_PAGE_MESSAGES].messages[index % PHX_PAGE_MESSAGES];
+}
+static inline struct phx_more *phx_more_at(struct phx_fabric *f, uint32_t index)
+{
+    phx_carried_at(f, index)->has_more = true;
+    return &f->pages[index / PHX_PAGE_MESSAGES].more[index % PHX_PAGE_MESSAGES];
+}
+static inline uint32_t phx_burst_count(struct phx_fabric *f, uint32_t index)
+{
+    return phx_carried_at(f, index)->has_more ? phx_more_at(f, index)->burst.count : 0;
+}
+// Of the process that posted it: its rank's, or an earlier one that ended not 65536 starts ago.
+static inline uint32_t phx_carried_incarnation(const struct phx_fabric *f,
+                                               const struct phx_carried *m)
+{
+    uint32_t now = f->ranks[m->source].incarnation;
+    return now - ((now - m->source_epoch) & 0xFFFFu);
+}
+static inline struct phx_flight phx_carried_flight(const struct phx_carried *m)
+{
+    return (struct phx_flight){
+        .source = m->source,
+        .target = m->op.peer.rank,
+        .size_bytes = m->op.wire_bytes,
+        .who = m->queue,
+        .number = (uint64_t)m->ordinal << 8 | (m->attempt & 0xFFu),
+        .leave_ps = m->leave_ps,
+        .gone_ps = m->gone_ps,
+        .flight_ps = m->flight_ps,
+        .arrive_ps = m->arrive_ps,
+    };
+}
+static inline void phx_carried_flies(struct phx_carried *m, const struct phx_flight *flight)
+{
+    m->leave_ps = flight->leave_ps;
+    m->gone_ps = flight->gone_ps;
+    m->flight_ps = flight->flight_ps;
+    m->arrive_ps = flight->arrive_ps;
 }
 static inline struct phx_connection *phx_connection_at(struct phx_fabric *f, uint32_t source,
                                                        uint32_t target)
@@ -249,7 +298,6 @@ void phx_carried_schedule(struct phx_fabric *f, uint32_t index, uint64_t at_ps,
                           enum phx_network_event type);
 // 0, or why the op fails before anything leaves.
 int phx_send_check(struct phx_fabric *f, const struct phx_carried *m);
-void phx_carried_flight(struct phx_carried *m); // the part of its flight that is not figured out
 // It leaves, now; the caller schedules its arrival.
 void phx_carried_depart(struct phx_fabric *f, uint32_t index);
 // Frees it when it is finished and nothing names it any more.
@@ -283,7 +331,7 @@ void phx_nic_refuse(struct phx_fabric *f, uint32_t index, int status);
 void phx_nvlink_deliver(struct phx_fabric *f, uint32_t index);
 void phx_nvlink_healed(void *context);
 // What is on its way no more holds up nothing.
-void phx_nvlink_release(struct phx_fabric *f, struct phx_carried *m);
+void phx_nvlink_release(struct phx_fabric *f, uint32_t index);
 
 // --- burst.c ------------------------------------------------------------------------------------
 

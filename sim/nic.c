@@ -47,9 +47,9 @@ static void wait_to_resend(struct phx_fabric *f, uint32_t index, bool nak)
         return;
     }
     // A NAK comes back after one flight. A timer has run since the message had left.
-    uint64_t at_ps = phx_core_now_ps(f->core) + m->flight.flight_ps;
+    uint64_t at_ps = phx_core_now_ps(f->core) + m->flight_ps;
     if (!nak)
-        at_ps = m->flight.gone_ps + preset_of(f)->ack_timeout_ps;
+        at_ps = m->gone_ps + preset_of(f)->ack_timeout_ps;
     phx_queue_rewind(f, queue, index);
     q->state = PHX_QUEUE_WAITING;
     if (nak)
@@ -68,8 +68,8 @@ void phx_nic_retry(struct phx_fabric *f, uint32_t queue)
         return;
     const struct phx_carried *m = phx_carried_at(f, q->unsent);
     if (q->retries > preset_of(f)->retry_count) {
-        phx_connection_lose(f, m->source, m->target, q->unsent, PHX_ERR_PEER_LOST, WC_RETRY_EXC_ERR,
-                            PHX_ERR_FLUSHED);
+        phx_connection_lose(f, m->source, m->op.peer.rank, q->unsent, PHX_ERR_PEER_LOST,
+                            WC_RETRY_EXC_ERR, PHX_ERR_FLUSHED);
         return;
     }
     q->state = q->retries > 0 ? PHX_QUEUE_PROBING : PHX_QUEUE_READY;
@@ -101,17 +101,21 @@ void phx_nic_refuse(struct phx_fabric *f, uint32_t index, int status)
 static void land_packets(struct phx_fabric *f, struct phx_carried *m, const struct phx_place *place,
                          uint32_t first, uint32_t last)
 {
-    uint32_t packets = phx_network_packets(f->network, &m->flight);
+    struct phx_flight flight = phx_carried_flight(m);
+    uint32_t packets = phx_network_packets(f->network, &flight);
     uint64_t begin = (uint64_t)m->op.size_bytes * first / packets;
     uint64_t end = (uint64_t)m->op.size_bytes * last / packets;
     phx_carried_land(f, m, place, begin, end, false);
 }
 
 // Places what this attempt brought. True when the message is whole; *nak: the target saw a gap.
-static bool receive_packets(struct phx_fabric *f, struct phx_carried *m,
-                            const struct phx_place *place, bool *nak)
+static bool receive_packets(struct phx_fabric *f, uint32_t index, const struct phx_place *place,
+                            bool *nak)
 {
-    uint32_t packets = phx_network_packets(f->network, &m->flight);
+    struct phx_carried *m = phx_carried_at(f, index);
+    struct phx_more *more = phx_more_at(f, index);
+    struct phx_flight flight = phx_carried_flight(m);
+    uint32_t packets = phx_network_packets(f->network, &flight);
     uint32_t damaged = packets; // which one the check refuses: none
     if (m->damaged)
         damaged =
@@ -121,21 +125,21 @@ static bool receive_packets(struct phx_fabric *f, struct phx_carried *m,
     bool gap = false;
     *nak = false;
     for (uint32_t i = 0; i < packets; i++) {
-        bool had = selective ? (m->got >> i & 1) != 0 : i < m->received;
+        bool had = selective ? (more->got >> i & 1) != 0 : i < more->received;
         if (had)
             continue;
-        if (i == damaged || phx_network_packet_lost(f->network, &m->flight, i)) {
+        if (i == damaged || phx_network_packet_lost(f->network, &flight, i)) {
             f->figures.packets_lost++;
             gap = true;
             continue;
         }
         *nak = *nak || gap;
         if (selective)
-            m->got |= 1ull << i;
+            more->got |= 1ull << i;
         else if (gap)
             continue; // out of sequence: dropped
         else
-            m->received = i + 1;
+            more->received = i + 1;
         land_packets(f, m, place, i, i + 1);
     }
     return !gap;
@@ -147,12 +151,12 @@ static bool receive_packets(struct phx_fabric *f, struct phx_carried *m,
 // so it matters only when there is none, or when nothing comes back.
 static bool acknowledgement_lost(struct phx_fabric *f, const struct phx_carried *m)
 {
-    if (phx_network_clean(f->network, m->target, m->source, phx_core_now_ps(f->core)))
+    if (phx_network_clean(f->network, m->op.peer.rank, m->source, phx_core_now_ps(f->core)))
         return false;
-    if (phx_network_down(f->network, m->target, m->source))
+    if (phx_network_down(f->network, m->op.peer.rank, m->source))
         return true;
-    struct phx_flight back = m->flight;
-    back.source = m->target;
+    struct phx_flight back = phx_carried_flight(m);
+    back.source = m->op.peer.rank;
     back.target = m->source;
     back.size_bytes = 0;
     back.leave_ps = phx_core_now_ps(f->core);
@@ -163,8 +167,8 @@ static bool acknowledgement_lost(struct phx_fabric *f, const struct phx_carried 
 
 static bool target_answers(struct phx_fabric *f, const struct phx_carried *m)
 {
-    const struct phx_fabric_rank *target = &f->ranks[m->target];
-    const struct phx_connection *c = phx_connection_at(f, m->source, m->target);
+    const struct phx_fabric_rank *target = &f->ranks[m->op.peer.rank];
+    const struct phx_connection *c = phx_connection_at(f, m->source, m->op.peer.rank);
     if (!target->alive || target->incarnation != c->incarnation)
         return false;
     if (phx_carried_fenced(f, m)) {
@@ -178,7 +182,7 @@ static bool target_answers(struct phx_fabric *f, const struct phx_carried *m)
 static int refusal(struct phx_fabric *f, const struct phx_carried *m, struct phx_place *place)
 {
     int error = phx_carried_place(f, m, place);
-    if (error == 0 && f->ranks[m->target].gpu_dead)
+    if (error == 0 && f->ranks[m->op.peer.rank].gpu_dead)
         error = PHX_ERR_PROTECTION;
     return error;
 }
@@ -191,8 +195,9 @@ static void acknowledge(struct phx_fabric *f, uint32_t index)
         m->state = PHX_MESSAGE_LANDED;
         wait_to_resend(f, index, false);
         m->state = PHX_MESSAGE_POSTED;
-        m->got = UINT64_MAX; // the target knows all of it
-        m->received = UINT32_MAX;
+        struct phx_more *more = phx_more_at(f, index);
+        more->got = UINT64_MAX; // the target knows all of it
+        more->received = UINT32_MAX;
         return;
     }
     phx_carried_acknowledge(f, index, 0, 0);
@@ -203,7 +208,7 @@ void phx_nic_deliver(struct phx_fabric *f, uint32_t index)
 {
     struct phx_carried *m = phx_carried_at(f, index);
     bool flushed = m->state == PHX_MESSAGE_FINISHED; // reported already, and still on the wire
-    if (m->renewals != phx_queue_of(f, m)->renewals) {
+    if (m->renewals != (uint16_t)phx_queue_of(f, m)->renewals) {
         if (!flushed) // the target made its end anew, too, and knows none of the old one's packets
             phx_carried_finish(f, index, PHX_ERR_FLUSHED, 0);
         return;
@@ -219,13 +224,14 @@ void phx_nic_deliver(struct phx_fabric *f, uint32_t index)
             phx_carried_finish(f, index, PHX_ERR_FLUSHED, 0);
         return;
     }
-    bool clean = phx_network_clean(f->network, m->source, m->target, m->posted_ps);
-    bool duplicate = m->received == UINT32_MAX;
+    bool clean = phx_network_clean(f->network, m->source, m->op.peer.rank, m->posted_ps);
+    bool duplicate = m->has_more && phx_more_at(f, index)->received == UINT32_MAX;
+    struct phx_flight flight = phx_carried_flight(m);
     bool nak = false;
     if (duplicate) {
         if (flushed) // ended with its connection; nobody waits for an answer
             return;
-        if (phx_network_packet_lost(f->network, &m->flight, 0)) {
+        if (phx_network_packet_lost(f->network, &flight, 0)) {
             wait_to_resend(f, index, false);
             return;
         }
@@ -243,14 +249,14 @@ void phx_nic_deliver(struct phx_fabric *f, uint32_t index)
         return;
     }
     bool pieces = !clean || m->resent || m->damaged;
-    if (pieces && !receive_packets(f, m, &place, &nak)) {
+    if (pieces && !receive_packets(f, index, &place, &nak)) {
         if (flushed)
             phx_queue_of(f, m)->deaf = true; // the same: it is given up
         else
             wait_to_resend(f, index, nak);
         return;
     }
-    if (!clean && phx_network_duplicated(f->network, &m->flight))
+    if (!clean && phx_network_duplicated(f->network, &flight))
         f->figures.duplicates++; // its second copy has old packet numbers
     phx_carried_land(f, m, &place, 0, pieces ? 0 : m->op.size_bytes, true);
     if (!flushed)

@@ -33,12 +33,12 @@ void phx_nvlink_healed(void *context)
     for (uint32_t i = 0; i < f->stalled_count; i++) {
         uint32_t index = f->stalled[i];
         struct phx_carried *m = phx_carried_at(f, index);
-        if (phx_network_down(f->network, m->source, m->target)) {
+        if (phx_network_down(f->network, m->source, m->op.peer.rank)) {
             f->stalled[kept++] = index;
             continue;
         }
         struct phx_queue *q = phx_queue_of(f, m);
-        uint64_t at_ps = phx_core_now_ps(f->core) + m->flight.flight_ps;
+        uint64_t at_ps = phx_core_now_ps(f->core) + m->flight_ps;
         if (at_ps <= q->deliver_ps)
             at_ps = q->deliver_ps + 1;
         q->deliver_ps = at_ps;
@@ -53,9 +53,10 @@ static void hold(struct phx_fabric *f, uint32_t index)
 {
     struct phx_carried *m = phx_carried_at(f, index);
     struct phx_queue *q = phx_queue_of(f, m);
-    if (m->held != 0)
+    struct phx_more *more = phx_more_at(f, index);
+    if (more->held != 0)
         return;
-    m->held = 1 + q->renewals;
+    more->held = 1 + q->renewals;
     q->held++;
 }
 
@@ -63,7 +64,7 @@ static bool wait_behind_held(struct phx_fabric *f, uint32_t index)
 {
     struct phx_carried *m = phx_carried_at(f, index);
     struct phx_queue *q = phx_queue_of(f, m);
-    if (m->held != 0 || q->held == 0)
+    if (q->held == 0 || phx_more_at(f, index)->held != 0)
         return false;
     hold(f, index);
     uint64_t now_ps = phx_core_now_ps(f->core);
@@ -72,19 +73,23 @@ static bool wait_behind_held(struct phx_fabric *f, uint32_t index)
     return true;
 }
 
-void phx_nvlink_release(struct phx_fabric *f, struct phx_carried *m)
+void phx_nvlink_release(struct phx_fabric *f, uint32_t index)
 {
+    const struct phx_carried *m = phx_carried_at(f, index);
     struct phx_queue *q = phx_queue_of(f, m);
-    if (m->held == 1 + q->renewals)
+    if (!m->has_more)
+        return;
+    struct phx_more *more = phx_more_at(f, index);
+    if (more->held == 1 + q->renewals)
         q->held--;
-    m->held = 0;
+    more->held = 0;
 }
 
 static void deliver(struct phx_fabric *f, uint32_t index)
 {
     struct phx_carried *m = phx_carried_at(f, index);
     bool ended = m->state == PHX_MESSAGE_FINISHED; // flushed, and still on its way
-    if (f->ranks[m->target].gpu_dead || f->ranks[m->source].gpu_dead) {
+    if (f->ranks[m->op.peer.rank].gpu_dead || f->ranks[m->source].gpu_dead) {
         f->figures.vanished++;
         // A silent op owes nothing. Another waits for the evidence that its peer is gone.
         if (!ended && (m->op.flags & PHX_OP_SILENT) != 0)
@@ -113,17 +118,19 @@ static void deliver(struct phx_fabric *f, uint32_t index)
 void phx_nvlink_deliver(struct phx_fabric *f, uint32_t index)
 {
     struct phx_carried *first = phx_carried_at(f, index);
-    if (phx_network_down(f->network, first->source, first->target)) {
+    if (phx_network_down(f->network, first->source, first->op.peer.rank)) {
         hold(f, index);
         stall(f, index);
         return;
     }
     if (wait_behind_held(f, index))
         return;
-    phx_nvlink_release(f, first);
-    uint32_t count = first->burst.count;
+    phx_nvlink_release(f, index);
+    uint32_t count = phx_burst_count(f, index);
     uint32_t next = first->next; // read ahead: what has landed may be free
-    first->burst.count = 0;      // it may be flushed yet, before its error is reported: alone
+    if (count > 0)
+        phx_more_at(f, index)->burst.count = 0; // it may be flushed yet, before its error is
+                                                // reported: alone
     deliver(f, index);
     for (uint32_t i = 1; i < count; i++) {
         index = next;

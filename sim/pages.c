@@ -6,7 +6,7 @@
 
 #include <sys/mman.h>
 
-#define HUGE_BYTES_MIN ((size_t)4 << 20)
+#define HUGE_BYTES_MIN ((size_t)2 << 20)
 
 void *phx_pages_take(size_t size_bytes)
 {
