@@ -199,6 +199,7 @@ static void carve_group(struct carver *c, struct phx_group *g, const struct phx_
     g->regions = carve(c, ranks * sizeof *g->regions, 64);
     g->keys = carve(c, ranks * sizeof *g->keys, 64);
     g->from = carve(c, ranks * sizeof *g->from, 64);
+    g->heads = carve(c, ranks * sizeof *g->heads, 64);
     g->to = carve(c, ranks * sizeof *g->to, 64);
     g->peer_answered = carve(c, ranks, 64);
     g->peer_lost = carve(c, ranks, 64);
@@ -327,6 +328,18 @@ bool phx__makes_memory(const struct phx_group *group)
     return phx_transport_info(group->target.transport)->makes_memory != 0;
 }
 
+// Few regions have few pages, whether their heads are apart or not.
+#define HEADS_RANKS_MIN 16u
+
+void phx__heads_place(struct phx_group *group, uint32_t rank)
+{
+    const struct phx_shape *s = &group->rank.shape;
+    void *head = NULL;
+    if (phx_near_rows(s) > 0 && s->ranks >= HEADS_RANKS_MIN)
+        head = phx_mem_head(group->target.transport, group->regions[rank], phx_heads_bytes(s));
+    group->heads[rank] = head != NULL ? head : group->from[rank];
+}
+
 static int register_memory(struct phx_group *g, struct phx_message *message)
 {
     struct phx_transport *t = g->target.transport;
@@ -343,6 +356,8 @@ static int register_memory(struct phx_group *g, struct phx_message *message)
                               (uint16_t)r, &g->regions[r], &g->keys[r]);
         if (rc == 0 && is_made)
             g->from[r] = phx_mem_base(t, g->regions[r]);
+        if (rc == 0)
+            phx__heads_place(g, r);
     }
     if (rc == 0)
         return 0;
@@ -371,6 +386,7 @@ static void group_wire(struct phx_group *g, const struct phx_group_options *opti
     g->rank.expert_rank = g->expert_rank;
     g->rank.expert_local = g->expert_local;
     g->rank.from = g->from;
+    g->rank.heads = g->heads;
     g->rank.to = g->to;
     g->rank.state = g->state;
     g->rank.environment = &g->environment;

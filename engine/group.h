@@ -70,6 +70,7 @@ struct phx_group {
     struct phx_mem *regions;  // [ranks]
     struct phx_mem_key *keys; // [ranks] of our regions, each for its writer
     uint8_t **from;           // [ranks]
+    uint8_t **heads;          // [ranks] of from[], or where the transport keeps them
     uint8_t **to;             // [ranks] NULL unless the transport makes_memory
     bool has_twin;            // of the executor's, for workers with memory of their own
     uint32_t streaming;       // enum phx_streaming
@@ -89,6 +90,8 @@ int phx__shape_make(const struct phx_group_options *options, struct phx_shape *s
                     struct phx_message *message);
 // Of a transport that makes_memory, from[], to[] and stage are its addresses.
 bool phx__makes_memory(const struct phx_group *group);
+// Where the heads of a rank's region lie, which was just registered.
+void phx__heads_place(struct phx_group *group, uint32_t rank);
 // Imports our region at a rank.
 int phx__import(struct phx_group *group, uint32_t rank, const struct phx_mem_key *key);
 // "what: why": in the transport's own words, if it has any.

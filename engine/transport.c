@@ -79,6 +79,13 @@ void *phx_mem_base(struct phx_transport *t, struct phx_mem mem)
     return base;
 }
 
+void *phx_mem_head(struct phx_transport *t, struct phx_mem mem, uint64_t size_bytes)
+{
+    phx_assert(t != NULL);
+    phx_assert(size_bytes > 0);
+    return t->ops->mem_head != NULL ? t->ops->mem_head(t, mem, size_bytes) : NULL;
+}
+
 int phx_peer_connect(struct phx_transport *t, struct phx_peer peer)
 {
     phx_assert(t != NULL);

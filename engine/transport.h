@@ -108,6 +108,11 @@ void phx_mem_release(struct phx_transport *t, struct phx_mem mem);
 // Where the rank's workers find registered memory, or store into an imported one. Only of a
 // transport that makes_memory; stays the same until the release.
 void *phx_mem_base(struct phx_transport *t, struct phx_mem mem);
+// Moves the first size_bytes of registered memory, which nobody has used yet, to where the
+// transport keeps such parts of all regions side by side, and says where: what is written often of
+// very many regions is then in few pages. NULL: they stay. To its writer a region is one range as
+// before, but what reaches from one part into the other fails as PHX_ERR_PROTECTION.
+void *phx_mem_head(struct phx_transport *t, struct phx_mem mem, uint64_t size_bytes);
 
 // Begins connecting every lane to a peer; the answer comes as PHX_EVENT_PEER, up or lost.
 int phx_peer_connect(struct phx_transport *t, struct phx_peer peer);

@@ -8,7 +8,7 @@
 
 #include "engine/transport.h"
 
-struct phx_transport_ops { // no entry but the last is NULL
+struct phx_transport_ops { // no entry but the last two may be NULL
     void (*close)(struct phx_transport *t);
     int (*mem_register)(struct phx_transport *t, void *base, uint64_t size_bytes, uint16_t writer,
                         struct phx_mem *mem, struct phx_mem_key *key);
@@ -22,6 +22,7 @@ struct phx_transport_ops { // no entry but the last is NULL
     uint32_t (*poll)(struct phx_transport *t, struct phx_event *events, uint32_t capacity);
     uint64_t (*pending)(const struct phx_transport *t, struct phx_peer peer);
     void *(*mem_base)(struct phx_transport *t, struct phx_mem mem); // with info.makes_memory
+    void *(*mem_head)(struct phx_transport *t, struct phx_mem mem, uint64_t size_bytes); // or NULL
 };
 
 // Called by the wrappers, in this order of use: `refuse` may fail a control call before the

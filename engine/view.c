@@ -59,6 +59,7 @@ int phx__view_renew(struct phx_group *group, uint32_t rank, struct phx_message *
     group->from[rank] = is_made ? phx_mem_base(t, region) : memory;
     group->regions[rank] = region;
     group->keys[rank] = key;
+    phx__heads_place(group, rank);
     return 0;
 }
 

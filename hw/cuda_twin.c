@@ -132,7 +132,8 @@ static bool constant_fill(struct phx_cuda_twin *twin)
     device.suspected = (uint64_t *)(void *)(to + twin->suspected_at);
     device.fates = (uint64_t *)(void *)(to + twin->fates_at);
     device.owed = (uint64_t *)(void *)(to + twin->owed_at);
-    device.tally = NULL; // of C targets
+    device.heads = NULL; // of C targets, and the next two
+    device.tally = NULL;
     device.environment = NULL;
     const struct {
         uint64_t at;
@@ -335,7 +336,7 @@ void phx_cuda_handle_take(struct phx_cuda_handle *handle, const struct phx_rank 
 // A pointer that is added there has to get an address of the device here, and in constant_fill().
 static_assert(sizeof(struct phx_handle_view) == 10 * sizeof(void *), "see above");
 static_assert(sizeof(struct phx_rank) - offsetof(struct phx_rank, expert_rank) ==
-                  11 * sizeof(void *),
+                  12 * sizeof(void *),
               "see above");
 
 static void view_fill(const struct phx_cuda_handle *h, struct phx_handle_view *view)

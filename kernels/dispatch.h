@@ -83,8 +83,9 @@ PHX_FN void phx_dispatch_send_route(struct phx_worker *w, const struct phx_dispa
     }
     const struct phx_route_header *h = phx_route_header(message);
     uint64_t bytes = phx_route_bytes(s, h->row_count, h->entry_count);
-    if (!phx_send_put_signal(w, peer, phx_route_offset(s, sequence), message, bytes, bytes, word_at,
-                             phx_word_make(rank->epoch, sequence, h->row_count), tag))
+    if (!phx_send_put_signal(w, peer, phx_route_offset(s, sequence, h->row_count), message, bytes,
+                             bytes, word_at, phx_word_make(rank->epoch, sequence, h->row_count),
+                             tag))
         phx_send_failed(w, PHX_WAIT_COUNTS, peer);
 }
 
@@ -238,8 +239,7 @@ PHX_FN uint64_t phx_dispatch_take_route(struct phx_worker *w, const struct phx_d
 {
     const struct phx_shape *s = &w->rank->shape;
     const uint64_t *word =
-        (const uint64_t *)(const void *)(w->rank->from[source] +
-                                         phx_counts_word_offset(s, op->common.sequence));
+        phx_word_from(w->rank, source, phx_counts_word_offset(s, op->common.sequence));
     uint64_t rows;
     uint32_t fate = PHX_FATE_ABSENT;
     if (phx_wait_or_replay(w, PHX_WAIT_COUNTS, 0, source, word, 1, &rows) == PHX_SEEN_ALL) {
@@ -310,8 +310,7 @@ PHX_FN void phx_dispatch_place(struct phx_worker *w, const struct phx_dispatch_o
     uint64_t in_expert =
         (uint64_t)handle->begin[(uint64_t)expert * s->ranks + source] + entry->index;
     uint64_t at = phx_row_at(s, handle, expert, in_expert);
-    const uint8_t *wire =
-        rank->from[source] + phx_row_place(places, phx_row_slot(s, entry->row, token));
+    const uint8_t *wire = phx_row_from(rank, source, places, phx_row_slot(s, entry->row, token));
     uint64_t payload = phx_payload_bytes(s, s->channels);
     uint32_t words = phx_scale_words(s, s->channels);
     // Planted: four exponents a word, and a last word that is not full is forgotten.
@@ -346,11 +345,12 @@ PHX_FN int phx_dispatch_rows_hold(struct phx_worker *w, const struct phx_dispatc
     uint8_t *message = phx_handle_route(&op->handle, source);
     const struct phx_route_row *rows = phx_route_rows(s, message);
     uint32_t row_count = phx_route_header(message)->row_count;
+    struct phx_row_places places = phx_dispatch_row_places(s, sequence);
     for (uint32_t i = 0; i < row_count; i++) {
         if (phx_fate_of(w, PHX_WAIT_ROWS, source) != PHX_FATE_OPEN)
             return 1; // which holds, whatever we would say
         uint32_t slot = phx_row_slot(s, i, rows[i].token);
-        if (!phx_row_holds(w, w->rank->from[source] + phx_dispatch_row_offset(s, sequence, slot),
+        if (!phx_row_holds(w, phx_row_from(w->rank, source, &places, slot),
                            phx_dispatch_row_bytes(s, s->channels),
                            phx_check_key(PHX_DISPATCH, sequence, rows[i].token)))
             return 0;
@@ -363,8 +363,7 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
 {
     const struct phx_shape *s = &w->rank->shape;
     const uint64_t *words =
-        (const uint64_t *)(const void *)(w->rank->from[source] +
-                                         phx_rows_word_offset(s, op->common.sequence, 0));
+        phx_word_from(w->rank, source, phx_rows_word_offset(s, op->common.sequence, 0));
     uint8_t *message = phx_handle_route(&op->handle, source);
     uint32_t shares = phx_shares(s);
     uint32_t fate = PHX_FATE_ABSENT;

@@ -3,8 +3,9 @@
 // Each ordered pair (source s, destination d) has one region in d's memory, written by s alone:
 //
 //   heads    [slots] near rows, words (counts | rows[parts] | combine[parts]) and a route message
-//            (route.h)
+//            (route.h) of few rows
 //   status   one word
+//   routes   [slots] longer route messages, if rows can be near
 //   dispatch [slots][tokens_max] wire rows: payload, then scales     wire slot = place in the route
 //                                                                    message; small ones are near
 //   combine  [slots][tokens_max * rows per token] bf16 rows          wire slot = source token index
@@ -243,11 +244,15 @@ PHX_BOTH uint64_t phx_combine_rows_per_slot(const struct phx_shape *s)
 
 // --- heads -------------------------------------------------------------------------------------
 // The words of a slot and its route message stand side by side, and the first rows before them if
-// they are small: among many ranks few rows go from one to another, and then all of it lies in one
-// page. Rows of a full hidden size are far, and take no page that they do not fill.
+// they are small: among many ranks few rows go from one to another, and then all of it lies in the
+// head, and heads may lie apart from what else a region has (phx_mem_head()). Rows of a full hidden
+// size are far, and take no page that they do not fill; the same goes for a route message that
+// needs more room than the near rows' would.
 
 #define PHX_NEAR_BYTES 3072u
+#define PHX_NEAR_ROWS_MIN 4u
 
+// So many that about twice as many come on average: heads of very many ranks are many.
 PHX_BOTH uint32_t phx_near_rows(const struct phx_shape *s)
 {
     uint64_t stride = phx_dispatch_row_stride(s); // asked for each row: no division
@@ -255,7 +260,24 @@ PHX_BOTH uint32_t phx_near_rows(const struct phx_shape *s)
                     : stride <= PHX_NEAR_BYTES / 8 ? 8
                     : stride <= PHX_NEAR_BYTES / 4 ? 4
                                                    : 0;
+    while (rows > PHX_NEAR_ROWS_MIN &&
+           (uint64_t)rows * s->ranks > 2 * (uint64_t)s->tokens_max * s->top_k)
+        rows /= 2;
     return rows < s->tokens_max ? rows : s->tokens_max;
+}
+// Of a route message in a head. Without near rows any is there.
+PHX_BOTH uint64_t phx_near_route_bytes(const struct phx_shape *s)
+{
+    uint32_t rows = phx_near_rows(s);
+    if (rows == 0)
+        return phx_route_stride(s);
+    return phx_align(phx_route_bytes(s, rows, rows * phx_route_row_entries_max(s)), 128);
+}
+// Of one of `row_count` rows; both ends know no more when they look for it.
+PHX_BOTH int phx_route_is_near(const struct phx_shape *s, uint64_t row_count)
+{
+    uint32_t rows = phx_near_rows(s);
+    return rows == 0 || row_count <= rows;
 }
 PHX_BOTH uint64_t phx_words_per_slot(const struct phx_shape *s)
 {
@@ -267,8 +289,7 @@ PHX_BOTH uint64_t phx_words_offset(const struct phx_shape *s) // in a head
 }
 PHX_BOTH uint64_t phx_head_bytes(const struct phx_shape *s)
 {
-    uint64_t bytes = phx_words_offset(s) + phx_words_per_slot(s) * 8 + phx_route_stride(s);
-    return phx_near_rows(s) > 0 ? phx_align(bytes, 4096) : phx_align(bytes, 128);
+    return phx_words_offset(s) + phx_words_per_slot(s) * 8 + phx_near_route_bytes(s);
 }
 PHX_BOTH uint64_t phx_counts_word_offset(const struct phx_shape *s, uint64_t sequence)
 {
@@ -291,9 +312,16 @@ PHX_BOTH uint64_t phx_heads_bytes(const struct phx_shape *s) // and the status w
 {
     return phx_status_word_offset(s) + 128;
 }
-PHX_BOTH uint64_t phx_route_offset(const struct phx_shape *s, uint64_t sequence)
+PHX_BOTH uint64_t phx_route_offset(const struct phx_shape *s, uint64_t sequence, uint64_t row_count)
 {
+    if (!phx_route_is_near(s, row_count))
+        return phx_heads_bytes(s) + phx_slot(s, sequence) * phx_route_stride(s);
     return phx_counts_word_offset(s, sequence) + phx_words_per_slot(s) * 8;
+}
+PHX_BOTH uint64_t phx_far_rows_offset(const struct phx_shape *s)
+{
+    uint64_t routes = phx_near_rows(s) > 0 ? phx_slots(s) * phx_route_stride(s) : 0;
+    return phx_heads_bytes(s) + routes;
 }
 
 // --- the pair region ---------------------------------------------------------------------------
@@ -311,7 +339,7 @@ PHX_BOTH struct phx_row_places phx_dispatch_row_places(const struct phx_shape *s
     p.stride = phx_dispatch_row_stride(s);
     p.near_rows = phx_near_rows(s);
     p.near_at = phx_slot(s, sequence) * phx_head_bytes(s);
-    p.far_at = phx_heads_bytes(s) + phx_slot(s, sequence) * s->tokens_max * p.stride;
+    p.far_at = phx_far_rows_offset(s) + phx_slot(s, sequence) * s->tokens_max * p.stride;
     return p;
 }
 // The wire slot of the row that stands at `row` in the route message: its place there; by token,
@@ -333,7 +361,7 @@ PHX_BOTH uint64_t phx_dispatch_row_offset(const struct phx_shape *s, uint64_t se
 PHX_BOTH uint64_t phx_combine_row_offset(const struct phx_shape *s, uint64_t sequence, uint64_t row)
 {
     uint64_t rows = phx_slot(s, sequence) * phx_combine_rows_per_slot(s) + row;
-    return phx_heads_bytes(s) +
+    return phx_far_rows_offset(s) +
            (uint64_t)phx_slots(s) * s->tokens_max * phx_dispatch_row_stride(s) +
            rows * phx_combine_row_stride(s);
 }

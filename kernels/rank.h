@@ -49,6 +49,7 @@ struct phx_rank {
     const uint16_t *expert_rank;  // [experts] where each expert lives
     const uint16_t *expert_local; // [experts] its index there
     uint8_t *const *from;         // [ranks] region in our memory that each source writes
+    uint8_t *const *heads;        // [ranks] where its heads lie, if not there; C targets only
     uint8_t *const *to;           // [ranks] our region in each peer's memory; GPU targets only
     uint8_t *stage;               // phx_stage_bytes()
     struct phx_rank_state *state;
@@ -130,6 +131,29 @@ PHX_BOTH uint64_t phx_owed_word_offset(const struct phx_shape *s, uint32_t phase
         return phx_counts_word_offset(s, sequence);
     return phase == PHX_WAIT_ROWS ? phx_rows_word_offset(s, sequence, part)
                                   : phx_combine_word_offset(s, sequence, part);
+}
+
+// The heads of a source's region (layout.h): what is added to is an offset in the region.
+PHX_BOTH const uint8_t *phx_heads_from(const struct phx_rank *rank, uint32_t source)
+{
+#if defined(__CUDACC__)
+    return rank->from[source];
+#else
+    return rank->heads[source];
+#endif
+}
+PHX_BOTH const uint64_t *phx_word_from(const struct phx_rank *rank, uint32_t source,
+                                       uint64_t offset)
+{
+    return (const uint64_t *)(const void *)(phx_heads_from(rank, source) + offset);
+}
+// The wire row in a slot.
+PHX_BOTH const uint8_t *phx_row_from(const struct phx_rank *rank, uint32_t source,
+                                     const struct phx_row_places *places, uint32_t slot)
+{
+    const uint8_t *base =
+        slot < places->near_rows ? phx_heads_from(rank, source) : rank->from[source];
+    return base + phx_row_place(places, slot);
 }
 
 PHX_BOTH uint8_t *phx_handle_route(const struct phx_handle_view *h, uint32_t source)

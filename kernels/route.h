@@ -360,7 +360,9 @@ PHX_FN int phx_route_take(struct phx_worker *w, const struct phx_dispatch_op *op
 {
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
-    const uint8_t *region = rank->from[source] + phx_route_offset(s, op->common.sequence);
+    const uint8_t *base =
+        phx_route_is_near(s, row_count) ? phx_heads_from(rank, source) : rank->from[source];
+    const uint8_t *region = base + phx_route_offset(s, op->common.sequence, row_count);
     uint8_t *kept = op->handle.routes + at;
     uint8_t *message = phx_route_desk(w, kept);
     const struct phx_route_header *h = phx_route_header(message);

@@ -159,9 +159,7 @@ PHX_FN uint32_t phx_fate_absent(const struct phx_worker *w, uint32_t phase, uint
 PHX_FN int64_t phx_waiting_on(const struct phx_worker *w, uint32_t source)
 {
     const struct phx_rank *rank = w->rank;
-    const uint64_t *status =
-        (const uint64_t *)(const void *)(rank->from[source] + phx_status_word_offset(&rank->shape));
-    uint64_t word = phx_load(w, status);
+    uint64_t word = phx_load(w, phx_word_from(rank, source, phx_status_word_offset(&rank->shape)));
     uint32_t age = ((uint32_t)w->op->operation - phx_word_sequence(word)) & 0xFFFFFFu;
     uint32_t value = phx_word_value(word);
     uint32_t base = value < PHX_WORD_VALUE_HELD ? PHX_WORD_VALUE_WAITING : PHX_WORD_VALUE_HELD;

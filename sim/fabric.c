@@ -445,16 +445,14 @@ static int target_place(struct phx_fabric *f, const struct phx_carried *m, struc
         return PHX_ERR_STALE;
     if (!region->live || region->peer != m->source)
         return PHX_ERR_PROTECTION;
-    uint64_t offset = m->op.target.offset_bytes;
-    if (offset > region->size_bytes || m->op.size_bytes > region->size_bytes - offset)
-        return PHX_ERR_PROTECTION;
-    place->payload = region->base + offset;
+    place->payload = phx_sim_mem_at(region, m->op.target.offset_bytes, m->op.size_bytes);
     place->word = NULL;
-    if ((m->op.flags & PHX_OP_SIGNAL) != 0) {
-        if (region->size_bytes < 8 || m->op.signal_offset > region->size_bytes - 8)
-            return PHX_ERR_PROTECTION;
-        place->word = (uint64_t *)(void *)(region->base + m->op.signal_offset);
-    }
+    if (place->payload == NULL)
+        return PHX_ERR_PROTECTION;
+    if ((m->op.flags & PHX_OP_SIGNAL) != 0)
+        place->word = (uint64_t *)(void *)phx_sim_mem_at(region, m->op.signal_offset, 8);
+    if ((m->op.flags & PHX_OP_SIGNAL) != 0 && place->word == NULL)
+        return PHX_ERR_PROTECTION;
     return 0;
 }
 
@@ -549,8 +547,9 @@ int phx_carried_place(struct phx_fabric *f, const struct phx_carried *m, struct 
     if (phx_sim_mem_check(f, m->source, phx_carried_incarnation(f, m), m->op.source.mem, false,
                           m->op.source.offset_bytes, m->op.size_bytes) != 0)
         return PHX_ERR_PROTECTION;
-    place->from = f->ranks[m->source].mems[m->op.source.mem.index].base + m->op.source.offset_bytes;
-    return 0;
+    place->from = phx_sim_mem_at(&f->ranks[m->source].mems[m->op.source.mem.index],
+                                 m->op.source.offset_bytes, m->op.size_bytes);
+    return place->from != NULL ? 0 : PHX_ERR_PROTECTION;
 }
 
 bool phx_carried_fenced(struct phx_fabric *f, const struct phx_carried *m)

@@ -137,6 +137,8 @@ struct phx_connection {       // from one rank's process to a peer's incarnation
 struct phx_sim_mem { // one handle of one process
     uint8_t *base;
     uint64_t size_bytes;
+    uint8_t *head; // where the first head_bytes lie, if there are any
+    uint64_t head_bytes;
     uint64_t nonce;        // of the key
     uint32_t incarnation;  // of the process that holds it
     uint32_t epoch;        // of the handle
@@ -146,6 +148,13 @@ struct phx_sim_mem { // one handle of one process
     uint16_t peer; // registered: who may write, or PHX_WRITER_NONE. Imported: whose it is
     bool imported;
     bool live;
+};
+
+struct phx_head_block { // heads of regions, one behind the other
+    struct phx_head_block *next;
+    uint8_t *base;
+    size_t size_bytes;
+    size_t used_bytes;
 };
 
 struct phx_sim_transport {
@@ -186,6 +195,7 @@ struct phx_fabric {
     struct phx_queue *queues;           // [ranks][ranks][lanes], those of a connection once made
     uint64_t *lane_posted_ps;           // [ranks][lanes] when an op was posted last
     struct phx_sim_transport *transports;
+    struct phx_head_block *heads; // the latest
     struct phx_page *pages;
     uint32_t *stalled; // messages on NVLink paths that are down, in order
     uint32_t stalled_count;
@@ -361,6 +371,10 @@ void phx_outcome_lost(struct phx_sim_transport *transport, uint32_t peer);
 int phx_sim_mem_check(const struct phx_fabric *f, uint32_t rank, uint32_t incarnation,
                       struct phx_mem mem, bool imported, uint64_t offset_bytes,
                       uint64_t size_bytes);
+// Where size_bytes of registered memory lie; NULL: outside, or not in one piece.
+uint8_t *phx_sim_mem_at(const struct phx_sim_mem *mem, uint64_t offset_bytes, uint64_t size_bytes);
+// True, and the offset, if the address is in it.
+bool phx_sim_mem_has(const struct phx_sim_mem *mem, const void *address, uint64_t *offset_bytes);
 void phx_sim_event_push(struct phx_fabric *f, uint32_t rank, struct phx_event *event);
 // Ends all ops from rank to peer, then reports the peer lost. Once for an incarnation.
 void phx_connection_lose(struct phx_fabric *f, uint32_t rank, uint32_t peer, uint32_t failed,

@@ -104,8 +104,8 @@ static uint32_t writer_of(const struct phx_trace *t, uint32_t rank, const uint64
     const struct phx_fabric_rank *r = &fabric->ranks[rank];
     for (uint32_t i = 0; i < r->mem_count; i++) {
         const struct phx_sim_mem *m = &r->mems[i];
-        uint64_t offset = (uintptr_t)word - (uintptr_t)m->base;
-        if (!m->imported && m->peer != PHX_WRITER_NONE && offset < m->size_bytes)
+        uint64_t offset;
+        if (!m->imported && m->peer != PHX_WRITER_NONE && phx_sim_mem_has(m, word, &offset))
             return m->peer;
     }
     return PHX_TRACE_NOBODY;

@@ -15,6 +15,8 @@
 
 #include "sim/pages.h"
 
+#define HEADS_BYTES_FIRST ((size_t)256 << 10)
+#define HEADS_BYTES_MOST ((size_t)64 << 20)
 #define EVIDENCE_PS 500000000ull // a robust lock tells a process's death in under a millisecond
 
 struct key { // the opaque 32 bytes
@@ -48,6 +50,27 @@ int phx_sim_mem_check(const struct phx_fabric *f, uint32_t rank, uint32_t incarn
     if (offset_bytes > entry->size_bytes || size_bytes > entry->size_bytes - offset_bytes)
         return PHX_ERR_PROTECTION;
     return 0;
+}
+
+uint8_t *phx_sim_mem_at(const struct phx_sim_mem *mem, uint64_t offset_bytes, uint64_t size_bytes)
+{
+    if (offset_bytes > mem->size_bytes || size_bytes > mem->size_bytes - offset_bytes)
+        return NULL;
+    if (offset_bytes >= mem->head_bytes)
+        return mem->base + offset_bytes;
+    return size_bytes <= mem->head_bytes - offset_bytes ? mem->head + offset_bytes : NULL;
+}
+
+bool phx_sim_mem_has(const struct phx_sim_mem *mem, const void *address, uint64_t *offset_bytes)
+{
+    uint64_t offset = (uintptr_t)address - (uintptr_t)mem->head;
+    bool has = offset < mem->head_bytes;
+    if (!has) {
+        offset = (uintptr_t)address - (uintptr_t)mem->base;
+        has = offset >= mem->head_bytes && offset < mem->size_bytes;
+    }
+    *offset_bytes = offset;
+    return has;
 }
 
 static struct phx_sim_mem *mem_take(struct phx_sim_transport *t, struct phx_mem *mem)
@@ -143,8 +166,64 @@ static void sim_mem_release(struct phx_transport *transport, struct phx_mem mem)
     if (entry->epoch != mem.epoch || !entry->live)
         return;
     entry->live = false;
-    if (!entry->imported && entry->peer != PHX_WRITER_NONE)
-        phx_memory_remove(t->fabric->memory, t->rank, entry->base);
+    if (entry->imported || entry->peer == PHX_WRITER_NONE)
+        return;
+    phx_memory_remove(t->fabric->memory, t->rank, entry->base + entry->head_bytes);
+    if (entry->head_bytes > 0)
+        phx_memory_remove(t->fabric->memory, t->rank, entry->head);
+}
+
+// From the system's memory, in huge pages when there are many; each rank's side by side.
+static uint8_t *head_take(struct phx_fabric *f, uint64_t size_bytes)
+{
+    struct phx_head_block *b = f->heads;
+    if (b == NULL || b->size_bytes - b->used_bytes < size_bytes) {
+        size_t room = b == NULL ? HEADS_BYTES_FIRST : 2 * b->size_bytes;
+        room = room > HEADS_BYTES_MOST ? HEADS_BYTES_MOST : room;
+        struct phx_head_block *made = calloc(1, sizeof *made);
+        if (made == NULL)
+            return NULL;
+        made->size_bytes = room < size_bytes ? size_bytes : room;
+        made->base = phx_pages_take(made->size_bytes);
+        if (made->base == NULL) {
+            free(made);
+            return NULL;
+        }
+        made->next = b;
+        b = f->heads = made;
+    }
+    uint8_t *head = b->base + b->used_bytes;
+    b->used_bytes += (size_bytes + 63) / 64 * 64;
+    return head;
+}
+
+static void *sim_mem_head(struct phx_transport *transport, struct phx_mem mem, uint64_t size_bytes)
+{
+    struct phx_sim_transport *t = self_of(transport);
+    struct phx_memory *memory = t->fabric->memory;
+    struct phx_sim_mem *entry = &t->fabric->ranks[t->rank].mems[mem.index];
+    if (entry->peer == PHX_WRITER_NONE || size_bytes >= entry->size_bytes)
+        return NULL;
+    uint8_t *head = head_take(t->fabric, size_bytes);
+    if (head == NULL || phx_memory_add(memory, t->rank, head, size_bytes, entry->peer) != 0)
+        return NULL;
+    phx_memory_remove(memory, t->rank, entry->base);
+    if (phx_memory_add(memory, t->rank, entry->base + size_bytes, entry->size_bytes - size_bytes,
+                       entry->peer) != 0)
+        phx_world_stop(t->fabric->world, PHX_ERR_NO_MEMORY, "no memory for the checker's regions");
+    entry->head = head;
+    entry->head_bytes = size_bytes;
+    return head;
+}
+
+static void heads_free(struct phx_fabric *f)
+{
+    while (f->heads != NULL) {
+        struct phx_head_block *b = f->heads;
+        f->heads = b->next;
+        phx_pages_give(b->base, b->size_bytes);
+        free(b);
+    }
 }
 
 // --- events -------------------------------------------------------------------------------------
@@ -389,6 +468,7 @@ static const struct phx_transport_ops sim_ops = {
     .mem_register = sim_mem_register,
     .mem_import = sim_mem_import,
     .mem_release = sim_mem_release,
+    .mem_head = sim_mem_head,
     .peer_connect = sim_peer_connect,
     .peer_fence = sim_peer_fence,
     .peer_flush = sim_peer_flush,
@@ -517,8 +597,8 @@ static bool on_word_name(void *context, uint32_t rank, const uint64_t *word, cha
     const struct phx_fabric_rank *r = &f->ranks[rank];
     for (uint32_t i = 0; i < r->mem_count; i++) {
         const struct phx_sim_mem *m = &r->mems[i];
-        uint64_t offset = (uintptr_t)word - (uintptr_t)m->base;
-        if (m->imported || m->peer == PHX_WRITER_NONE || offset >= m->size_bytes)
+        uint64_t offset;
+        if (m->imported || m->peer == PHX_WRITER_NONE || !phx_sim_mem_has(m, word, &offset))
             continue;
         (void)snprintf(text, text_size, "rank %u's region + %llu", m->peer,
                        (unsigned long long)offset);
@@ -540,6 +620,7 @@ static void fabric_free(struct phx_fabric *f)
         t = next;
     }
     phx_fabric_free_messages(f);
+    heads_free(f);
     phx_network_destroy(f->network);
     phx_memory_destroy(f->memory);
     free(f->lane_posted_ps);

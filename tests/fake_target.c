@@ -122,7 +122,7 @@ static void fake_flush(struct phx_transport *t, struct phx_peer peer)
 
 static const struct phx_transport_ops fake_ops = {
     fake_close, fake_register, fake_import, fake_release, fake_connect,
-    fake_fence, fake_flush,    fake_post,   fake_poll,    fake_pending, NULL};
+    fake_fence, fake_flush,    fake_post,   fake_poll,    fake_pending, NULL, NULL};
 
 static uint64_t fake_now(struct phx_executor *e, uint32_t worker)
 {

@@ -35,20 +35,22 @@ static void check_region(const struct phx_shape *s)
         for (uint32_t row = 0; row < near; row++, at += phx_dispatch_row_stride(s))
             CHECK_EQ(phx_dispatch_row_offset(s, n, row), at);
         CHECK(phx_counts_word_offset(s, n) >= at && phx_counts_word_offset(s, n) < at + 128);
-        CHECK(phx_combine_word_offset(s, n, phx_parts(s) - 1) + 8 <= phx_route_offset(s, n));
-        at = phx_route_offset(s, n);
+        CHECK(phx_combine_word_offset(s, n, phx_parts(s) - 1) + 8 <= phx_route_offset(s, n, 0));
+        at = phx_route_offset(s, n, 0);
         CHECK_EQ(at % 128, 0);
-        at += phx_route_stride(s);
         uint32_t most = s->experts_local_max < s->top_k ? s->experts_local_max : s->top_k;
         CHECK(phx_route_bytes(s, s->tokens_max, s->tokens_max * most) <= phx_route_stride(s));
-        uint64_t end = phx_align(at, near > 0 ? 4096 : 128);
-        CHECK_EQ(end, (n + 1) * phx_head_bytes(s));
-        at = end;
+        CHECK_EQ(phx_route_offset(s, n, near), at);
+        CHECK(phx_route_bytes(s, near, near * most) <= phx_near_route_bytes(s));
+        at += phx_near_route_bytes(s);
+        CHECK_EQ(at, (n + 1) * phx_head_bytes(s));
     }
     CHECK_EQ(phx_status_word_offset(s), at);
     at = phx_heads_bytes(s);
     CHECK(phx_status_word_offset(s) + 8 <= at);
     CHECK(at < UINT32_MAX);
+    for (uint64_t n = 0; near > 0 && n < phx_slots(s); n++, at += phx_route_stride(s))
+        CHECK_EQ(phx_route_offset(s, n, near + 1), at);
     for (uint64_t n = 0; n < phx_slots(s); n++) {
         for (uint32_t row = 0; row < s->tokens_max; row++) {
             CHECK(row < near || phx_dispatch_row_offset(s, n, row) == at);
@@ -110,8 +112,8 @@ TEST(layout_nothing_overlaps)
     }
 }
 
-// One page for what a pair of many ranks uses; and none that full rows leave empty.
-TEST(layout_few_small_rows_share_a_page_with_their_words)
+// Heads of many ranks are small, and have room for what a pair uses; full rows are not there.
+TEST(layout_few_small_rows_share_a_head_with_their_words)
 {
     struct phx_shape s = shape_of(5);
     s.ranks = 1024;
@@ -123,13 +125,17 @@ TEST(layout_few_small_rows_share_a_page_with_their_words)
     s.channels = 128;
     s.dtype = PHX_FP8_E4M3;
     s.scale_format = PHX_SCALE_F32;
-    CHECK(phx_near_rows(&s) >= 8);
+    CHECK_EQ(phx_near_rows(&s), 4);
+    CHECK_EQ(phx_head_bytes(&s), 1024);
     for (uint64_t n = 0; n < phx_slots(&s); n++) {
-        uint64_t page = phx_counts_word_offset(&s, n) / 4096;
-        CHECK_EQ(phx_dispatch_row_offset(&s, n, 7) / 4096, page);
-        CHECK_EQ((phx_route_offset(&s, n) + phx_route_bytes(&s, 8, 8) - 1) / 4096, page);
-        CHECK_EQ(phx_rows_word_offset(&s, n, 0) / 4096, page);
+        CHECK_EQ(phx_dispatch_row_offset(&s, n, 3) / 1024, n);
+        CHECK_EQ((phx_route_offset(&s, n, 4) + phx_route_bytes(&s, 4, 4) - 1) / 1024, n);
+        CHECK_EQ(phx_rows_word_offset(&s, n, 0) / 1024, n);
+        CHECK(phx_dispatch_row_offset(&s, n, 4) >= phx_heads_bytes(&s));
+        CHECK(phx_route_offset(&s, n, 5) >= phx_heads_bytes(&s));
     }
+    s.ranks = 64;
+    CHECK_EQ(phx_near_rows(&s), 16);
     s.channels = s.hidden;
     CHECK_EQ(phx_near_rows(&s), 0);
     CHECK_EQ(phx_counts_word_offset(&s, 0), 0);
@@ -148,8 +154,8 @@ TEST(layout_slots_repeat_after_their_number)
     struct phx_shape s = shape_of(5);
     uint32_t k = phx_slots(&s);
     for (uint64_t n = 1; n < 20; n++) {
-        CHECK_EQ(phx_route_offset(&s, n), phx_route_offset(&s, n + k));
-        CHECK(phx_route_offset(&s, n) != phx_route_offset(&s, n + 1));
+        CHECK_EQ(phx_route_offset(&s, n, 1), phx_route_offset(&s, n + k, 1));
+        CHECK(phx_route_offset(&s, n, 1) != phx_route_offset(&s, n + 1, 1));
         CHECK_EQ(phx_counts_word_offset(&s, n), phx_counts_word_offset(&s, n + k));
     }
 }

@@ -200,6 +200,32 @@ static void cut(void *context, const struct phx_event_record *event)
     down(context, event->object != 0);
 }
 
+// The head of a region lies elsewhere: offsets stay, and nothing reaches from one part into the
+// other.
+TEST(transport_sim_head_of_a_region_may_lie_apart)
+{
+    static const uint64_t head_bytes = 4096;
+    struct pair p = pair_make(world_make(1, 2, NULL, PHX_TIE_FIFO));
+    struct phx_event event;
+    const uint8_t *head = phx_mem_head(p.to, p.target_mem, head_bytes);
+    CHECK(head != NULL && head != p.target);
+    put(&p, 0, 256, head_bytes - 256, 1, PHX_OP_SILENT, 1);
+    put(&p, 0, 256, head_bytes, 2, PHX_OP_SILENT, 2);
+    drain(&p);
+    CHECK_EQ(phx_poll(p.from, &event, 1), 0);
+    CHECK_MEM_EQ(head + head_bytes - 256, p.source + head_bytes - 256, 256);
+    CHECK_MEM_EQ(p.target + head_bytes, p.source + head_bytes, 256);
+    CHECK_EQ(p.target[head_bytes - 1], 0);
+    CHECK_EQ(value_at(&p), 2);
+    put(&p, 0, 256, head_bytes - 128, 3, 0, 3);
+    drain(&p);
+    CHECK_EQ(phx_poll(p.from, &event, 1), 1);
+    CHECK_EQ(event.status, PHX_ERR_PROTECTION);
+    CHECK_EQ(value_at(&p), 2);
+    phx_mem_release(p.to, p.target_mem);
+    pair_close(&p);
+}
+
 TEST(transport_sim_message_costs_three_or_four_events)
 {
     static const char *const inter[] = {NULL, "roce_400g"};

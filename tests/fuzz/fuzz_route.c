@@ -195,10 +195,12 @@ static void take(struct route_case *c, struct fake_target *fake)
     environment.executor = &c->executor;
     environment.leaves = phx_leaves_get();
     // Only the message of the region exists; the address of the rest is never used.
-    from[source] = (uint8_t *)((uintptr_t)c->message - phx_route_offset(s, c->sequence));
+    uint64_t offset = phx_route_offset(s, c->sequence, c->row_count);
+    from[source] = (uint8_t *)((uintptr_t)c->message - offset);
     rank.shape = *s;
     rank.experts_local = c->local;
     rank.from = from;
+    rank.heads = from;
     rank.environment = &environment;
     w.rank = &rank;
     w.count = 1;

@@ -109,7 +109,8 @@ static void forge(struct wire_case *c, struct phx_sim_rank *rank)
     case 1: // a route message and its word
     case 2: {
         uint32_t rows = build_route(c, s);
-        put(c, rank, victim, phx_route_offset(s, number), (uint32_t)phx_route_stride(s),
+        uint64_t room = phx_route_is_near(s, rows) ? phx_near_route_bytes(s) : phx_route_stride(s);
+        put(c, rank, victim, phx_route_offset(s, number, rows), (uint32_t)room,
             phx_counts_word_offset(s, number), phx_word_make(epoch, number, value_draw(c, rows)));
         break;
     }
