@@ -65,10 +65,17 @@ bool phx_core_schedule_as(struct phx_core *core, uint64_t time_ps, uint32_t type
 // away leaves the numbers of others as they were. False: no memory.
 bool phx_core_at_event(struct phx_core *core, uint64_t number, uint32_t type, uint32_t object,
                        uint64_t argument);
-// Told of events that come soon, if many pend, and again just before they come: what they concern
-// may be fetched ahead. A hint, in no order, not of each event, that depends on nothing but the
-// events; the one function of a core.
-typedef void phx_core_soon_fn(void *context, uint32_t type, uint32_t object, bool is_next);
+// Told of events that come soon, if many pend, so that what they concern may be fetched ahead; of
+// each again as it comes nearer, because what it concerns is found by way of what was fetched
+// before. A hint, in no order, not of each event, that depends on nothing but the events; the one
+// function of a core.
+enum phx_soon {
+    PHX_SOON_FAR = 1, // thousands of events ahead at the most: what is fetched is still there then
+    PHX_SOON_NEAR,    // about ten
+    PHX_SOON_NEARER,  // a few
+    PHX_SOON_NEXT
+};
+typedef void phx_core_soon_fn(void *context, uint32_t type, uint32_t object, enum phx_soon soon);
 void phx_core_soon(struct phx_core *core, phx_core_soon_fn *soon, void *context);
 // Dispatches the next event; false when there is none.
 bool phx_core_step(struct phx_core *core);

@@ -14,6 +14,8 @@
 
 #include "sim/pages.h"
 
+#define FETCH_BYTES_MAX 256u
+
 // --- messages -----------------------------------------------------------------------------------
 
 static uint32_t pages_together(uint32_t page)
@@ -678,26 +680,86 @@ static void on_rank(void *context, const struct phx_event_record *event)
         phx_connection_evidence(f, event->object, event->argument);
 }
 
-// Among very many messages each event's is a miss of the caches.
-static void on_soon(void *context, uint32_t type, uint32_t object, bool is_next)
+// --- fetching ahead -----------------------------------------------------------------------------
+// Among very many messages each that an event meets is a miss of the caches, and leads to others:
+// queue -> message -> key -> region -> memory.
+
+static void fetch(const void *at, size_t size_bytes)
 {
-    struct phx_fabric *f = context;
-    bool is_message = type == PHX_NETWORK_ARRIVE || type == PHX_NETWORK_DELIVER;
-    if (type == PHX_NETWORK_ISSUE && !is_next)
-        __builtin_prefetch(phx_queue_at(f, object));
-    if (!is_message)
-        return;
-    const struct phx_carried *m = phx_carried_at(f, object);
-    if (!is_next) {
-        for (uint32_t at = 0; at < sizeof *m; at += 64)
-            __builtin_prefetch((const uint8_t *)m + at);
+    for (size_t i = 0; i < size_bytes; i += 64)
+        __builtin_prefetch((const uint8_t *)at + i);
+}
+
+static const struct phx_sim_mem *key_of(const struct phx_fabric *f, const struct phx_carried *m)
+{
+    const struct phx_fabric_rank *r = &f->ranks[m->source];
+    return m->op.target.mem.index < r->mem_count ? &r->mems[m->op.target.mem.index] : NULL;
+}
+
+static const struct phx_sim_mem *region_of(const struct phx_fabric *f, const struct phx_carried *m)
+{
+    const struct phx_sim_mem *key = key_of(f, m);
+    const struct phx_fabric_rank *r = &f->ranks[m->op.peer.rank];
+    return key != NULL && key->remote_index < r->mem_count ? &r->mems[key->remote_index] : NULL;
+}
+
+static void fetch_issue(struct phx_fabric *f, uint32_t queue, enum phx_soon soon)
+{
+    const struct phx_queue *q = phx_queue_at(f, queue);
+    if (soon == PHX_SOON_FAR) {
+        fetch(q, sizeof *q);
         return;
     }
-    __builtin_prefetch(phx_queue_of(f, m));
-    if (type != PHX_NETWORK_DELIVER)
+    if (q->unposted == PHX_NO_MESSAGE)
         return;
-    __builtin_prefetch(phx_connection_at(f, m->op.peer.rank, m->source));
-    __builtin_prefetch(&f->ranks[m->source].mems[m->op.target.mem.index]);
+    const struct phx_carried *m = phx_carried_at(f, q->unposted);
+    if (soon == PHX_SOON_NEAR) {
+        fetch(m, sizeof *m);
+        fetch(&f->connections[queue / f->lanes], 1);
+    } else if (soon == PHX_SOON_NEARER) {
+        fetch(key_of(f, m), sizeof(struct phx_sim_mem));
+    }
+}
+
+static void fetch_landing(struct phx_fabric *f, const struct phx_carried *m, enum phx_soon soon)
+{
+    if (soon == PHX_SOON_NEAR) {
+        fetch(phx_connection_at(f, m->source, m->op.peer.rank), 1);
+        fetch(phx_connection_at(f, m->op.peer.rank, m->source), 1);
+        fetch(key_of(f, m), sizeof(struct phx_sim_mem));
+        return;
+    }
+    const struct phx_sim_mem *region = region_of(f, m);
+    if (region == NULL)
+        return;
+    if (soon == PHX_SOON_NEARER) {
+        fetch(region, sizeof *region);
+        return;
+    }
+    const struct phx_sim_mem *source = &f->ranks[m->source].mems[m->op.source.mem.index];
+    size_t size = m->op.size_bytes < FETCH_BYTES_MAX ? m->op.size_bytes : FETCH_BYTES_MAX;
+    fetch(phx_sim_mem_at(region, m->op.target.offset_bytes, size), size);
+    fetch(phx_sim_mem_at(region, m->op.signal_offset, 8), 1);
+    if (size > 0 && m->op.source.mem.index < f->ranks[m->source].mem_count)
+        fetch(phx_sim_mem_at(source, m->op.source.offset_bytes, size), size);
+}
+
+static void on_soon(void *context, uint32_t type, uint32_t object, enum phx_soon soon)
+{
+    struct phx_fabric *f = context;
+    if (type == PHX_NETWORK_ISSUE)
+        fetch_issue(f, object, soon);
+    if (type != PHX_NETWORK_ARRIVE && type != PHX_NETWORK_DELIVER)
+        return;
+    const struct phx_carried *m = phx_carried_at(f, object);
+    if (soon == PHX_SOON_FAR) {
+        fetch(m, sizeof *m);
+        return;
+    }
+    if (soon == PHX_SOON_NEAR)
+        fetch(phx_queue_of(f, m), sizeof(struct phx_queue));
+    if (type == PHX_NETWORK_DELIVER)
+        fetch_landing(f, m, soon);
 }
 
 void phx_fabric_handle_events(struct phx_fabric *f)

@@ -13,9 +13,11 @@
 #define CAPACITY_FIRST 512u
 #define CAPACITY_MAX (1u << 31)
 #define HUGE_BYTES_MIN (4u << 20)
-#define SOON_LEVEL 2u
-#define MANY 65536u // events that pend
-#define SHORT_MAX 12u // events in a list that is searched rather than dealt out
+#define FAR_LEVEL 2u      // a list there is the next 65536 ps
+#define NEAR_LEVEL 1u     // 256 ps
+#define NEAR_SLOTS_MAX 8u // of lists that may be empty
+#define MANY 65536u       // events that pend
+#define SHORT_MAX 12u     // events in a list that is searched rather than dealt out
 
 // Mapped rather than from malloc(): an array grows while any fiber runs, by moving pages, and
 // ThreadSanitizer, which watches malloc() in every build, has no part in it. NULL: no memory.
@@ -141,20 +143,68 @@ static uint32_t slot_lowest(const struct phx_queue *queue, uint32_t level)
     return 64 * i + (uint32_t)__builtin_ctzll(queue->bits[level][i]);
 }
 
+// --- what comes soon -----------------------------------------------------------------------------
+
+static void tell(const struct phx_queue *queue, uint32_t index, enum phx_soon soon)
+{
+    const struct phx_queue_item *item = &queue->items[index];
+    queue->soon(queue->soon_context, (uint32_t)item->key & 63u, item->object, soon);
+}
+
+// Tells of one more item of the list that will be dealt out next. Items of a list lie anywhere, so
+// that a walk along it waits for each; this one takes a step with each event.
+static void look_far(struct phx_queue *queue)
+{
+    uint32_t next = 0;
+    if (queue->ahead != 0) {
+        next = queue->items[queue->ahead].next;
+    } else if (queue->words[FAR_LEVEL] != 0) {
+        queue->ahead_slot = slot_lowest(queue, FAR_LEVEL);
+        next = queue->lists[FAR_LEVEL][queue->ahead_slot].first;
+    }
+    if (next == 0)
+        return;
+    queue->ahead = next;
+    __builtin_prefetch(&queue->items[queue->items[next].next]);
+    tell(queue, next, PHX_SOON_FAR);
+}
+
+// Tells of the items of a list that is next, and of the list behind it.
+static void look_near(struct phx_queue *queue, struct phx_queue_place at)
+{
+    const struct phx_queue_list *list = &queue->lists[at.level][at.slot];
+    uint64_t near = queue->items[list->first].time_ps / PHX_QUEUE_SLOTS;
+    if (at.level != NEAR_LEVEL || near == queue->near)
+        return;
+    queue->near = near;
+    for (uint32_t i = list->first; i != 0; i = queue->items[i].next)
+        tell(queue, i, PHX_SOON_NEARER);
+    uint32_t slot = at.slot + 1;
+    for (uint32_t end = slot + NEAR_SLOTS_MAX; slot < end && slot < PHX_QUEUE_SLOTS; slot++)
+        if (queue->lists[NEAR_LEVEL][slot].first != 0)
+            break;
+    if (slot >= PHX_QUEUE_SLOTS)
+        return;
+    for (uint32_t i = queue->lists[NEAR_LEVEL][slot].first; i != 0; i = queue->items[i].next)
+        tell(queue, i, PHX_SOON_NEAR);
+}
+
 // Makes the earliest time of this list the anchor and deals its events out to lower levels.
 static void list_deal(struct phx_queue *queue, uint32_t level, uint32_t slot)
 {
     uint32_t first = queue->lists[level][slot].first;
     uint64_t earliest = UINT64_MAX;
+    bool tells = level == FAR_LEVEL && queue->soon != NULL;
+    bool is_new = queue->ahead == 0 || queue->ahead_slot != slot; // not told of yet
     for (uint32_t i = first; i != 0; i = queue->items[i].next) {
-        const struct phx_queue_item *item = &queue->items[i];
-        if (item->time_ps < earliest)
-            earliest = item->time_ps;
-        // Of the next 65536 ps: thousands of events at the most, so that what is fetched now is
-        // still there when they come.
-        if (level == SOON_LEVEL && queue->soon != NULL)
-            queue->soon(queue->soon_context, (uint32_t)item->key & 63u, item->object, false);
+        if (queue->items[i].time_ps < earliest)
+            earliest = queue->items[i].time_ps;
+        if (tells && is_new)
+            tell(queue, i, PHX_SOON_FAR);
+        is_new = is_new || i == queue->ahead;
     }
+    if (level == FAR_LEVEL)
+        queue->ahead = 0;
     list_close(queue, level, slot);
     queue->anchor_ps = earliest;
     uint32_t next = 0;
@@ -327,6 +377,11 @@ static uint32_t earliest_take(struct phx_queue *queue)
     struct phx_queue_list *list = &queue->lists[at.level][at.slot];
     uint32_t found = list->first;
     uint32_t before = 0;
+    bool tells = queue->count > MANY && queue->soon != NULL;
+    if (tells) {
+        look_far(queue);
+        look_near(queue, at);
+    }
     if (at.level > 0 && !earliest_find(queue, list->first, &found, &before)) {
         list_deal(queue, at.level, at.slot);
         at = (struct phx_queue_place){0, (uint32_t)queue->anchor_ps & (PHX_QUEUE_SLOTS - 1)};
@@ -335,10 +390,8 @@ static uint32_t earliest_take(struct phx_queue *queue)
         before = 0;
     }
     queue->base_ps = queue->items[found].time_ps;
-    if (queue->count > MANY && queue->soon != NULL && queue->items[found].next != 0) {
-        const struct phx_queue_item *next = &queue->items[queue->items[found].next];
-        queue->soon(queue->soon_context, (uint32_t)next->key & 63u, next->object, true);
-    }
+    if (tells && queue->items[found].next != 0)
+        tell(queue, queue->items[found].next, PHX_SOON_NEXT);
     if (list->first == list->last) {
         queue->anchor_ps = queue->base_ps;
         list_close(queue, at.level, at.slot);

@@ -66,6 +66,9 @@ struct phx_queue {
     uint64_t count;
     phx_core_soon_fn *soon; // NULL: nobody asks
     void *soon_context;
+    uint32_t ahead; // the item that was told to be far last, in a list of the level above; 0: none
+    uint32_t ahead_slot; // of that list
+    uint64_t near;       // the list whose items were told to be nearer last
     uint64_t bits[PHX_QUEUE_LEVELS][PHX_QUEUE_SLOTS / 64]; // lists that are not empty
     uint8_t words[PHX_QUEUE_LEVELS];                       // bit per word of these that is not 0
     uint32_t levels;                                       // bit per level in use

@@ -75,10 +75,10 @@ TEST(core_dispatches_in_order_of_time)
     record_free(record);
 }
 
-static void soon(void *context, uint32_t type, uint32_t object, bool is_next)
+static void soon(void *context, uint32_t type, uint32_t object, enum phx_soon soon)
 {
     uint8_t *told = context;
-    CHECK(!is_next); // so many do not pend
+    CHECK_EQ(soon, PHX_SOON_FAR); // so many do not pend
     CHECK_EQ(type, 1);
     CHECK(object < KEPT / 2);
     told[object] = 1;
@@ -109,6 +109,50 @@ TEST(core_tells_of_many_events_before_they_come)
     free(told);
     record_free(plain);
     record_free(hinted);
+}
+
+enum { MANY = 100000 };
+
+static void count(void *context, const struct phx_event_record *event)
+{
+    (void)event;
+    ++*(uint32_t *)context;
+}
+
+static void soon_of_many(void *context, uint32_t type, uint32_t object, enum phx_soon soon)
+{
+    uint32_t *told = context;
+    CHECK_EQ(type, 1);
+    CHECK(object < MANY);
+    told[soon]++;
+}
+
+// Of very many it tells several times, and most of them as they come near.
+TEST(core_tells_of_very_many_events_again_as_they_come_near)
+{
+    struct phx_core *core[2]; // the second is asked
+    uint32_t counts[2] = {0};
+    uint32_t told[PHX_SOON_NEXT + 1] = {0};
+    for (uint32_t c = 0; c < 2; c++) {
+        core[c] = phx_core_create(3, NULL);
+        CHECK(core[c] != NULL);
+        phx_core_handle(core[c], 1, count, &counts[c]);
+        if (c == 1)
+            phx_core_soon(core[c], soon_of_many, told);
+        for (uint32_t i = 0; i < MANY; i++) {
+            uint64_t at_ps = 1000000 + phx_chance_below(4000000, 3, PHX_CHANCE_ORDER, 2, i);
+            CHECK(phx_core_schedule(core[c], at_ps, 1, i, 0));
+        }
+        while (phx_core_step(core[c]))
+            continue;
+        CHECK_EQ(counts[c], MANY);
+    }
+    CHECK_EQ(phx_core_hash(core[0]), phx_core_hash(core[1]));
+    CHECK_EQ(told[PHX_SOON_FAR], MANY); // each once
+    for (uint32_t soon = PHX_SOON_NEAR; soon <= PHX_SOON_NEXT; soon++)
+        CHECK(told[soon] > (MANY - 65536) / 2 && told[soon] <= MANY);
+    phx_core_destroy(core[0]);
+    phx_core_destroy(core[1]);
 }
 
 TEST(core_keeps_equal_times_first_in_first_out)
