@@ -149,6 +149,7 @@ struct phx_sim_mem { // one handle of one process
     bool imported;
     bool live;
 };
+static_assert(sizeof(struct phx_sim_mem) == 64, "a cache line");
 
 struct phx_head_block { // heads of regions, one behind the other
     struct phx_head_block *next;
@@ -193,6 +194,7 @@ struct phx_fabric {
     struct phx_fabric_rank *ranks;
     struct phx_connection *connections; // [ranks][ranks], by source
     struct phx_queue *queues;           // [ranks][ranks][lanes], those of a connection once made
+    struct phx_sim_mem *mems;           // of all ranks, the first of each
     uint64_t *lane_posted_ps;           // [ranks][lanes] when an op was posted last
     struct phx_sim_transport *transports;
     struct phx_head_block *heads; // the latest

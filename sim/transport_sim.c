@@ -73,17 +73,31 @@ bool phx_sim_mem_has(const struct phx_sim_mem *mem, const void *address, uint64_
     return has;
 }
 
+static uint32_t mems_first(const struct phx_fabric *f)
+{
+    return 2 * f->rank_count + 2; // a group has a region and an import for each rank, and staging
+}
+
+// The first of each rank lie in one table.
+static bool mems_grow(const struct phx_fabric *f, struct phx_fabric_rank *r)
+{
+    uint32_t capacity = 2 * r->mem_capacity;
+    bool is_first = r->mem_capacity == mems_first(f);
+    struct phx_sim_mem *grown = realloc(is_first ? NULL : r->mems, capacity * sizeof *grown);
+    if (grown == NULL)
+        return false;
+    if (is_first)
+        memcpy(grown, r->mems, r->mem_count * sizeof *grown);
+    r->mems = grown;
+    r->mem_capacity = capacity;
+    return true;
+}
+
 static struct phx_sim_mem *mem_take(struct phx_sim_transport *t, struct phx_mem *mem)
 {
     struct phx_fabric_rank *r = &t->fabric->ranks[t->rank];
-    if (r->mem_count == r->mem_capacity) {
-        uint32_t capacity = r->mem_capacity == 0 ? 32 : 2 * r->mem_capacity;
-        struct phx_sim_mem *grown = realloc(r->mems, capacity * sizeof *grown);
-        if (grown == NULL)
-            return NULL;
-        r->mems = grown;
-        r->mem_capacity = capacity;
-    }
+    if (r->mem_count == r->mem_capacity && !mems_grow(t->fabric, r))
+        return NULL;
     struct phx_sim_mem *entry = &r->mems[r->mem_count];
     memset(entry, 0, sizeof *entry);
     entry->incarnation = t->incarnation;
@@ -611,7 +625,9 @@ static void fabric_free(struct phx_fabric *f)
 {
     size_t pairs = (size_t)f->rank_count * f->rank_count;
     for (uint32_t r = 0; f->ranks != NULL && r < f->rank_count; r++)
-        free(f->ranks[r].mems);
+        if (f->ranks[r].mem_capacity > mems_first(f))
+            free(f->ranks[r].mems);
+    phx_pages_give(f->mems, (size_t)f->rank_count * mems_first(f) * sizeof *f->mems);
     for (struct phx_sim_transport *t = f->transports; t != NULL;) {
         struct phx_sim_transport *next = t->next;
         phx_outcome_free(t);
@@ -657,10 +673,15 @@ static int parts_make(struct phx_fabric *f, const struct phx_network_options *ne
     f->connections = phx_pages_take(pairs * sizeof *f->connections);
     f->queues = phx_pages_take(pairs * f->lanes * sizeof *f->queues);
     f->lane_posted_ps = calloc((size_t)f->rank_count * f->lanes, sizeof *f->lane_posted_ps);
+    f->mems = phx_pages_take((size_t)f->rank_count * mems_first(f) * sizeof *f->mems);
     if (f->ranks == NULL || f->connections == NULL || f->queues == NULL ||
-        f->lane_posted_ps == NULL)
+        f->lane_posted_ps == NULL || f->mems == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for the connections of %u ranks",
                         f->rank_count);
+    for (uint32_t r = 0; r < f->rank_count; r++) {
+        f->ranks[r].mems = f->mems + (size_t)r * mems_first(f);
+        f->ranks[r].mem_capacity = mems_first(f);
+    }
     int error = phx_network_create(network, &f->network, message);
     if (error == 0)
         error = phx_memory_create(&memory, &f->memory, message);
