@@ -16,7 +16,7 @@
 #define FAR_LEVEL 2u      // a list there is the next 65536 ps
 #define NEAR_LEVEL 1u     // 256 ps
 #define NEAR_SLOTS_MAX 8u // of lists that may be empty
-#define MANY 65536u       // events that pend
+#define MANY 16384u       // events that pend
 #define SHORT_MAX 12u     // events in a list that is searched rather than dealt out
 
 // Mapped rather than from malloc(): an array grows while any fiber runs, by moving pages, and

@@ -150,7 +150,7 @@ TEST(core_tells_of_very_many_events_again_as_they_come_near)
     CHECK_EQ(phx_core_hash(core[0]), phx_core_hash(core[1]));
     CHECK_EQ(told[PHX_SOON_FAR], MANY); // each once
     for (uint32_t soon = PHX_SOON_NEAR; soon <= PHX_SOON_NEXT; soon++)
-        CHECK(told[soon] > (MANY - 65536) / 2 && told[soon] <= MANY);
+        CHECK(told[soon] > (MANY - 16384) / 2 && told[soon] <= MANY);
     phx_core_destroy(core[0]);
     phx_core_destroy(core[1]);
 }
