@@ -19,6 +19,9 @@
 #define PHX_TABLE 4096u // (token, k) pairs that route_cuda.h has on chip at a time
 static_assert(PHX_TABLE >= PHX_TOP_K_MAX, "a token fits");
 
+#define PHX_REGIONS 64u // ranks whose regions' addresses are kept on chip
+#define PHX_LISTS 16u   // sources whose rows combine looks up at once
+
 enum phx_wire_kind { PHX_WIRE_PUT = 1, PHX_WIRE_SIGNAL, PHX_WIRE_FREE, PHX_WIRE_END };
 
 struct phx_wire_job {
@@ -29,9 +32,25 @@ struct phx_wire_job {
     uint64_t value;      // SIGNAL
 };
 
+struct phx_expected {      // phx_expect()
+    const uint64_t *words; // NULL: none
+    const uint64_t *fate;
+    uint32_t count;
+    uint32_t seen; // they were all there, and then
+    uint64_t sum;
+    uint64_t fate_seen;
+};
+
+struct phx_route_token { // one token of a route message that is built
+    uint32_t set;        // of k, of its entries that go to the peer
+    uint32_t row;        // in the message, and its first entry
+    uint32_t entry;
+};
+
 struct phx_chip {
     uint64_t handed[2][PHX_GATHERED];
     uint64_t warp_sum[2][PHX_LANES / PHX_WARP];
+    uint32_t warp_three[2][PHX_LANES / PHX_WARP][3];
     uint32_t warp_seen[2][PHX_LANES / PHX_WARP];
     struct phx_wire_job jobs[PHX_WIRE_JOBS];
     uint32_t posted; // jobs ever, by lane 0
@@ -41,13 +60,22 @@ struct phx_chip {
     uint32_t slot_bytes;
     uint32_t may_die; // a test launch that lets the rank die
     struct phx_rank rank;
+    struct phx_figures figures; // of rank.shape
     struct phx_launch launch;
+    uint8_t *from[PHX_REGIONS]; // as in rank
+    uint8_t *to[PHX_REGIONS];
     struct phx_gpu_counters counters;
+    struct phx_expected expected;
     struct phx_token token;
     struct phx_row_list list;
+    struct phx_row_list lists[PHX_LISTS]; // combine_cuda.h
     uint8_t suspected[PHX_RANKS_MAX];
     uint32_t tally[PHX_RANKS_MAX];
-    uint32_t bits[PHX_BITS_EXPERTS][PHX_BITS_WORDS];
+    struct phx_route_token tokens[PHX_LANES];
+    // Lines one word longer, so that lanes that look at one word of different lines seldom want one
+    // bank.
+    uint32_t bits[PHX_BITS_EXPERTS][PHX_BITS_WORDS + 1];
+    uint32_t before[PHX_BITS_EXPERTS][PHX_BITS_WORDS + 1]; // route_cuda.h
     uint32_t table[PHX_TABLE];
     float weights[PHX_TABLE];
 };
@@ -59,6 +87,10 @@ extern __shared__ __align__(128) uint8_t phx_chip_memory[];
 PHX_FN struct phx_chip *phx_chip(void)
 {
     return (struct phx_chip *)(void *)phx_chip_memory;
+}
+static __device__ __forceinline__ const struct phx_figures *phx_figures_here(void) // layout.h
+{
+    return &phx_chip()->figures;
 }
 PHX_FN uint8_t *phx_chip_slot(uint32_t slot)
 {

@@ -58,7 +58,7 @@ phx_combine_puts_begin(const struct phx_worker *w, const struct phx_combine_op *
     puts.to_at = phx_combine_row_offset(s, op->common.sequence, 0);
     puts.staged = w->rank->stage + phx_stage_combine_offset(s, op->common.sequence, source, 0);
     puts.stride = phx_combine_row_stride(s);
-    puts.bytes = phx_combine_wire_bytes(s, s->channels);
+    puts.bytes = phx_combine_stored_bytes(s);
     puts.on_wire = phx_combine_wire_bytes(s, s->hidden);
     puts.held = 0;
     puts.posted = 1;
@@ -103,8 +103,8 @@ PHX_FN void phx_combine_put_last(struct phx_worker *w, const struct phx_combine_
                                 puts->stage, puts->bytes, puts->on_wire, word_at, word, tag);
 }
 
-PHX_FN void phx_combine_seal(const struct phx_worker *w, const struct phx_combine_op *op,
-                             uint8_t *stage, uint64_t slot)
+PHX_FN void phx_combine_seal(struct phx_worker *w, const struct phx_combine_op *op, uint8_t *stage,
+                             uint64_t slot)
 {
     const struct phx_shape *s = &w->rank->shape;
     if (phx_rows_checked(s))
@@ -112,54 +112,87 @@ PHX_FN void phx_combine_seal(const struct phx_worker *w, const struct phx_combin
                      phx_check_key(PHX_COMBINE, op->common.sequence, slot));
 }
 
+// Fills in entry i of what one dispatched row of a source is summed from. Returns how many there
+// are.
+PHX_FN uint32_t phx_combine_list_entry(const struct phx_worker *w, const struct phx_combine_op *op,
+                                       uint32_t source, uint32_t row, uint32_t i,
+                                       struct phx_row_list *list)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint8_t *message = phx_handle_route(&op->handle, source);
+    const struct phx_route_header *h = phx_route_header(message);
+    const struct phx_route_row *rows = phx_route_rows(s, message);
+    uint32_t begin = rows[row].entry_begin;
+    uint32_t count = phx_route_row_end(h, rows, row) - begin;
+    const struct phx_route_entry *entry = phx_route_entries(s, message, h->row_count) + begin + i;
+    if (i < count) {
+        list->row[i] = phx_combine_output_row(w, op, source, entry);
+        list->weight[i] = entry->weight;
+        list->k[i] = (uint8_t)entry->k;
+        list->token = rows[row].token;
+    }
+    return count;
+}
+
+#if defined(__CUDACC__)
+#include "kernels/combine_cuda.h"
+#else
+// What is known of all rows that this worker will send, before the first.
+PHX_FN void phx_combine_prepare(struct phx_worker *w, const struct phx_combine_op *op)
+{
+    (void)w;
+    (void)op;
+}
+// Rows that a source is sent: none, if its own never came: it gets the signal, and will count them
+// as lost.
+PHX_FN uint32_t phx_combine_rows_for(struct phx_worker *w, const struct phx_combine_op *op,
+                                     uint32_t source)
+{
+    (void)w;
+    if (op->handle.present[source] != PHX_FATE_PRESENT)
+        return 0;
+    return phx_route_header(phx_handle_route(&op->handle, source))->row_count;
+}
+// What one dispatched row of a source is summed from.
+PHX_FN struct phx_row_list *phx_combine_row_list(struct phx_worker *w,
+                                                 const struct phx_combine_op *op, uint32_t source,
+                                                 uint32_t row)
+{
+    struct phx_row_list *list = phx_row_list_of(w);
+    list->count = 1;
+    for (uint32_t i = 0; i < list->count; i++)
+        list->count = phx_combine_list_entry(w, op, source, row, i, list);
+    return list;
+}
+#endif
+
 // Builds and puts what one dispatched row of a source gives. Returns 1; 0 if part of it lay beyond
 // the compact output, so that the source must count it as lost.
 PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_combine_op *op,
                                      struct phx_combine_puts *puts, uint32_t row)
 {
     const struct phx_shape *s = &w->rank->shape;
-    uint8_t *message = phx_handle_route(&op->handle, puts->source);
-    const struct phx_route_header *h = phx_route_header(message);
-    const struct phx_route_row *rows = phx_route_rows(s, message);
-    const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
-    uint32_t begin = rows[row].entry_begin;
-    uint32_t count = phx_route_row_end(h, rows, row) - begin;
-    struct phx_row_list *list = phx_row_list_of(w);
-    phx_each_begin(w);
-    PHX_EACH(w, i, count)
-    {
-        list->row[i] = phx_combine_output_row(w, op, puts->source, &entries[begin + i]);
-        list->weight[i] = entries[begin + i].weight;
-    }
-    phx_each_end(w);
+    const struct phx_row_list *list = phx_combine_row_list(w, op, puts->source, row);
+    uint32_t count = list->count;
+    uint32_t token = list->token;
     for (uint32_t i = 0; i < count; i++)
         if (list->row[i] == NULL)
             return 0;
     if (s->rows == PHX_ROWS_ONCE) {
-        uint8_t *stage = phx_combine_stage(w, puts, rows[row].token);
+        uint8_t *stage = phx_combine_stage(w, puts, token);
         phx_sum_rows(w, (uint16_t *)(void *)stage, list, count, 1.0f);
-        phx_combine_seal(w, op, stage, rows[row].token);
-        phx_combine_put(w, op, puts, stage, rows[row].token);
+        phx_combine_seal(w, op, stage, token);
+        phx_combine_put(w, op, puts, stage, token);
         return 1;
     }
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t slot = (uint64_t)rows[row].token * s->top_k + entries[begin + i].k;
+        uint64_t slot = (uint64_t)token * s->top_k + list->k[i];
         uint8_t *stage = phx_combine_stage(w, puts, slot);
         phx_copy_row(w, stage, list->row[i], phx_combine_row_bytes(s->channels));
         phx_combine_seal(w, op, stage, slot);
         phx_combine_put(w, op, puts, stage, slot);
     }
     return 1;
-}
-
-// Rows that a source is sent: none, if its own never came: it gets the signal, and will count them
-// as lost.
-PHX_FN uint32_t phx_combine_rows_for(const struct phx_combine_op *op, uint32_t source)
-{
-    uint8_t *message = phx_handle_route(&op->handle, source);
-    if (op->handle.present[source] != PHX_FATE_PRESENT)
-        return 0;
-    return phx_route_header(message)->row_count;
 }
 
 PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine_op *op,
@@ -176,8 +209,7 @@ PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine
         phx_send_masked(w, PHX_WAIT_COMBINE, source, word_at, phx_token_tag(PHX_COMBINE, sequence));
         return;
     }
-    uint32_t row_count =
-        PHX_KEEPS_NOTES ? phx_tally_of(w, source) : phx_combine_rows_for(op, source);
+    uint32_t row_count = phx_combine_rows_for(w, op, source);
     for (uint32_t row = part; row < row_count && puts.posted; row += parts)
         sent += phx_combine_send_row(w, op, &puts, row);
     if (puts.posted)
@@ -192,8 +224,7 @@ PHX_FN void phx_combine_send(struct phx_worker *w, const struct phx_combine_op *
     if (w->index == 0)
         phx_phase(w, PHX_PHASE_COMBINE_SEND, op->common.sequence);
     phx_take_masks(w);
-    PHX_EACH(w, r, PHX_KEEPS_NOTES ? w->rank->shape.ranks : 0)
-    phx_tally_note(w, r, phx_combine_rows_for(op, r));
+    phx_combine_prepare(w, op);
     for (struct phx_service v = phx_service_first(w); v.offset < w->rank->shape.ranks;
          v = phx_service_next(w, v))
         phx_combine_send_part(w, op, phx_service_peer(w, v), v.part);
@@ -203,7 +234,7 @@ PHX_FN void phx_combine_send(struct phx_worker *w, const struct phx_combine_op *
 
 // What one token gets from a peer holds its check. *rows counts the rows that the peer sent for it:
 // one, or (per expert) as many as make one.
-PHX_FN int phx_combine_token_holds(const struct phx_worker *w, const struct phx_combine_op *op,
+PHX_FN int phx_combine_token_holds(struct phx_worker *w, const struct phx_combine_op *op,
                                    uint32_t peer, uint32_t token, uint32_t *rows)
 {
     const struct phx_shape *s = &w->rank->shape;
@@ -217,7 +248,7 @@ PHX_FN int phx_combine_token_holds(const struct phx_worker *w, const struct phx_
             break;
         is_there = 1;
         uint64_t slot = s->rows == PHX_ROWS_ONCE ? token : (uint64_t)token * s->top_k + k;
-        if (!phx_row_holds(w, w->rank->from[peer] + phx_combine_row_offset(s, sequence, slot),
+        if (!phx_row_holds(w, phx_region_of(w, peer) + phx_combine_row_offset(s, sequence, slot),
                            phx_combine_row_bytes(s->channels),
                            phx_check_key(PHX_COMBINE, sequence, slot)))
             return 0;
@@ -227,7 +258,7 @@ PHX_FN int phx_combine_token_holds(const struct phx_worker *w, const struct phx_
 }
 
 // All rows that came from a peer, which are as many as we had sent it.
-PHX_FN int phx_combine_rows_hold(const struct phx_worker *w, const struct phx_combine_op *op,
+PHX_FN int phx_combine_rows_hold(struct phx_worker *w, const struct phx_combine_op *op,
                                  uint32_t peer)
 {
     uint32_t rows = 0;
@@ -241,7 +272,7 @@ PHX_FN void phx_combine_take(struct phx_worker *w, const struct phx_combine_op *
 {
     const struct phx_shape *s = &w->rank->shape;
     const uint64_t *words =
-        phx_word_from(w->rank, peer, phx_combine_word_offset(s, op->common.sequence, 0));
+        phx_word_from(w, peer, phx_combine_word_offset(s, op->common.sequence, 0));
     uint64_t sum;
     uint64_t answered = 0;
     if (phx_wait_or_replay(w, PHX_WAIT_COMBINE, 0, peer, words, phx_parts(s), &sum) ==
@@ -265,7 +296,7 @@ PHX_FN uint64_t phx_combine_words_look(struct phx_worker *w, const struct phx_co
     const struct phx_shape *s = &w->rank->shape;
     uint64_t sum;
     const uint64_t *words =
-        phx_word_from(w->rank, peer, phx_combine_word_offset(s, op->common.sequence, 0));
+        phx_word_from(w, peer, phx_combine_word_offset(s, op->common.sequence, 0));
     return phx_look(w, NULL, NULL, 0, words, phx_parts(s), &sum) == PHX_SEEN_ALL &&
            sum == op->handle.sent_rows[peer];
 }
@@ -340,8 +371,8 @@ PHX_FN uint32_t phx_combine_list(struct phx_worker *w, const struct phx_combine_
             place += list->is_listed[i] && (is_once ? t->peer[i] < t->peer[k] : i < k);
         uint64_t slot = is_once ? token : (uint64_t)token * s->top_k + k;
         if (list->is_listed[k]) {
-            list->row[place] =
-                (const uint16_t *)(const void *)(rank->from[t->peer[k]] + rows_at + slot * stride);
+            list->row[place] = (const uint16_t *)(const void *)(phx_region_of(w, t->peer[k]) +
+                                                                rows_at + slot * stride);
             list->weight[place] = is_once ? 1.0f : t->weight[k];
         }
     }
@@ -351,9 +382,11 @@ PHX_FN uint32_t phx_combine_list(struct phx_worker *w, const struct phx_combine_
     return count;
 }
 
-PHX_FN void phx_combine_token(struct phx_worker *w, const struct phx_combine_op *op, uint32_t token)
+// t: the token's routing.
+PHX_FN void phx_combine_token(struct phx_worker *w, const struct phx_combine_op *op, uint32_t token,
+                              struct phx_token *t)
 {
-    struct phx_token *t = phx_token_load(w, op->topk_idx, op->topk_weights, op->answered, token);
+    phx_token_flags(w, t, op->answered);
     struct phx_row_list *list = phx_row_list_of(w);
     struct phx_combine_weights sums = phx_combine_weigh(w, op, t);
     uint32_t count = phx_combine_list(w, op, token, t, list);
@@ -380,10 +413,18 @@ PHX_FN void phx_combine_receive(struct phx_worker *w, const struct phx_combine_o
         phx_phase(w, PHX_PHASE_COMBINE_RECEIVE, op->common.sequence);
     for (uint32_t i = w->index; i < rank->shape.ranks; i += w->count)
         phx_combine_take(w, op, (rank->rank + i) % rank->shape.ranks);
+    uint32_t token = w->index;
+    struct phx_token *t = NULL;
+    if (token < op->token_count) // before it is known who answered
+        t = phx_token_load(w, op->topk_idx, op->topk_weights, token);
     if (!phx_barrier(w))
         return;
-    for (uint32_t t = w->index; t < op->token_count; t += w->count)
-        phx_combine_token(w, op, t);
+    while (token < op->token_count) {
+        phx_combine_token(w, op, token, t);
+        token += w->count;
+        if (token < op->token_count)
+            t = phx_token_load(w, op->topk_idx, op->topk_weights, token);
+    }
 }
 
 #endif

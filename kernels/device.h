@@ -7,10 +7,13 @@
 //   who        w->index, w->count, w->rank
 //   time       phx_now, phx_settle
 //   waiting    phx_load (acquire), phx_gather, phx_look, phx_park; only wait.h calls them, from
-//              phx_wait and phx_barrier
-//   peers      phx_put, phx_put_signal, phx_signal; on the worker's own lane; 0: it has no room
+//              phx_wait and phx_barrier. phx_expect: what will be waited for next; phx_peek
+//   peers      phx_region_of, phx_heads_of: the region of this rank that a source writes, and where
+//              its heads lie; to both an offset in the region is added
+//              phx_put, phx_put_signal, phx_signal; on the worker's own lane; 0: it has no room
 //              now. Bodies call phx_send_put and its like of wait.h, which wait for room
-//   rank       phx_local_load, _store, _add, _cas: atomics among the workers of one rank; phx_wake
+//   rank       phx_local_load, _store, _add, _cas: atomics among the workers of one rank;
+//              phx_local_count: an addition that nobody waits for; phx_arrive; phx_wake
 //   user mask  phx_mask_clear: entries of active_ranks, by any worker; phx_suspects_to: whether to
 //              send to a peer, as phx_take_masks() saw it (or later)
 //   loops      phx_each_begin(w) PHX_EACH(w, i, n) { } phx_each_end(w): the threads of a worker
@@ -25,10 +28,8 @@
 //              a barrier; a body does not read back what it stored before one
 //   leaves     phx_copy, phx_copy_row, phx_place_row, phx_zero_row, phx_stage_row, phx_sum_rows,
 //              phx_check_sum, phx_scatter: rows and spans; phx_row_load: one word of a row
-//   serial     phx_serial_begin / _end: the code between runs on one thread of the worker, and what
-//              it stored is visible to the whole worker after
 //
-// Targets: device_c.h (simulator and host), device_cuda.h (one warp).
+// Targets: device_c.h (simulator and host), device_cuda.h (a thread block).
 
 #ifndef PHX_KERNELS_DEVICE_H
 #define PHX_KERNELS_DEVICE_H
@@ -40,6 +41,9 @@ struct phx_row_list { // rows to be summed, in order
     const uint16_t *row[PHX_TOP_K_MAX];
     float weight[PHX_TOP_K_MAX];
     uint8_t is_listed[PHX_TOP_K_MAX]; // of entry k of a token
+    uint8_t k[PHX_TOP_K_MAX];         // of row i, in the token's list; in combine's send half,
+    uint32_t token;                   // as these
+    uint32_t count;
 };
 
 // One token's routing: [top_k] of each.
@@ -76,11 +80,52 @@ struct phx_worker {
 #endif
 };
 
+// A body is long, and a GPU runs most lines of it once: a good part of what it pays for is fetching
+// instructions. So what hardly ever happens is called (PHX_COLD). It works on a copy of the worker:
+// the worker itself would have to lie in memory, where now it lies in registers.
+//
+//     PHX_ASIDE_BEGIN(w);
+//     int result = phx_something_apart(aside, ...);
+//     PHX_ASIDE_END(w);
+#if defined(__CUDACC__)
+#define PHX_ASIDE_BEGIN(w)                                                                         \
+    struct phx_worker aside_storage = *(w);                                                        \
+    struct phx_worker *const aside = &aside_storage
+#define PHX_ASIDE_END(w) phx_worker_rejoin(w, &aside_storage)
+// Takes over what a call may have changed, and nothing else: the rest stays known to the compiler.
+PHX_FN void phx_worker_rejoin(struct phx_worker *w, const struct phx_worker *aside)
+{
+    w->start_ns = aside->start_ns;
+    w->last_poll_ns = aside->last_poll_ns;
+    w->restarted = aside->restarted;
+    w->announced = aside->announced;
+    w->blocked = aside->blocked;
+    w->has_ended = aside->has_ended;
+    w->turn = aside->turn;
+}
+#else
+#define PHX_ASIDE_BEGIN(w) struct phx_worker *const aside = (w)
+#define PHX_ASIDE_END(w) (void)(w)
+#endif
+
 #if defined(__CUDACC__)
 #include "kernels/device_cuda.h"
 #else
 #include "kernels/device_c.h"
 #endif
+
+// A word of a source's region, at an offset in it, and the wire row in a slot.
+PHX_FN const uint64_t *phx_word_from(const struct phx_worker *w, uint32_t source, uint64_t offset)
+{
+    return (const uint64_t *)(const void *)(phx_heads_of(w, source) + offset);
+}
+PHX_FN const uint8_t *phx_row_from(const struct phx_worker *w, uint32_t source,
+                                   const struct phx_row_places *places, uint32_t slot)
+{
+    const uint8_t *base =
+        slot < places->near_rows ? phx_heads_of(w, source) : phx_region_of(w, source);
+    return base + phx_row_place(places, slot);
+}
 
 // phx_copy_row() to where this rank's workers do not read it again.
 #if !defined(PHX_PLACE_ROW)

@@ -62,6 +62,27 @@ PHX_FN uint32_t phx_look(const struct phx_worker *w, const uint64_t *const *loca
     return seen;
 }
 
+// Nothing is gained by looking ahead: who waits is parked.
+PHX_FN void phx_expect(const struct phx_worker *w, const uint64_t *fate, const uint64_t *words,
+                       uint32_t count)
+{
+    (void)w;
+    (void)fate;
+    (void)words;
+    (void)count;
+}
+PHX_FN void phx_peek(struct phx_worker *w)
+{
+    (void)w;
+}
+PHX_FN int phx_expected(struct phx_worker *w, const uint64_t *words, uint64_t *sum)
+{
+    (void)w;
+    (void)words;
+    (void)sum;
+    return 0;
+}
+
 // Whether a local word has reached a value by now; asked again before a worker parks on it.
 PHX_FN int phx_local_reached(const struct phx_worker *w, const uint64_t *word, uint64_t value)
 {
@@ -97,6 +118,16 @@ PHX_FN void phx_phase(const struct phx_worker *w, uint32_t phase, uint64_t numbe
     e->ops->phase(e, w->index, phase, number);
 }
 
+// Our region that a source writes.
+PHX_FN uint8_t *phx_region_of(const struct phx_worker *w, uint32_t source)
+{
+    return w->rank->from[source];
+}
+PHX_FN uint8_t *phx_heads_of(const struct phx_worker *w, uint32_t source)
+{
+    return w->rank->heads[source];
+}
+
 // --- the workers of this rank -------------------------------------------------------------------
 
 PHX_FN uint64_t phx_local_load(const struct phx_worker *w, const uint64_t *word)
@@ -113,6 +144,16 @@ PHX_FN uint64_t phx_local_add(const struct phx_worker *w, uint64_t *word, uint64
 {
     (void)w;
     return __atomic_fetch_add(word, value, __ATOMIC_ACQ_REL);
+}
+PHX_FN void phx_local_count(const struct phx_worker *w, uint64_t *word, uint64_t value)
+{
+    phx_local_add(w, word, value);
+}
+// Counts this worker in; the one that makes it `all` wakes those parked on the word.
+PHX_FN void phx_arrive(const struct phx_worker *w, uint64_t *word, uint64_t all)
+{
+    if (phx_local_add(w, word, 1) + 1 == all)
+        phx_wake(w, word);
 }
 // Returns what stood there: `expected` if the exchange was made.
 PHX_FN uint64_t phx_local_cas(const struct phx_worker *w, uint64_t *word, uint64_t expected,
@@ -184,14 +225,6 @@ PHX_FN void phx_tally_clear(const struct phx_worker *w)
     for (uint32_t i = 0; i < w->rank->shape.ranks; i++)
         tally[i] = 0;
 }
-// GPU workers look such things up once, all lanes together.
-#define PHX_KEEPS_NOTES 0
-PHX_FN void phx_tally_note(const struct phx_worker *w, uint32_t peer, uint32_t rows)
-{
-    (void)w;
-    (void)peer;
-    (void)rows;
-}
 PHX_FN void phx_tally_add(const struct phx_worker *w, uint32_t peer)
 {
     w->rank->tally[(uint64_t)w->index * w->rank->shape.ranks + peer]++;
@@ -258,22 +291,6 @@ PHX_FN void phx_store_f32(const struct phx_worker *w, float *p, float value)
 {
     (void)w;
     *p = value;
-}
-
-PHX_FN int phx_serial_begin(const struct phx_worker *w)
-{
-    (void)w;
-    return 1;
-}
-PHX_FN void phx_serial_end(const struct phx_worker *w)
-{
-    (void)w;
-}
-// The same, and every thread of the worker gets the value that the serial one had.
-PHX_FN int phx_serial_end_value(const struct phx_worker *w, int value)
-{
-    (void)w;
-    return value;
 }
 
 // --- leaves -------------------------------------------------------------------------------------
@@ -346,13 +363,13 @@ PHX_FN void phx_stage_row(const struct phx_worker *w, uint8_t *row, const uint16
 {
     const struct phx_shape *s = &w->rank->shape;
     const struct phx_leaves *leaves = phx_env(w)->leaves;
-    uint8_t *scales = row + phx_payload_bytes(s, s->channels);
+    uint8_t *scales = row + phx_stored_payload_bytes(s);
     if (s->dtype == PHX_BF16) {
         leaves->copy(row, x, 2 * (uint64_t)s->channels);
     } else if (s->scale_format == PHX_SCALE_F32) {
         leaves->quantise_f32(x, s->channels, row, (float *)(void *)scales);
     } else {
-        leaves->zero(scales, 4 * (uint64_t)phx_scale_words(s, s->channels));
+        leaves->zero(scales, 4 * (uint64_t)phx_stored_scale_words(s));
         leaves->quantise_ue8m0(x, s->channels, row, scales);
     }
     phx_charge_rows(w, 2 * (uint64_t)s->channels + phx_dispatch_row_bytes(s, s->channels));

@@ -28,11 +28,15 @@ PHX_FN uint32_t phx_lane(const struct phx_worker *w)
     return threadIdx.x & (w->lanes - 1);
 }
 
+PHX_FN void phx_sync_block(void)
+{
+    asm volatile("bar.sync 1, %0;" ::"n"(PHX_LANES) : "memory");
+}
 // The lanes of this worker meet; what one stored before, the others may read.
 PHX_FN void phx_sync(const struct phx_worker *w)
 {
     if (w->lanes == PHX_LANES)
-        asm volatile("barrier.sync 1, %0;" ::"n"(PHX_LANES) : "memory");
+        phx_sync_block();
     else
         __syncwarp();
 }
@@ -60,6 +64,7 @@ PHX_FN uint64_t phx_from_lane0(const struct phx_worker *w, uint64_t value)
 
 PHX_FN void phx_worker_init(struct phx_worker *w)
 {
+    w->rank = &phx_chip()->rank; // the same, where the compiler sees that it is on chip
     w->lanes = PHX_LANES;
     w->turn = 0;
     w->stages = 0;
@@ -86,39 +91,60 @@ PHX_FN uint64_t phx_load(const struct phx_worker *w, const uint64_t *word)
     return phx_from_lane0(w, phx_lane(w) == 0 ? phx_own_load(word) : 0);
 }
 
+// Of the first words each goes to a lane, so that one instruction loads all of them: acquire loads
+// one after another would each wait for the one before.
+PHX_FN void phx_gather_load(const uint64_t *const *words, uint32_t count, uint32_t lane,
+                            uint32_t turn)
+{
+    const uint64_t *mine = words[0];
+    if (lane >= count)
+        return;
+#pragma unroll
+    for (uint32_t i = 1; i < PHX_GATHERED; i++)
+        if (i < count && lane == i)
+            mine = words[i];
+    phx_chip()->handed[turn][lane] = phx_own_load(mine);
+}
+
 // values[i] = *words[i], with acquire; at most PHX_GATHERED.
 PHX_FN void phx_gather(const struct phx_worker *w, const uint64_t *const *words, uint64_t *values,
                        uint32_t count)
 {
     struct phx_chip *chip = phx_chip();
     uint32_t turn = phx_turn(w);
-#pragma unroll
-    for (uint32_t i = 0; i < PHX_GATHERED; i++)
-        if (i < count && threadIdx.x == i)
-            chip->handed[turn][i] = phx_own_load(words[i]);
+    phx_gather_load(words, count, threadIdx.x, turn);
     phx_sync(w);
     for (uint32_t i = 0; i < count; i++)
         values[i] = chip->handed[turn][i];
 }
 
-// Each warp's part of phx_look().
+#define PHX_LOOK_NOTHING 1u // flags of a look
+#define PHX_LOOK_GONE 2u
+
+// Each warp's part of phx_look(). Values are of 24 bits, so 32 of them add up in a word; of more
+// rounds than a few of 256 words there are none (phx_parts() is at most the blocks of a device).
 PHX_FN void phx_look_warp(const struct phx_worker *w, const uint64_t *words, uint32_t count,
                           uint32_t turn)
 {
-    uint32_t seen = PHX_SEEN_ALL;
-    unsigned long long sum = 0;
-    for (uint32_t i = threadIdx.x; i < count; i += PHX_LANES) {
-        uint64_t word = phx_own_load(&words[i]);
-        seen = phx_seen_both(seen, phx_word_says(word, w->rank->epoch, w->op->sequence));
-        sum += phx_word_value(word);
+    uint32_t flags = 0;
+    uint64_t sum = 0;
+    PHX_ROLLED for (uint32_t first = threadIdx.x & ~(PHX_WARP - 1); first < count;
+                    first += PHX_LANES)
+    {
+        uint32_t i = first + threadIdx.x % PHX_WARP;
+        uint32_t value = 0;
+        if (i < count) {
+            uint64_t word = phx_own_load(&words[i]);
+            uint32_t says = phx_word_says(word, w->rank->epoch, w->op->sequence);
+            flags |= says == PHX_SEEN_GONE ? PHX_LOOK_GONE
+                                           : (says == PHX_SEEN_NOTHING ? PHX_LOOK_NOTHING : 0);
+            value = phx_word_value(word);
+        }
+        sum += __reduce_add_sync(PHX_WARP_ALL, value);
     }
-    uint32_t gone = __ballot_sync(PHX_WARP_ALL, seen == PHX_SEEN_GONE);
-    uint32_t nothing = __ballot_sync(PHX_WARP_ALL, seen == PHX_SEEN_NOTHING);
-    for (uint32_t step = PHX_WARP / 2; step > 0; step /= 2)
-        sum += __shfl_xor_sync(PHX_WARP_ALL, sum, (int)step);
+    flags = __reduce_or_sync(PHX_WARP_ALL, flags);
     if (threadIdx.x % PHX_WARP == 0) {
-        phx_chip()->warp_seen[turn][threadIdx.x / PHX_WARP] =
-            gone ? PHX_SEEN_GONE : (nothing ? PHX_SEEN_NOTHING : PHX_SEEN_ALL);
+        phx_chip()->warp_seen[turn][threadIdx.x / PHX_WARP] = flags;
         phx_chip()->warp_sum[turn][threadIdx.x / PHX_WARP] = sum;
     }
 }
@@ -129,25 +155,68 @@ PHX_FN uint32_t phx_look(const struct phx_worker *w, const uint64_t *const *loca
 {
     struct phx_chip *chip = phx_chip();
     uint32_t turn = phx_turn(w);
-    uint32_t warps = (count + PHX_WARP - 1) / PHX_WARP;
-    uint32_t seen = PHX_SEEN_ALL;
-#pragma unroll
-    for (uint32_t i = 0; i < PHX_GATHERED; i++) // by the last lanes, which have the fewest words
-        if (i < local_count && threadIdx.x == PHX_LANES - 1 - i)
-            chip->handed[turn][i] = phx_own_load(local[i]);
-    if (warps > PHX_LANES / PHX_WARP)
-        warps = PHX_LANES / PHX_WARP;
-    if (threadIdx.x / PHX_WARP < warps)
-        phx_look_warp(w, words, count, turn);
+    uint32_t flags = 0;
+    if (local_count > 0) // by the last lanes, which have the fewest words
+        phx_gather_load(local, local_count, PHX_LANES - 1 - threadIdx.x, turn);
+    phx_look_warp(w, words, count, turn);
     phx_sync(w);
     for (uint32_t i = 0; i < local_count; i++)
         values[i] = chip->handed[turn][i];
     *sum = 0;
-    for (uint32_t i = 0; i < warps; i++) {
-        seen = phx_seen_both(seen, chip->warp_seen[turn][i]);
+#pragma unroll
+    for (uint32_t i = 0; i < PHX_LANES / PHX_WARP; i++) {
+        flags |= chip->warp_seen[turn][i];
         *sum += chip->warp_sum[turn][i];
     }
-    return seen;
+    return flags & PHX_LOOK_GONE ? PHX_SEEN_GONE
+                                 : (flags & PHX_LOOK_NOTHING ? PHX_SEEN_NOTHING : PHX_SEEN_ALL);
+}
+
+// The words that this worker will wait for next, and their fate word. While it waits for something
+// else (phx_peek), it looks whether they are there; if so, it need not ask again.
+PHX_FN void phx_expect(const struct phx_worker *w, const uint64_t *fate, const uint64_t *words,
+                       uint32_t count)
+{
+    struct phx_expected *e = &phx_chip()->expected;
+    if (phx_lane(w) == 0) { // seen by the others after the barrier that follows
+        e->fate = fate;
+        e->words = words;
+        e->count = count;
+    }
+}
+static __device__ __noinline__ void phx_peek_apart(struct phx_worker *w)
+{
+    struct phx_expected *e = &phx_chip()->expected;
+    const uint64_t *const local[1] = {e->fate};
+    uint64_t fate;
+    uint64_t sum;
+    uint32_t seen = phx_look(w, local, &fate, 1, e->words, e->count, &sum);
+    if (phx_lane(w) == 0) {
+        e->seen = seen == PHX_SEEN_ALL;
+        e->fate_seen = fate;
+        e->sum = sum;
+    }
+    phx_sync(w);
+}
+PHX_FN void phx_peek(struct phx_worker *w)
+{
+    const struct phx_expected *e = &phx_chip()->expected;
+    if (e->words == NULL || e->seen)
+        return;
+    struct phx_worker aside = *w;
+    phx_peek_apart(&aside);
+    w->turn = aside.turn;
+}
+// True when they are those that phx_wait() is called for, and were seen. What was there then of the
+// fate is noted, as phx_wait() does.
+PHX_FN int phx_expected(struct phx_worker *w, const uint64_t *words, uint64_t *sum)
+{
+    const struct phx_expected *e = &phx_chip()->expected;
+    if (e->words != words || !e->seen)
+        return 0;
+    *sum = e->sum;
+    w->fate_seen = e->fate_seen;
+    return 1;
 }
 
 PHX_FN int phx_local_reached(const struct phx_worker *w, const uint64_t *word, uint64_t value)
@@ -185,6 +254,21 @@ PHX_FN void phx_phase(const struct phx_worker *w, uint32_t phase, uint64_t numbe
     (void)number;
 }
 
+// Our region that a source writes, and the one at a peer that we write. Those of the first ranks
+// are kept on chip.
+PHX_FN uint8_t *phx_region_of(const struct phx_worker *w, uint32_t source)
+{
+    return source < PHX_REGIONS ? phx_chip()->from[source] : w->rank->from[source];
+}
+PHX_FN uint8_t *phx_heads_of(const struct phx_worker *w, uint32_t source)
+{
+    return phx_region_of(w, source);
+}
+PHX_FN uint8_t *phx_region_at(const struct phx_worker *w, uint32_t peer)
+{
+    return peer < PHX_REGIONS ? phx_chip()->to[peer] : w->rank->to[peer];
+}
+
 // --- the workers of this rank -------------------------------------------------------------------
 
 PHX_FN uint64_t phx_local_load(const struct phx_worker *w, const uint64_t *word)
@@ -205,6 +289,21 @@ PHX_FN uint64_t phx_local_add(const struct phx_worker *w, uint64_t *word, uint64
     if (phx_lane(w) == 0)
         before = phx_local_word(*word).fetch_add(value, cuda::memory_order_acq_rel);
     return phx_from_lane0(w, before);
+}
+// Adds, and does not wait until it is done.
+PHX_FN void phx_local_count(const struct phx_worker *w, uint64_t *word, uint64_t value)
+{
+    if (phx_lane(w) == 0)
+        asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"(word), "l"(value) : "memory");
+}
+// Counts this worker in, with all that it stored. Nobody is parked here, so it is not asked who was
+// the last.
+PHX_FN void phx_arrive(const struct phx_worker *w, uint64_t *word, uint64_t all)
+{
+    (void)all;
+    phx_sync(w);
+    if (phx_lane(w) == 0)
+        asm volatile("red.release.gpu.global.add.u64 [%0], 1;" ::"l"(word) : "memory");
 }
 PHX_FN uint64_t phx_own_cas(uint64_t *word, uint64_t expected, uint64_t desired)
 {
@@ -276,24 +375,11 @@ PHX_FN void phx_store_f32(const struct phx_worker *w, float *p, float value)
         *p = value;
 }
 
-PHX_FN int phx_serial_begin(const struct phx_worker *w)
-{
-    phx_sync(w);
-    return phx_lane(w) == 0;
-}
-PHX_FN void phx_serial_end(const struct phx_worker *w)
-{
-    phx_sync(w);
-}
-PHX_FN int phx_serial_end_value(const struct phx_worker *w, int value)
-{
-    return (int)phx_from_lane0(w, (uint64_t)(int64_t)value);
-}
-
 // --- loops that lanes share ----------------------------------------------------------------------
 
-#define PHX_EACH(w, i, n) for (uint32_t i = phx_lane(w); i < (n); i += (w)->lanes)
-#define PHX_EACH_ALL(w, i, n) for (uint32_t i = phx_lane(w); i - phx_lane(w) < (n); i += (w)->lanes)
+#define PHX_EACH(w, i, n) PHX_ROLLED for (uint32_t i = phx_lane(w); i < (n); i += (w)->lanes)
+#define PHX_EACH_ALL(w, i, n)                                                                      \
+    PHX_ROLLED for (uint32_t i = phx_lane(w); i - phx_lane(w) < (n); i += (w)->lanes)
 
 PHX_FN void phx_each_begin(const struct phx_worker *w)
 {
@@ -345,12 +431,6 @@ PHX_FN void phx_tally_clear(const struct phx_worker *w)
     PHX_EACH(w, i, w->rank->shape.ranks)
     phx_chip()->tally[i] = 0;
     phx_sync(w);
-}
-#define PHX_KEEPS_NOTES 1
-PHX_FN void phx_tally_note(const struct phx_worker *w, uint32_t peer, uint32_t rows) // its lane
-{
-    (void)w;
-    phx_chip()->tally[peer] = rows;
 }
 PHX_FN void phx_tally_add(const struct phx_worker *w, uint32_t peer)
 {

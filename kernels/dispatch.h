@@ -49,15 +49,19 @@ PHX_BOTH struct phx_service phx_service_first(const struct phx_worker *w)
     struct phx_service v;
     if (w->rank->shape.division != PHX_BY_TOKEN)
         return phx_service_by_peer(w);
-    v.offset = 0;
-    v.part = phx_part_of(&w->rank->shape, w->index, 0);
+    v.offset = 1 % w->rank->shape.ranks; // itself comes last: what has to travel goes first
+    v.part = phx_part_of(&w->rank->shape, w->index, v.offset);
     v.step = 1;
     return v;
 }
 PHX_BOTH struct phx_service phx_service_next(const struct phx_worker *w, struct phx_service v)
 {
-    v.offset += v.step;
-    v.part = phx_part_of(&w->rank->shape, w->index, v.offset);
+    const struct phx_shape *s = &w->rank->shape;
+    if (s->division != PHX_BY_TOKEN)
+        v.offset += v.step;
+    else
+        v.offset = v.offset == 0 ? s->ranks : v.offset + 1 == s->ranks ? 0 : v.offset + 1;
+    v.part = phx_part_of(s, w->index, v.offset);
     return v;
 }
 PHX_BOTH uint32_t phx_service_peer(const struct phx_worker *w, struct phx_service v)
@@ -120,7 +124,7 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
     uint32_t row_count = phx_route_header(message)->row_count;
     uint32_t parts = phx_parts(s);
     uint32_t mine = row_count > part ? (row_count - part + parts - 1) / parts : 0;
-    uint64_t bytes = phx_dispatch_wire_bytes(s, s->channels);
+    uint64_t bytes = phx_dispatch_stored_bytes(s);
     uint64_t wire = phx_dispatch_wire_bytes(s, s->hidden);
     const uint8_t *staged = rank->stage + phx_stage_row_offset(s, sequence, 0);
     struct phx_row_places places = phx_dispatch_row_places(s, sequence);
@@ -154,7 +158,7 @@ PHX_FN void phx_dispatch_send_token(struct phx_worker *w, const struct phx_dispa
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
     uint64_t sequence = op->common.sequence;
-    const struct phx_token *t = phx_token_load(w, op->topk_idx, NULL, NULL, token);
+    const struct phx_token *t = phx_token_load(w, op->topk_idx, NULL, token);
     uint8_t *row = NULL;
     for (uint32_t k = 0; k < s->top_k; k++) {
         uint32_t peer = t->peer[k];
@@ -169,8 +173,7 @@ PHX_FN void phx_dispatch_send_token(struct phx_worker *w, const struct phx_dispa
                              phx_check_key(PHX_DISPATCH, sequence, token));
         }
         if (phx_send_put(w, peer, phx_dispatch_row_offset(s, sequence, token), row,
-                         phx_dispatch_wire_bytes(s, s->channels),
-                         phx_dispatch_wire_bytes(s, s->hidden),
+                         phx_dispatch_stored_bytes(s), phx_dispatch_wire_bytes(s, s->hidden),
                          phx_token_tag(PHX_DISPATCH, sequence)))
             phx_tally_add(w, peer);
         else
@@ -238,8 +241,7 @@ PHX_FN uint64_t phx_dispatch_take_route(struct phx_worker *w, const struct phx_d
                                         uint32_t source, uint64_t at)
 {
     const struct phx_shape *s = &w->rank->shape;
-    const uint64_t *word =
-        phx_word_from(w->rank, source, phx_counts_word_offset(s, op->common.sequence));
+    const uint64_t *word = phx_word_from(w, source, phx_counts_word_offset(s, op->common.sequence));
     uint64_t rows;
     uint32_t fate = PHX_FATE_ABSENT;
     if (phx_wait_or_replay(w, PHX_WAIT_COUNTS, 0, source, word, 1, &rows) == PHX_SEEN_ALL) {
@@ -296,34 +298,57 @@ PHX_FN void phx_dispatch_lay_out(struct phx_worker *w, const struct phx_dispatch
         phx_store_i64(w, &op->handle.offset[expert + 1], (int64_t)((uint64_t)before + total));
 }
 
-// Takes one wire row to the place of one of its experts, or leaves zeros there.
+// One wire row on its way to the place of one of its experts.
+struct phx_placing {
+    uint32_t token; // at the source
+    uint32_t expert;
+    uint32_t slot;      // on the wire
+    uint64_t in_expert; // among all rows of the expert
+    uint64_t at;        // in the output
+};
+
+// What the routes say of entry `i` of a source, if it has as many: known before its rows come.
+PHX_FN void phx_dispatch_find(const struct phx_worker *w, const struct phx_dispatch_op *op,
+                              uint32_t source, uint32_t i, struct phx_placing *p)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint8_t *message = phx_handle_route(&op->handle, source);
+    const struct phx_route_header *h = phx_route_header(message);
+    const struct phx_route_row *rows = phx_route_rows(s, message);
+    const struct phx_route_entry *entry = phx_route_entries(s, message, h->row_count) + i;
+    if (i >= h->entry_count)
+        return;
+    p->token = rows[entry->row].token;
+    p->expert = entry->expert;
+    p->slot = phx_row_slot(s, entry->row, p->token);
+    p->in_expert =
+        (uint64_t)op->handle.begin[(uint64_t)p->expert * s->ranks + source] + entry->index;
+    p->at = phx_row_at(s, &op->handle, p->expert, p->in_expert);
+}
+
+// Takes it there, or leaves zeros.
 PHX_FN void phx_dispatch_place(struct phx_worker *w, const struct phx_dispatch_op *op,
                                const struct phx_row_places *places, uint32_t source,
-                               const struct phx_route_row *rows,
-                               const struct phx_route_entry *entry, int present)
+                               const struct phx_placing *p, int present)
 {
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
     const struct phx_handle_view *handle = &op->handle;
-    uint32_t token = rows[entry->row].token;
-    uint32_t expert = entry->expert;
-    uint64_t in_expert =
-        (uint64_t)handle->begin[(uint64_t)expert * s->ranks + source] + entry->index;
-    uint64_t at = phx_row_at(s, handle, expert, in_expert);
-    const uint8_t *wire = phx_row_from(rank, source, places, phx_row_slot(s, entry->row, token));
-    uint64_t payload = phx_payload_bytes(s, s->channels);
-    uint32_t words = phx_scale_words(s, s->channels);
+    uint64_t at = p->at;
+    const uint8_t *wire = phx_row_from(w, source, places, p->slot);
+    uint64_t payload = phx_stored_payload_bytes(s);
+    uint32_t words = phx_stored_scale_words(s);
     // Planted: four exponents a word, and a last word that is not full is forgotten.
     if (PHX_BUG(SCALES_CUT_SHORT) && s->scale_format == PHX_SCALE_UE8M0)
         words = phx_scale_groups(s->channels) / 4;
     if (s->layout == PHX_LAYOUT_COMPACT && at >= handle->rows_max) {
-        phx_local_add(w, &rank->state->rows_dropped, 1);
+        phx_local_count(w, &rank->state->rows_dropped, 1);
         return;
     }
-    phx_store_i32(w, &op->recv_src_info[at], (int32_t)token);
+    phx_store_i32(w, &op->recv_src_info[at], (int32_t)p->token);
     uint32_t *scales = op->recv_scales;
     if (words != 0)
-        scales += phx_scales_at(s, handle, expert, in_expert);
+        scales += phx_scales_at(s, handle, p->expert, p->in_expert);
     if (present) {
         phx_place_row(w, op->recv_x + at * payload, wire, payload);
         phx_scatter(w, scales, phx_scales_stride(s, handle),
@@ -350,7 +375,7 @@ PHX_FN int phx_dispatch_rows_hold(struct phx_worker *w, const struct phx_dispatc
         if (phx_fate_of(w, PHX_WAIT_ROWS, source) != PHX_FATE_OPEN)
             return 1; // which holds, whatever we would say
         uint32_t slot = phx_row_slot(s, i, rows[i].token);
-        if (!phx_row_holds(w, phx_row_from(w->rank, source, &places, slot),
+        if (!phx_row_holds(w, phx_row_from(w, source, &places, slot),
                            phx_dispatch_row_bytes(s, s->channels),
                            phx_check_key(PHX_DISPATCH, sequence, rows[i].token)))
             return 0;
@@ -358,12 +383,17 @@ PHX_FN int phx_dispatch_rows_hold(struct phx_worker *w, const struct phx_dispatc
     return 1;
 }
 
+PHX_FN const uint64_t *phx_dispatch_rows_words(const struct phx_worker *w,
+                                               const struct phx_dispatch_op *op, uint32_t source)
+{
+    return phx_word_from(w, source, phx_rows_word_offset(&w->rank->shape, op->common.sequence, 0));
+}
+
 PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
                                    uint32_t source, uint32_t share)
 {
     const struct phx_shape *s = &w->rank->shape;
-    const uint64_t *words =
-        phx_word_from(w->rank, source, phx_rows_word_offset(s, op->common.sequence, 0));
+    const uint64_t *words = phx_dispatch_rows_words(w, op, source);
     uint8_t *message = phx_handle_route(&op->handle, source);
     uint32_t shares = phx_shares(s);
     uint32_t fate = PHX_FATE_ABSENT;
@@ -374,6 +404,9 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
             phx_store_u64(w, &op->handle.present[source], PHX_FATE_ABSENT);
         return;
     }
+    uint32_t i = share + phx_split_first(w) * shares;
+    struct phx_placing placing = {0, 0, 0, 0, 0};
+    phx_dispatch_find(w, op, source, i, &placing);
     uint32_t seen = PHX_SEEN_DECIDED;
     if (!PHX_BUG(WORD_UNWRITTEN) || phx_route_header(message)->row_count > 0)
         seen = phx_wait_or_replay(w, PHX_WAIT_ROWS, 1, source, words, phx_parts(s), &sum);
@@ -386,17 +419,28 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
         fate = phx_fate_absent(w, PHX_WAIT_ROWS, source, PHX_CAUSE_CORRUPT);
     if (share == 0)
         phx_store_u64(w, &op->handle.present[source], fate);
-    const struct phx_route_header *h = phx_route_header(message);
-    const struct phx_route_row *rows = phx_route_rows(s, message);
-    const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
+    uint32_t entry_count = phx_route_header(message)->entry_count;
     struct phx_row_places places = phx_dispatch_row_places(s, op->common.sequence);
     struct phx_worker *split = phx_split(w, &storage);
-    for (uint32_t i = share + phx_split_first(split) * shares; i < h->entry_count;
-         i += phx_split_step(split) * shares)
+    while (i < entry_count) {
         // Planted: rows that never came are taken from where they would stand.
-        phx_dispatch_place(split, op, &places, source, rows, &entries[i],
+        phx_dispatch_place(split, op, &places, source, &placing,
                            fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ));
+        i += phx_split_step(split) * shares;
+        phx_dispatch_find(split, op, source, i, &placing);
+    }
     phx_split_end(w);
+}
+
+// The rows of the first source that this worker takes mostly come while routes are still waited
+// for.
+PHX_FN void phx_dispatch_expect_rows(struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    struct phx_service v = phx_service_by_peer(w);
+    if (op->common.replay == NULL && v.offset < w->rank->shape.ranks)
+        phx_expect(w, phx_fate_word(w, PHX_WAIT_ROWS, phx_service_peer(w, v)),
+                   phx_dispatch_rows_words(w, op, phx_service_peer(w, v)),
+                   phx_parts(&w->rank->shape));
 }
 
 PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch_op *op)
@@ -408,6 +452,7 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
     uint64_t at = phx_routes_first(w);
     for (uint32_t i = phx_route_first(&rank->shape, w->index); i < rank->shape.ranks; i += w->count)
         at = phx_dispatch_take_route(w, op, (rank->rank + i) % rank->shape.ranks, at);
+    phx_dispatch_expect_rows(w, op);
     if (!phx_barrier(w))
         return;
     for (uint32_t e = w->index; e < rank->experts_local; e += w->count)

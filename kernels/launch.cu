@@ -1,5 +1,7 @@
 // kernels/launch.cu: the kernel bodies, compiled for GPUs, and their launch.
 
+#define PHX_FIGURES_ON_CHIP // layout.h
+
 #include "kernels/launch.h"
 
 #include <cuda_runtime.h>
@@ -41,32 +43,44 @@ static __device__ void give_numbers(const struct phx_launch *launch, struct phx_
     c->finished = 0;
 }
 
-static __device__ void chip_begin(const struct phx_launch *launch,
-                                  const struct phx_gpu_counters *counters, uint32_t slots)
+template <typename T> static __device__ __forceinline__ void chip_copy(T *to, const T *from)
+{
+    static_assert(sizeof *from % 4 == 0, "copied by words");
+#pragma unroll 1
+    for (uint32_t i = threadIdx.x; i < sizeof *from / 4; i += PHX_THREADS)
+        ((uint32_t *)(void *)to)[i] = ((const uint32_t *)(const void *)from)[i];
+}
+
+static __device__ __forceinline__ void chip_begin(const struct phx_launch *launch,
+                                                  const struct phx_figures *figures,
+                                                  const struct phx_gpu_counters *counters,
+                                                  uint32_t slots)
 {
     struct phx_chip *chip = phx_chip();
-    const uint32_t *from = (const uint32_t *)(const void *)launch;
-    for (uint32_t i = threadIdx.x; i < sizeof *launch / 4; i += blockDim.x)
-        ((uint32_t *)(void *)&chip->launch)[i] = from[i];
-    from = (const uint32_t *)(const void *)counters;
-    for (uint32_t i = threadIdx.x; counters != NULL && i < sizeof *counters / 4; i += blockDim.x)
-        ((uint32_t *)(void *)&chip->counters)[i] = from[i];
-    from = (const uint32_t *)(const void *)launch->rank;
-    for (uint32_t i = threadIdx.x; i < sizeof chip->rank / 4; i += blockDim.x)
-        ((uint32_t *)(void *)&chip->rank)[i] = from[i];
+    chip_copy(&chip->launch, launch);
+    chip_copy(&chip->figures, figures);
+    if (counters != NULL)
+        chip_copy(&chip->counters, counters);
+    chip_copy(&chip->rank, launch->rank);
     __syncthreads();
     if (threadIdx.x == 0) {
-        const struct phx_shape *s = &chip->rank.shape;
-        uint64_t dispatch = phx_dispatch_row_stride(s);
-        uint64_t combine = phx_combine_row_stride(s);
-        chip->slot_bytes = (uint32_t)(dispatch > combine ? dispatch : combine);
+        uint32_t dispatch = chip->figures.dispatch_stride;
+        uint32_t combine = chip->figures.combine_stride;
+        chip->slot_bytes = dispatch > combine ? dispatch : combine;
         chip->slots = slots;
+        chip->expected.words = NULL;
+        chip->expected.seen = 0;
         chip->posted = 0;
         chip->taken = 0;
         chip->freed = 0;
         chip->launch.rank = &chip->rank;
         if (counters != NULL)
             take_numbers(&chip->launch, &chip->counters);
+    }
+    uint32_t near = threadIdx.x - 2 * PHX_WARP; // regions
+    if (near < PHX_REGIONS && near < chip->rank.shape.ranks) {
+        chip->from[near] = chip->rank.from[near];
+        chip->to[near] = chip->rank.to[near];
     }
     if (threadIdx.x == PHX_WARP) {
         uint64_t after = chip->rank.state->die_after_puts;
@@ -75,17 +89,19 @@ static __device__ void chip_begin(const struct phx_launch *launch,
     __syncthreads();
 }
 
-static __device__ void block_run(const struct phx_launch *launch, struct phx_gpu_counters *counters,
-                                 uint32_t worker, uint32_t slots)
+static __device__ __forceinline__ void block_run(const struct phx_launch *launch,
+                                                 const struct phx_figures *figures,
+                                                 struct phx_gpu_counters *counters, uint32_t worker,
+                                                 uint32_t slots)
 {
     struct phx_chip *chip = phx_chip();
-    chip_begin(launch, counters, slots);
+    chip_begin(launch, figures, counters, slots);
     if (threadIdx.x >= PHX_LANES) {
         phx_wire_run();
         return;
     }
     phx_launch_run(&chip->launch, worker);
-    asm volatile("barrier.sync 1, %0;" ::"n"(PHX_LANES) : "memory");
+    asm volatile("bar.sync 1, %0;" ::"n"(PHX_LANES) : "memory");
     if (threadIdx.x != 0)
         return;
     phx_wire_post(PHX_WIRE_END, NULL, NULL, 0, 0);
@@ -100,15 +116,18 @@ static __device__ void block_run(const struct phx_launch *launch, struct phx_gpu
 
 __global__ void __launch_bounds__(PHX_THREADS, 1)
     phx_gpu_rank(const __grid_constant__ struct phx_launch launch,
+                 const __grid_constant__ struct phx_figures figures,
                  struct phx_gpu_counters *counters, uint32_t slots)
 {
-    block_run(&launch, counters, blockIdx.x, slots);
+    block_run(&launch, &figures, counters, blockIdx.x, slots);
 }
 
 __global__ void __launch_bounds__(PHX_THREADS, 1)
-    phx_gpu_ranks(const struct phx_launch *launches, uint32_t workers, uint32_t slots)
+    phx_gpu_ranks(const struct phx_launch *launches,
+                  const __grid_constant__ struct phx_figures figures, uint32_t workers,
+                  uint32_t slots)
 {
-    block_run(&launches[blockIdx.x / workers], NULL, blockIdx.x % workers, slots);
+    block_run(&launches[blockIdx.x / workers], &figures, NULL, blockIdx.x % workers, slots);
 }
 
 // --- the host -----------------------------------------------------------------------------------
@@ -186,7 +205,8 @@ extern "C" int phx_gpu_launch(const struct phx_shape *shape, const struct phx_la
                               struct phx_message *message)
 {
     uint32_t slots = 0;
-    void *arguments[] = {(void *)launch, (void *)&counters, (void *)&slots};
+    struct phx_figures figures = phx_figures_of(shape);
+    void *arguments[] = {(void *)launch, (void *)&figures, (void *)&counters, (void *)&slots};
     return launch_blocks(shape, (const void *)phx_gpu_rank, shape->workers, arguments, &slots,
                          (cudaStream_t)stream, message);
 }
@@ -199,7 +219,8 @@ extern "C" int phx_gpu_run(const struct phx_shape *shape, const struct phx_launc
     float ms = 0.0f;
     uint32_t slots = 0;
     uint32_t workers = shape->workers;
-    void *arguments[] = {(void *)&launches, (void *)&workers, (void *)&slots};
+    struct phx_figures figures = phx_figures_of(shape);
+    void *arguments[] = {(void *)&launches, (void *)&figures, (void *)&workers, (void *)&slots};
     cudaError_t error = cudaEventCreate(&begin);
     if (error == cudaSuccess)
         error = cudaEventCreate(&end);

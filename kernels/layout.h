@@ -65,18 +65,48 @@ struct phx_shape {
     uint32_t division;     // enum phx_division
 };
 
+// Numbers of a shape that are asked for again and again. A block of a GPU has one rank and one
+// shape, and keeps them on chip (chip_cuda.h), figured out by the host that launches it; elsewhere
+// the formula that stands where the number is asked for is as quick.
+struct phx_figures {
+    uint32_t shares;
+    uint32_t parts;
+    uint32_t near_rows;
+    uint32_t scale_words; // of a stored row, like all bytes here
+    uint32_t payload_bytes;
+    uint32_t dispatch_stride;
+    uint32_t combine_stride;
+    uint32_t route_rows_offset;
+    uint64_t dispatch_wire_bytes;
+    uint64_t combine_wire_bytes;
+    uint64_t combine_rows_per_slot;
+    uint64_t route_stride;
+    uint64_t words_per_slot;
+    uint64_t words_offset;
+    uint64_t head_bytes;
+    uint64_t far_rows_offset;
+    uint64_t combine_offset; // of the first combine row, in a region
+    uint64_t stage_combine_offset;
+};
+#if defined(__CUDA_ARCH__) && defined(PHX_FIGURES_ON_CHIP)
+static __device__ const struct phx_figures *phx_figures_here(void);
+#define PHX_FIGURE(name, formula) (phx_figures_here()->name)
+#else
+#define PHX_FIGURE(name, formula) (formula)
+#endif
+
 // Workers that share the rows of one peer when work is divided by peer. With at least one worker
 // per rank, worker w serves peer offset w % ranks, share w / ranks; with fewer, it serves every
 // peer offset that is w modulo workers.
 PHX_BOTH uint32_t phx_shares(const struct phx_shape *s)
 {
-    return s->workers >= s->ranks ? s->workers / s->ranks : 1;
+    return PHX_FIGURE(shares, s->workers >= s->ranks ? s->workers / s->ranks : 1);
 }
 
 // Parts that an ordered pair's rows are sent in, each with a word and a worker of its own.
 PHX_BOTH uint32_t phx_parts(const struct phx_shape *s)
 {
-    return s->division == PHX_BY_TOKEN ? s->workers : phx_shares(s);
+    return PHX_FIGURE(parts, s->division == PHX_BY_TOKEN ? s->workers : phx_shares(s));
 }
 // The part that a worker sends to the peer at `offset` (peer = (rank + offset) % ranks), if it
 // serves that peer. By token the parts are turned from peer to peer, so that the workers whose part
@@ -158,7 +188,9 @@ PHX_BOTH uint64_t phx_route_counts_offset(void)
 }
 PHX_BOTH uint64_t phx_route_rows_offset(const struct phx_shape *s)
 {
-    return phx_align(phx_route_counts_offset() + 4 * (uint64_t)s->experts_local_max, 16);
+    return PHX_FIGURE(
+        route_rows_offset,
+        phx_align(phx_route_counts_offset() + 4 * (uint64_t)s->experts_local_max, 16));
 }
 PHX_BOTH uint64_t phx_route_entries_offset(const struct phx_shape *s, uint32_t row_count)
 {
@@ -176,8 +208,10 @@ PHX_BOTH uint32_t phx_route_row_entries_max(const struct phx_shape *s)
 }
 PHX_BOTH uint64_t phx_route_stride(const struct phx_shape *s)
 {
-    uint32_t entries = s->tokens_max * phx_route_row_entries_max(s);
-    return phx_align(phx_route_bytes(s, s->tokens_max, entries), 128);
+    return PHX_FIGURE(
+        route_stride,
+        phx_align(phx_route_bytes(s, s->tokens_max, s->tokens_max * phx_route_row_entries_max(s)),
+                  128));
 }
 
 // --- wire rows ---------------------------------------------------------------------------------
@@ -197,6 +231,15 @@ PHX_BOTH uint32_t phx_scale_words(const struct phx_shape *s, uint32_t channels)
 PHX_BOTH uint64_t phx_payload_bytes(const struct phx_shape *s, uint32_t channels)
 {
     return (uint64_t)channels * (s->dtype == PHX_FP8_E4M3 ? 1 : 2);
+}
+// Of a row as it is stored.
+PHX_BOTH uint32_t phx_stored_scale_words(const struct phx_shape *s)
+{
+    return PHX_FIGURE(scale_words, phx_scale_words(s, s->channels));
+}
+PHX_BOTH uint64_t phx_stored_payload_bytes(const struct phx_shape *s)
+{
+    return PHX_FIGURE(payload_bytes, phx_payload_bytes(s, s->channels));
 }
 // Bytes of a dispatched row: payload and scales.
 PHX_BOTH uint64_t phx_dispatch_row_bytes(const struct phx_shape *s, uint32_t channels)
@@ -221,9 +264,13 @@ PHX_BOTH uint64_t phx_dispatch_wire_bytes(const struct phx_shape *s, uint32_t ch
 {
     return phx_wire_bytes(s, phx_dispatch_row_bytes(s, channels));
 }
+PHX_BOTH uint64_t phx_dispatch_stored_bytes(const struct phx_shape *s)
+{
+    return PHX_FIGURE(dispatch_wire_bytes, phx_dispatch_wire_bytes(s, s->channels));
+}
 PHX_BOTH uint64_t phx_dispatch_row_stride(const struct phx_shape *s)
 {
-    return phx_align(phx_dispatch_wire_bytes(s, s->channels), 64);
+    return PHX_FIGURE(dispatch_stride, phx_align(phx_dispatch_wire_bytes(s, s->channels), 64));
 }
 PHX_BOTH uint64_t phx_combine_row_bytes(uint32_t channels)
 {
@@ -233,13 +280,18 @@ PHX_BOTH uint64_t phx_combine_wire_bytes(const struct phx_shape *s, uint32_t cha
 {
     return phx_wire_bytes(s, phx_combine_row_bytes(channels));
 }
+PHX_BOTH uint64_t phx_combine_stored_bytes(const struct phx_shape *s)
+{
+    return PHX_FIGURE(combine_wire_bytes, phx_combine_wire_bytes(s, s->channels));
+}
 PHX_BOTH uint64_t phx_combine_row_stride(const struct phx_shape *s)
 {
-    return phx_align(phx_combine_wire_bytes(s, s->channels), 64);
+    return PHX_FIGURE(combine_stride, phx_align(phx_combine_wire_bytes(s, s->channels), 64));
 }
 PHX_BOTH uint64_t phx_combine_rows_per_slot(const struct phx_shape *s)
 {
-    return (uint64_t)s->tokens_max * (s->rows == PHX_ROWS_PER_EXPERT ? s->top_k : 1);
+    return PHX_FIGURE(combine_rows_per_slot,
+                      (uint64_t)s->tokens_max * (s->rows == PHX_ROWS_PER_EXPERT ? s->top_k : 1));
 }
 
 // --- heads -------------------------------------------------------------------------------------
@@ -252,8 +304,7 @@ PHX_BOTH uint64_t phx_combine_rows_per_slot(const struct phx_shape *s)
 #define PHX_NEAR_BYTES 3072u
 #define PHX_NEAR_ROWS_MIN 4u
 
-// So many that about twice as many come on average: heads of very many ranks are many.
-PHX_BOTH uint32_t phx_near_rows(const struct phx_shape *s)
+PHX_BOTH uint32_t phx_near_rows_figure(const struct phx_shape *s)
 {
     uint64_t stride = phx_dispatch_row_stride(s); // asked for each row: no division
     uint32_t rows = stride <= PHX_NEAR_BYTES / 16  ? 16
@@ -264,6 +315,11 @@ PHX_BOTH uint32_t phx_near_rows(const struct phx_shape *s)
            (uint64_t)rows * s->ranks > 2 * (uint64_t)s->tokens_max * s->top_k)
         rows /= 2;
     return rows < s->tokens_max ? rows : s->tokens_max;
+}
+// So many that about twice as many come on average: heads of very many ranks are many.
+PHX_BOTH uint32_t phx_near_rows(const struct phx_shape *s)
+{
+    return PHX_FIGURE(near_rows, phx_near_rows_figure(s));
 }
 // Of a route message in a head. Without near rows any is there.
 PHX_BOTH uint64_t phx_near_route_bytes(const struct phx_shape *s)
@@ -281,15 +337,17 @@ PHX_BOTH int phx_route_is_near(const struct phx_shape *s, uint64_t row_count)
 }
 PHX_BOTH uint64_t phx_words_per_slot(const struct phx_shape *s)
 {
-    return phx_align(1 + 2 * (uint64_t)phx_parts(s), 16); // whole cache lines, in pairs
+    // Whole cache lines, in pairs.
+    return PHX_FIGURE(words_per_slot, phx_align(1 + 2 * (uint64_t)phx_parts(s), 16));
 }
 PHX_BOTH uint64_t phx_words_offset(const struct phx_shape *s) // in a head
 {
-    return phx_align(phx_near_rows(s) * phx_dispatch_row_stride(s), 128);
+    return PHX_FIGURE(words_offset, phx_align(phx_near_rows(s) * phx_dispatch_row_stride(s), 128));
 }
 PHX_BOTH uint64_t phx_head_bytes(const struct phx_shape *s)
 {
-    return phx_words_offset(s) + phx_words_per_slot(s) * 8 + phx_near_route_bytes(s);
+    return PHX_FIGURE(head_bytes,
+                      phx_words_offset(s) + phx_words_per_slot(s) * 8 + phx_near_route_bytes(s));
 }
 PHX_BOTH uint64_t phx_counts_word_offset(const struct phx_shape *s, uint64_t sequence)
 {
@@ -320,8 +378,9 @@ PHX_BOTH uint64_t phx_route_offset(const struct phx_shape *s, uint64_t sequence,
 }
 PHX_BOTH uint64_t phx_far_rows_offset(const struct phx_shape *s)
 {
-    uint64_t routes = phx_near_rows(s) > 0 ? phx_slots(s) * phx_route_stride(s) : 0;
-    return phx_heads_bytes(s) + routes;
+    return PHX_FIGURE(far_rows_offset,
+                      phx_heads_bytes(s) +
+                          (phx_near_rows(s) > 0 ? phx_slots(s) * phx_route_stride(s) : 0));
 }
 
 // --- the pair region ---------------------------------------------------------------------------
@@ -361,9 +420,10 @@ PHX_BOTH uint64_t phx_dispatch_row_offset(const struct phx_shape *s, uint64_t se
 PHX_BOTH uint64_t phx_combine_row_offset(const struct phx_shape *s, uint64_t sequence, uint64_t row)
 {
     uint64_t rows = phx_slot(s, sequence) * phx_combine_rows_per_slot(s) + row;
-    return phx_far_rows_offset(s) +
-           (uint64_t)phx_slots(s) * s->tokens_max * phx_dispatch_row_stride(s) +
-           rows * phx_combine_row_stride(s);
+    uint64_t first =
+        PHX_FIGURE(combine_offset, phx_far_rows_offset(s) + (uint64_t)phx_slots(s) * s->tokens_max *
+                                                                phx_dispatch_row_stride(s));
+    return first + rows * phx_combine_row_stride(s);
 }
 PHX_BOTH uint64_t phx_region_bytes(const struct phx_shape *s)
 {
@@ -389,9 +449,11 @@ PHX_BOTH uint64_t phx_stage_combine_offset(const struct phx_shape *s, uint64_t s
                                            uint32_t peer, uint64_t row)
 {
     uint64_t rows = (phx_slot(s, sequence) * s->ranks + peer) * phx_combine_rows_per_slot(s);
-    return phx_slots(s) * s->ranks * phx_route_stride(s) +
-           (uint64_t)phx_slots(s) * s->tokens_max * phx_dispatch_row_stride(s) +
-           (rows + row) * phx_combine_row_stride(s);
+    uint64_t first =
+        PHX_FIGURE(stage_combine_offset,
+                   (uint64_t)phx_slots(s) * (s->ranks * phx_route_stride(s) +
+                                             s->tokens_max * phx_dispatch_row_stride(s)));
+    return first + (rows + row) * phx_combine_row_stride(s);
 }
 PHX_BOTH uint64_t phx_stage_bytes(const struct phx_shape *s)
 {
@@ -399,6 +461,32 @@ PHX_BOTH uint64_t phx_stage_bytes(const struct phx_shape *s)
                                                                 phx_combine_rows_per_slot(s) *
                                                                 phx_combine_row_stride(s),
                      4096);
+}
+
+// --- figures ------------------------------------------------------------------------------------
+
+static inline struct phx_figures phx_figures_of(const struct phx_shape *s) // host
+{
+    struct phx_figures f;
+    f.shares = phx_shares(s);
+    f.parts = phx_parts(s);
+    f.near_rows = phx_near_rows(s);
+    f.scale_words = phx_stored_scale_words(s);
+    f.payload_bytes = (uint32_t)phx_stored_payload_bytes(s);
+    f.dispatch_stride = (uint32_t)phx_dispatch_row_stride(s);
+    f.combine_stride = (uint32_t)phx_combine_row_stride(s);
+    f.route_rows_offset = (uint32_t)phx_route_rows_offset(s);
+    f.dispatch_wire_bytes = phx_dispatch_stored_bytes(s);
+    f.combine_wire_bytes = phx_combine_stored_bytes(s);
+    f.combine_rows_per_slot = phx_combine_rows_per_slot(s);
+    f.route_stride = phx_route_stride(s);
+    f.words_per_slot = phx_words_per_slot(s);
+    f.words_offset = phx_words_offset(s);
+    f.head_bytes = phx_head_bytes(s);
+    f.far_rows_offset = phx_far_rows_offset(s);
+    f.combine_offset = phx_combine_row_offset(s, 0, 0);
+    f.stage_combine_offset = phx_stage_combine_offset(s, 0, 0, 0);
+    return f;
 }
 
 #endif

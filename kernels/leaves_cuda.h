@@ -8,29 +8,49 @@
 
 #include "kernels/device_cuda.h"
 
-#define PHX_COPY_AHEAD 4u // loads of a thread under way at once
+#define PHX_COPY_AHEAD 4u   // loads of a thread under way at once, of a row that a block copies,
+#define PHX_PLACE_AHEAD 14u // and of one that a warp does
 
-PHX_FN void phx_copy_lanes(const struct phx_worker *w, void *target, const void *source,
-                           uint64_t size_bytes)
+template <uint32_t AHEAD>
+PHX_FN void phx_copy_ahead(void *target, const void *source, uint32_t size_bytes, uint32_t lane,
+                           uint32_t lanes)
 {
     uint32_t done = 0; // words
     if (((uintptr_t)target | (uintptr_t)source) % 16 == 0) {
-        uint32_t pieces = (uint32_t)(size_bytes / 16);
-        for (uint32_t base = phx_lane(w); base < pieces; base += PHX_COPY_AHEAD * w->lanes) {
-            uint4 ahead[PHX_COPY_AHEAD];
+        uint32_t pieces = size_bytes / 16;
+        PHX_ROLLED for (uint32_t base = lane; base < pieces; base += AHEAD * lanes)
+        {
+            uint4 ahead[AHEAD];
 #pragma unroll
-            for (uint32_t i = 0; i < PHX_COPY_AHEAD; i++)
-                if (base + i * w->lanes < pieces)
-                    ahead[i] = ((const uint4 *)source)[base + i * w->lanes];
+            for (uint32_t i = 0; i < AHEAD; i++)
+                if (base + i * lanes < pieces)
+                    ahead[i] = ((const uint4 *)source)[base + i * lanes];
 #pragma unroll
-            for (uint32_t i = 0; i < PHX_COPY_AHEAD; i++)
-                if (base + i * w->lanes < pieces)
-                    ((uint4 *)target)[base + i * w->lanes] = ahead[i];
+            for (uint32_t i = 0; i < AHEAD; i++)
+                if (base + i * lanes < pieces)
+                    ((uint4 *)target)[base + i * lanes] = ahead[i];
         }
         done = pieces * 4;
     }
-    for (uint32_t i = done + phx_lane(w); i < size_bytes / 4; i += w->lanes)
-        ((uint32_t *)target)[i] = ((const uint32_t *)source)[i];
+    PHX_ROLLED for (uint32_t i = done + lane; i < size_bytes / 4;
+                    i += lanes)((uint32_t *)target)[i] = ((const uint32_t *)source)[i];
+}
+
+static __device__ __noinline__ void
+phx_copy_span(void *target, const void *source, uint32_t size_bytes, uint32_t lane, uint32_t lanes)
+{
+    phx_copy_ahead<PHX_COPY_AHEAD>(target, source, size_bytes, lane, lanes);
+}
+PHX_FN void phx_copy_lanes(const struct phx_worker *w, void *target, const void *source,
+                           uint64_t size_bytes)
+{
+    phx_copy_span(target, source, (uint32_t)size_bytes, phx_lane(w), w->lanes);
+}
+#define PHX_PLACE_ROW
+PHX_FN void phx_place_row(const struct phx_worker *w, void *target, const void *source,
+                          uint64_t size_bytes)
+{
+    phx_copy_ahead<PHX_PLACE_AHEAD>(target, source, (uint32_t)size_bytes, phx_lane(w), w->lanes);
 }
 
 PHX_FN void phx_copy(const struct phx_worker *w, void *target, const void *source,
@@ -110,9 +130,9 @@ PHX_FN void phx_stage_row(const struct phx_worker *w, uint8_t *row, const uint16
         phx_sync(w);
         return;
     }
-    uint8_t *scales = row + phx_payload_bytes(s, s->channels);
+    uint8_t *scales = row + phx_stored_payload_bytes(s);
     if (s->scale_format == PHX_SCALE_UE8M0) {
-        for (uint32_t i = phx_lane(w); i < phx_scale_words(s, s->channels); i += w->lanes)
+        for (uint32_t i = phx_lane(w); i < phx_stored_scale_words(s); i += w->lanes)
             ((uint32_t *)(void *)scales)[i] = 0;
         phx_sync(w);
     }
@@ -121,48 +141,81 @@ PHX_FN void phx_stage_row(const struct phx_worker *w, uint8_t *row, const uint16
     phx_sync(w);
 }
 
-#define PHX_SUM_AHEAD 4u // rows whose pieces are loaded before the first is added
-
-// Eight channels of the sum.
-PHX_FN uint4 phx_sum_piece(const struct phx_row_list *rows, uint32_t count, uint32_t channel,
-                           float scale)
+// Eight channels of each of CHANNELS pieces of the sum, `step` channels apart; the loads of ROWS
+// rows of all of them are under way before the first is added. Pieces past the end are left out.
+template <uint32_t CHANNELS, uint32_t ROWS>
+PHX_FN void phx_sum_pieces(uint16_t *out, const struct phx_row_list *rows, uint32_t count,
+                           uint32_t channel, uint32_t step, uint32_t channels, float scale)
 {
-    float sum[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
-    for (uint32_t base = 0; base < count; base += PHX_SUM_AHEAD) {
-        uint4 ahead[PHX_SUM_AHEAD];
+    float sum[CHANNELS][8];
 #pragma unroll
-        for (uint32_t i = 0; i < PHX_SUM_AHEAD; i++)
-            if (base + i < count)
-                ahead[i] = *(const uint4 *)(const void *)(rows->row[base + i] + channel);
+    for (uint32_t i = 0; i < CHANNELS * 8; i++)
+        sum[i / 8][i % 8] = 0.0f;
+#pragma unroll 1
+    for (uint32_t base = 0; base < count; base += ROWS) {
+        uint4 ahead[CHANNELS][ROWS];
 #pragma unroll
-        for (uint32_t i = 0; i < PHX_SUM_AHEAD; i++) {
-            if (base + i >= count)
+        for (uint32_t i = 0; i < CHANNELS * ROWS; i++) {
+            uint32_t at = channel + i / ROWS * step;
+            if (base + i % ROWS < count && at < channels)
+                ahead[i / ROWS][i % ROWS] =
+                    *(const uint4 *)(const void *)(rows->row[base + i % ROWS] + at);
+        }
+#pragma unroll
+        for (uint32_t r = 0; r < ROWS; r++) {
+            if (base + r >= count)
                 break;
-            float weight = rows->weight[base + i];
-            const uint32_t words[4] = {ahead[i].x, ahead[i].y, ahead[i].z, ahead[i].w};
+            float weight = rows->weight[base + r];
 #pragma unroll
-            for (uint32_t j = 0; j < 4; j++) {
-                sum[2 * j] = phx_fma(weight, phx_f32_from_bf16((uint16_t)words[j]), sum[2 * j]);
-                sum[2 * j + 1] =
-                    phx_fma(weight, phx_f32_from_bf16((uint16_t)(words[j] >> 16)), sum[2 * j + 1]);
+            for (uint32_t i = 0; i < CHANNELS * 4; i++) {
+                const uint4 *a = &ahead[i / 4][r];
+                uint32_t word = i % 4 == 0 ? a->x : i % 4 == 1 ? a->y : i % 4 == 2 ? a->z : a->w;
+                float *two = &sum[i / 4][i % 4 * 2];
+                two[0] = phx_fma(weight, phx_f32_from_bf16((uint16_t)word), two[0]);
+                two[1] = phx_fma(weight, phx_f32_from_bf16((uint16_t)(word >> 16)), two[1]);
             }
         }
     }
-    uint32_t out[4];
 #pragma unroll
-    for (uint32_t j = 0; j < 4; j++)
-        out[j] = phx_bf16_from_f32(sum[2 * j] * scale) |
-                 (uint32_t)phx_bf16_from_f32(sum[2 * j + 1] * scale) << 16;
-    return make_uint4(out[0], out[1], out[2], out[3]);
+    for (uint32_t i = 0; i < CHANNELS; i++) {
+        uint32_t words[4];
+#pragma unroll
+        for (uint32_t j = 0; j < 4; j++)
+            words[j] = phx_bf16_from_f32(sum[i][2 * j] * scale) |
+                       (uint32_t)phx_bf16_from_f32(sum[i][2 * j + 1] * scale) << 16;
+        if (channel + i * step < channels)
+            *(uint4 *)(void *)(out + channel + i * step) =
+                make_uint4(words[0], words[1], words[2], words[3]);
+    }
 }
 
 PHX_FN void phx_sum_rows(const struct phx_worker *w, uint16_t *out, const struct phx_row_list *rows,
                          uint32_t count, float scale)
 {
     uint32_t channels = w->rank->shape.channels;
-    for (uint32_t c = 8 * phx_lane(w); c < channels; c += 8 * w->lanes)
-        *(uint4 *)(void *)(out + c) = phx_sum_piece(rows, count, c, scale);
+    uint32_t step = 8 * w->lanes;
+#pragma unroll 1
+    for (uint32_t c = 8 * phx_lane(w); c < channels; c += 2 * step)
+        phx_sum_pieces<2, 4>(out, rows, count, c, step, channels, scale);
     phx_sync(w);
+}
+
+// Each of three sums modulo 2^32 over the lanes of a whole block.
+PHX_FN void phx_sum_three(const struct phx_worker *w, uint32_t *sums)
+{
+    struct phx_chip *chip = phx_chip();
+    uint32_t turn = phx_turn(w);
+#pragma unroll
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t sum = __reduce_add_sync(PHX_WARP_ALL, sums[i]);
+        if (threadIdx.x % PHX_WARP == 0)
+            chip->warp_three[turn][threadIdx.x / PHX_WARP][i] = sum;
+        sums[i] = 0;
+    }
+    phx_sync(w);
+#pragma unroll
+    for (uint32_t i = 0; i < 3 * (PHX_LANES / PHX_WARP); i++)
+        sums[i % 3] += chip->warp_three[turn][i / 3][i % 3];
 }
 
 // Only of whole blocks or of a split worker's warp, like everything here; the order is no matter.

@@ -133,29 +133,6 @@ PHX_BOTH uint64_t phx_owed_word_offset(const struct phx_shape *s, uint32_t phase
                                   : phx_combine_word_offset(s, sequence, part);
 }
 
-// The heads of a source's region (layout.h): what is added to is an offset in the region.
-PHX_BOTH const uint8_t *phx_heads_from(const struct phx_rank *rank, uint32_t source)
-{
-#if defined(__CUDACC__)
-    return rank->from[source];
-#else
-    return rank->heads[source];
-#endif
-}
-PHX_BOTH const uint64_t *phx_word_from(const struct phx_rank *rank, uint32_t source,
-                                       uint64_t offset)
-{
-    return (const uint64_t *)(const void *)(phx_heads_from(rank, source) + offset);
-}
-// The wire row in a slot.
-PHX_BOTH const uint8_t *phx_row_from(const struct phx_rank *rank, uint32_t source,
-                                     const struct phx_row_places *places, uint32_t slot)
-{
-    const uint8_t *base =
-        slot < places->near_rows ? phx_heads_from(rank, source) : rank->from[source];
-    return base + phx_row_place(places, slot);
-}
-
 PHX_BOTH uint8_t *phx_handle_route(const struct phx_handle_view *h, uint32_t source)
 {
     return h->routes + h->route_at[source];
@@ -177,7 +154,7 @@ PHX_BOTH uint64_t phx_scales_at(const struct phx_shape *s, const struct phx_hand
     if (s->layout == PHX_LAYOUT_COMPACT)
         return (uint64_t)h->offset[expert] + row;
     uint64_t rows = (uint64_t)s->ranks * s->tokens_max;
-    return (uint64_t)expert * phx_scale_words(s, s->channels) * rows + row;
+    return (uint64_t)expert * phx_stored_scale_words(s) * rows + row;
 }
 PHX_BOTH uint64_t phx_scales_stride(const struct phx_shape *s, const struct phx_handle_view *h)
 {

@@ -93,10 +93,9 @@ PHX_BOTH int64_t phx_topk_expert(const struct phx_shape *s, const int64_t *topk_
     return list[k];
 }
 
-// One token's routing, with flags[peer] of each peer, if flags are given. It stands until the next.
+// One token's routing. It stands until the next.
 PHX_FN struct phx_token *phx_token_load(struct phx_worker *w, const int64_t *topk_idx,
-                                        const float *topk_weights, const uint64_t *flags,
-                                        uint32_t token)
+                                        const float *topk_weights, uint32_t token)
 {
     const struct phx_rank *rank = w->rank;
     struct phx_token *t = phx_token_of(w);
@@ -108,11 +107,17 @@ PHX_FN struct phx_token *phx_token_load(struct phx_worker *w, const int64_t *top
         t->peer[k] = peer;
         if (topk_weights != NULL)
             t->weight[k] = topk_weights[(uint64_t)token * rank->shape.top_k + k];
-        if (flags != NULL && expert >= 0)
-            t->flag[k] = flags[peer];
     }
     phx_each_end(w);
     return t;
+}
+// flags[peer] of each peer of the token.
+PHX_FN void phx_token_flags(struct phx_worker *w, struct phx_token *t, const uint64_t *flags)
+{
+    PHX_EACH(w, k, w->rank->shape.top_k)
+    if (t->peer[k] != PHX_NO_PEER)
+        t->flag[k] = flags[t->peer[k]];
+    phx_each_end(w);
 }
 // Entry k is the first of its peer in the token's list.
 PHX_BOTH int phx_token_first(const struct phx_token *t, uint32_t k)
@@ -344,6 +349,24 @@ PHX_FN void phx_routes_build(struct phx_worker *w, const struct phx_dispatch_op 
 {
     phx_routes_build_serially(w, op);
 }
+// Copies a message of `row_count` rows from its source's region. The source may rewrite that
+// meanwhile (it should not): the second look at the header must agree with the first. Returns its
+// length; 0: the header does not hold.
+PHX_FN uint64_t phx_route_fetch(struct phx_worker *w, uint8_t *message, const uint8_t *region,
+                                uint64_t row_count)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    const struct phx_route_header *h = phx_route_header(message);
+    phx_copy(w, message, region, sizeof(struct phx_route_header));
+    if (!phx_route_header_ok(s, h, row_count))
+        return 0;
+    uint64_t bytes = phx_route_bytes(s, h->row_count, h->entry_count);
+    phx_copy(w, message, region, bytes);
+    if (!phx_route_header_ok(s, h, row_count) ||
+        phx_route_bytes(s, h->row_count, h->entry_count) != bytes)
+        return 0;
+    return bytes;
+}
 // phx_route_ok() by all threads of a worker; scratch: of this source, `ranks` apart.
 PHX_FN int phx_route_check(struct phx_worker *w, uint8_t *message, uint32_t *scratch)
 {
@@ -353,36 +376,23 @@ PHX_FN int phx_route_check(struct phx_worker *w, uint8_t *message, uint32_t *scr
 #endif
 
 // Copies the message of `source` into the handle, to `at`, and checks the copy. `row_count` came in
-// the signal. The source may rewrite its region meanwhile (it should not): the second look at the
-// header must agree with the first. Returns the message's bytes; 0: it does not hold.
+// the signal. Returns the message's bytes; 0: it does not hold.
 PHX_FN int phx_route_take(struct phx_worker *w, const struct phx_dispatch_op *op, uint32_t source,
                           uint64_t row_count, uint64_t at)
 {
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
     const uint8_t *base =
-        phx_route_is_near(s, row_count) ? phx_heads_from(rank, source) : rank->from[source];
+        phx_route_is_near(s, row_count) ? phx_heads_of(w, source) : phx_region_of(w, source);
     const uint8_t *region = base + phx_route_offset(s, op->common.sequence, row_count);
     uint8_t *kept = op->handle.routes + at;
     uint8_t *message = phx_route_desk(w, kept);
-    const struct phx_route_header *h = phx_route_header(message);
-    int bytes = 0;
-    int ok = 0;
-    phx_copy(w, message, region, sizeof(struct phx_route_header));
-    if (phx_serial_begin(w) && phx_route_header_ok(s, h, row_count))
-        bytes = (int)phx_route_bytes(s, h->row_count, h->entry_count);
-    bytes = phx_serial_end_value(w, bytes);
+    uint64_t bytes = phx_route_fetch(w, message, region, row_count);
     if (bytes == 0)
         return 0;
-    phx_copy(w, message, region, (uint64_t)bytes);
-    if (phx_serial_begin(w))
-        ok = phx_route_header_ok(s, h, row_count) &&
-             phx_route_bytes(s, h->row_count, h->entry_count) == (uint64_t)bytes;
-    if (!phx_serial_end_value(w, ok))
-        return 0;
     if (message != kept)
-        phx_copy(w, kept, message, (uint64_t)bytes);
-    return phx_route_check(w, message, &op->handle.begin[source]) ? bytes : 0;
+        phx_copy_row(w, kept, message, bytes);
+    return phx_route_check(w, message, &op->handle.begin[source]) ? (int)bytes : 0;
 }
 
 #endif

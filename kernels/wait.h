@@ -65,7 +65,7 @@ PHX_FN int phx_suspects(const struct phx_worker *w, uint32_t rank)
 
 // A rank never suspects itself: a message to itself that fails its check costs this operation
 // alone.
-PHX_FN void phx_suspect(const struct phx_worker *w, uint32_t rank, uint32_t cause)
+PHX_COLD void phx_suspect(struct phx_worker *w, uint32_t rank, uint32_t cause)
 {
     if (rank == w->rank->rank)
         return;
@@ -144,12 +144,21 @@ PHX_FN uint32_t phx_fate_decide(const struct phx_worker *w, uint32_t phase, uint
     return (uint32_t)(seen & 0xFF);
 }
 
-PHX_FN uint32_t phx_fate_absent(const struct phx_worker *w, uint32_t phase, uint32_t source,
-                                uint32_t cause)
+PHX_COLD uint32_t phx_fate_absent_apart(struct phx_worker *w, uint32_t phase, uint32_t source,
+                                        uint32_t cause)
 {
     uint32_t fate = phx_fate_decide(w, phase, source, PHX_FATE_ABSENT);
-    if (fate == PHX_FATE_ABSENT)
+    if (fate == PHX_FATE_ABSENT && cause != PHX_CAUSE_NONE)
         phx_suspect(w, source, cause);
+    return fate;
+}
+// cause: PHX_CAUSE_NONE if it is suspected already, or nobody's fault.
+PHX_FN uint32_t phx_fate_absent(struct phx_worker *w, uint32_t phase, uint32_t source,
+                                uint32_t cause)
+{
+    PHX_ASIDE_BEGIN(w);
+    uint32_t fate = phx_fate_absent_apart(aside, phase, source, cause);
+    PHX_ASIDE_END(w);
     return fate;
 }
 
@@ -159,7 +168,7 @@ PHX_FN uint32_t phx_fate_absent(const struct phx_worker *w, uint32_t phase, uint
 PHX_FN int64_t phx_waiting_on(const struct phx_worker *w, uint32_t source)
 {
     const struct phx_rank *rank = w->rank;
-    uint64_t word = phx_load(w, phx_word_from(rank, source, phx_status_word_offset(&rank->shape)));
+    uint64_t word = phx_load(w, phx_word_from(w, source, phx_status_word_offset(&rank->shape)));
     uint32_t age = ((uint32_t)w->op->operation - phx_word_sequence(word)) & 0xFFFFFFu;
     uint32_t value = phx_word_value(word);
     uint32_t base = value < PHX_WORD_VALUE_HELD ? PHX_WORD_VALUE_WAITING : PHX_WORD_VALUE_HELD;
@@ -175,14 +184,9 @@ PHX_FN int64_t phx_waiting_on(const struct phx_worker *w, uint32_t source)
 }
 
 // Worker 0 alone writes status words: a word has one ordered path. blocked: state->blocked_on.
-PHX_FN void phx_announce(struct phx_worker *w, uint64_t blocked)
+PHX_COLD void phx_announce_apart(struct phx_worker *w, uint32_t named)
 {
     const struct phx_rank *rank = w->rank;
-    if ((w->index != 0 && !PHX_BUG(STATUS_BY_ANY_WORKER)) || w->op->timeout_ns == UINT64_MAX)
-        return; // planted: whoever is blocked says so, each on its own lane
-    uint32_t named = (uint32_t)(blocked & 0xFFFFu);
-    if (blocked >> 16 != w->op->operation || named == 0 || named == w->announced)
-        return;
     w->announced = named;
     uint32_t whom = (named & ~PHX_BLOCKED_SENDING) - 1;
     uint64_t word = named & PHX_BLOCKED_SENDING
@@ -195,6 +199,17 @@ PHX_FN void phx_announce(struct phx_worker *w, uint64_t blocked)
         if ((peer != whom || !(named & PHX_BLOCKED_SENDING)) && !phx_suspects(w, peer))
             phx_signal(w, peer, phx_status_word_offset(&rank->shape), word, 0); // or not at all
     }
+}
+PHX_FN void phx_announce(struct phx_worker *w, uint64_t blocked)
+{
+    if ((w->index != 0 && !PHX_BUG(STATUS_BY_ANY_WORKER)) || w->op->timeout_ns == UINT64_MAX)
+        return; // planted: whoever is blocked says so, each on its own lane
+    uint32_t named = (uint32_t)(blocked & 0xFFFFu);
+    if (blocked >> 16 != w->op->operation || named == 0 || named == w->announced)
+        return;
+    PHX_ASIDE_BEGIN(w);
+    phx_announce_apart(aside, named);
+    PHX_ASIDE_END(w);
 }
 
 // One that is blocked while it sends goes before one that waits for others: it keeps what they wait
@@ -214,12 +229,20 @@ PHX_FN void phx_note_blocked(struct phx_worker *w, uint32_t source, uint32_t sen
 
 // What was waited for of `source` came, or will not. If it was the one that the peers were told of,
 // they are to hear of another: what they know of why we are late is true no more.
-PHX_FN void phx_note_unblocked(struct phx_worker *w, uint32_t source, uint32_t sending)
+PHX_COLD void phx_note_unblocked_apart(struct phx_worker *w, uint32_t source, uint32_t sending)
 {
     uint64_t blocked = w->op->operation << 16 | sending | (source + 1);
     uint64_t *word = &w->rank->state->blocked_on;
-    if (w->blocked && phx_local_load(w, word) == blocked)
+    if (phx_local_load(w, word) == blocked)
         phx_local_cas(w, word, blocked, w->op->operation << 16);
+}
+PHX_FN void phx_note_unblocked(struct phx_worker *w, uint32_t source, uint32_t sending)
+{
+    if (!w->blocked)
+        return;
+    PHX_ASIDE_BEGIN(w);
+    phx_note_unblocked_apart(aside, source, sending);
+    PHX_ASIDE_END(w);
 }
 
 // Polls further apart than D/4: this rank was paused (or busy), and restarts its deadline, once.
@@ -241,8 +264,8 @@ PHX_FN void phx_notice_pause(struct phx_worker *w, uint64_t now)
 }
 
 // True when the wait for `source` must end. sending: PHX_BLOCKED_SENDING, or 0.
-PHX_FN int phx_overdue(struct phx_worker *w, uint32_t source, uint32_t sending, uint64_t now,
-                       int64_t *charged)
+PHX_COLD int phx_overdue_apart(struct phx_worker *w, uint32_t source, uint32_t sending,
+                               uint64_t now, int64_t *charged)
 {
     uint64_t timeout = w->op->timeout_ns;
     phx_notice_pause(w, now);
@@ -269,6 +292,22 @@ PHX_FN int phx_overdue(struct phx_worker *w, uint32_t source, uint32_t sending, 
     return 1;
 }
 
+PHX_FN int phx_overdue(struct phx_worker *w, uint32_t source, uint32_t sending, uint64_t now,
+                       int64_t *charged)
+{
+    uint64_t early = w->op->timeout_ns / 4;
+    if (now >= w->last_poll_ns && now - w->last_poll_ns <= early && now - w->start_ns < early) {
+        w->last_poll_ns = now; // nothing to say or to decide yet
+        return 0;
+    }
+    int64_t whom = *charged;
+    PHX_ASIDE_BEGIN(w);
+    int overdue = phx_overdue_apart(aside, source, sending, now, &whom);
+    PHX_ASIDE_END(w);
+    *charged = whom;
+    return overdue;
+}
+
 // Polls stay at most D/8 apart, so that a gap of D/4 means a pause.
 PHX_FN uint64_t phx_poll_until(const struct phx_worker *w, uint64_t now)
 {
@@ -291,7 +330,7 @@ PHX_FN void phx_wait_charge(const struct phx_worker *w, uint32_t source, uint64_
         return;
     uint32_t rank = charged >= 0 ? (uint32_t)charged : source;
     uint64_t waited = phx_now(w) - since_ns;
-    phx_local_add(w, (uint64_t *)(void *)&w->op->wait_ns[rank], waited);
+    phx_local_count(w, (uint64_t *)(void *)&w->op->wait_ns[rank], waited);
 }
 
 // --- the places where a worker waits ------------------------------------------------------------
@@ -316,6 +355,8 @@ PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
     int64_t charged = -1;
     uint32_t result = PHX_SEEN_NOTHING;
     w->fate_at = local[0];
+    if (phx_expected(w, words, sum)) // the fate was not decided then, and may be by now
+        return PHX_SEEN_ALL;
     if (PHX_BUG(DEADLINE_PER_RANK)) // planted: D for each source, one after the other
         w->start_ns = since;
     while (result == PHX_SEEN_NOTHING) {
@@ -325,7 +366,7 @@ PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
         if (fate != PHX_FATE_OPEN) {
             result = phx_wait_end(fate);
         } else if (state[1] != PHX_CAUSE_NONE || state[2] != 0 || state[3] != 0) {
-            result = phx_wait_end(phx_fate_decide(w, phase, source, PHX_FATE_ABSENT));
+            result = phx_wait_end(phx_fate_absent(w, phase, source, PHX_CAUSE_NONE));
         } else if (seen == PHX_SEEN_ALL) {
             result = PHX_SEEN_ALL;
         } else if (seen == PHX_SEEN_GONE) {
@@ -344,12 +385,10 @@ PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
 }
 
 // A recorded fate instead of a wait: PRESENT still waits, without a deadline, for the words.
-PHX_FN uint32_t phx_wait_or_replay(struct phx_worker *w, uint32_t phase, uint32_t row,
+PHX_COLD uint32_t phx_replay_apart(struct phx_worker *w, uint32_t phase, uint32_t row,
                                    uint32_t source, const uint64_t *words, uint32_t count,
                                    uint64_t *sum)
 {
-    if (w->op->replay == NULL)
-        return phx_wait(w, phase, source, words, count, sum);
     if (w->op->replay[row * w->rank->shape.ranks + source] == PHX_FATE_ABSENT) {
         phx_fate_decide(w, phase, source, PHX_FATE_ABSENT);
         return PHX_SEEN_GONE;
@@ -362,6 +401,19 @@ PHX_FN uint32_t phx_wait_or_replay(struct phx_worker *w, uint32_t phase, uint32_
             return phx_wait_end(phx_fate_decide(w, phase, source, PHX_FATE_ABSENT));
         phx_park(w, words, count, UINT64_MAX);
     }
+}
+PHX_FN uint32_t phx_wait_or_replay(struct phx_worker *w, uint32_t phase, uint32_t row,
+                                   uint32_t source, const uint64_t *words, uint32_t count,
+                                   uint64_t *sum)
+{
+    if (w->op->replay == NULL)
+        return phx_wait(w, phase, source, words, count, sum);
+    uint64_t values = 0;
+    PHX_ASIDE_BEGIN(w);
+    uint32_t seen = phx_replay_apart(aside, phase, row, source, words, count, &values);
+    PHX_ASIDE_END(w);
+    *sum = values;
+    return seen;
 }
 
 // --- sending: a lane may be full ----------------------------------------------------------------
@@ -452,7 +504,7 @@ PHX_FN void phx_owe(const struct phx_worker *w, uint32_t phase, uint32_t peer)
 }
 
 // The lane to a peer did not make room for what goes with the word of this phase, and will not.
-PHX_FN void phx_send_failed(const struct phx_worker *w, uint32_t phase, uint32_t peer)
+PHX_FN void phx_send_failed(struct phx_worker *w, uint32_t phase, uint32_t peer)
 {
     phx_owe(w, phase, peer);
     phx_suspect(w, peer, PHX_CAUSE_TIMEOUT);
@@ -461,8 +513,8 @@ PHX_FN void phx_send_failed(const struct phx_worker *w, uint32_t phase, uint32_t
 // All that a peer gets which was given up: MASKED in the words that it may be waiting for. In a
 // replay nothing: what such a peer waits for there was sent, and it may look at it later than it
 // did in the recorded run, when MASKED would stand in its place.
-PHX_FN void phx_send_masked(const struct phx_worker *w, uint32_t phase, uint32_t peer,
-                            uint64_t word_at, uint32_t token)
+PHX_COLD void phx_send_masked_apart(struct phx_worker *w, uint32_t phase, uint32_t peer,
+                                    uint64_t word_at, uint32_t token)
 {
     const struct phx_rank *rank = w->rank;
     if (w->op->replay != NULL)
@@ -483,6 +535,13 @@ PHX_FN void phx_send_masked(const struct phx_worker *w, uint32_t phase, uint32_t
                     phx_word_make(rank->epoch, w->op->sequence, PHX_WORD_VALUE_MASKED), token))
         phx_owe(w, phase, peer);
 }
+PHX_FN void phx_send_masked(struct phx_worker *w, uint32_t phase, uint32_t peer, uint64_t word_at,
+                            uint32_t token)
+{
+    PHX_ASIDE_BEGIN(w);
+    phx_send_masked_apart(aside, phase, peer, word_at, token);
+    PHX_ASIDE_END(w);
+}
 
 // --- the workers of one rank --------------------------------------------------------------------
 
@@ -495,8 +554,7 @@ PHX_FN uint64_t phx_barrier_arrive(struct phx_worker *w)
     uint64_t all = w->barriers * w->count;
     if (w->has_ended) // it left some work undone: nobody may count it in
         return all;
-    if (phx_local_add(w, arrived, 1) + 1 == all)
-        phx_wake(w, arrived);
+    phx_arrive(w, arrived, all);
     return all;
 }
 
@@ -518,6 +576,7 @@ PHX_FN int phx_barrier_wait(struct phx_worker *w, uint64_t all)
         uint64_t now = phx_now(w);
         phx_notice_pause(w, now);
         phx_announce(w, seen[3]);
+        phx_peek(w);
         if (!phx_local_reached(w, words[0], all))
             phx_park(w, words[0], 1, phx_poll_until(w, now));
     }

@@ -13,24 +13,40 @@
 
 #define PHX_WIRE_KEPT 4 // slots whose rows may still be read when others are handed out again
 
-typedef cuda::atomic_ref<uint32_t, cuda::thread_scope_block> phx_chip_word;
+// Words of the ring, shared by a block: in shared memory, which a plain reference does not tell.
+PHX_FN uint32_t phx_chip_load(const uint32_t *word)
+{
+    uint32_t value;
+    asm volatile("ld.acquire.cta.shared::cta.u32 %0, [%1];"
+                 : "=r"(value)
+                 : "r"((uint32_t)__cvta_generic_to_shared(word))
+                 : "memory");
+    return value;
+}
+PHX_FN void phx_chip_store(uint32_t *word, uint32_t value)
+{
+    asm volatile(
+        "st.release.cta.shared::cta.u32 [%0], %1;" ::"r"((uint32_t)__cvta_generic_to_shared(word)),
+        "r"(value)
+        : "memory");
+}
 
 // --- posting: lane 0 ----------------------------------------------------------------------------
 
-PHX_FN void phx_wire_post(uint32_t kind, uint8_t *to, const uint8_t *from, uint64_t size_bytes,
-                          uint64_t value)
+static __device__ __noinline__ void phx_wire_post(uint32_t kind, uint8_t *to, const uint8_t *from,
+                                                  uint32_t size_bytes, uint64_t value)
 {
     struct phx_chip *chip = phx_chip();
     uint32_t posted = chip->posted;
     struct phx_wire_job *job = &chip->jobs[posted % PHX_WIRE_JOBS];
-    while (posted - phx_chip_word(chip->taken).load(cuda::memory_order_acquire) == PHX_WIRE_JOBS)
+    while (posted - phx_chip_load(&chip->taken) == PHX_WIRE_JOBS)
         continue;
     job->kind = kind;
     job->to = to;
     job->from = from;
-    job->size_bytes = (uint32_t)size_bytes;
+    job->size_bytes = size_bytes;
     job->value = value;
-    phx_chip_word(chip->posted).store(posted + 1, cuda::memory_order_release);
+    phx_chip_store(&chip->posted, posted + 1);
 }
 
 // Where to build a row of up to size_bytes: the next slot on chip, once the row that was there has
@@ -43,8 +59,7 @@ PHX_FN uint8_t *phx_stage_take(struct phx_worker *w, uint8_t *home, uint64_t siz
     if (phx_lane(w) == 0) {
         if (w->stages > 1) // of the last row but one: combine holds one put back
             phx_wire_post(PHX_WIRE_FREE, NULL, NULL, 0, 0);
-        while (w->stages - phx_chip_word(chip->freed).load(cuda::memory_order_acquire) >=
-               chip->slots)
+        while (w->stages - phx_chip_load(&chip->freed) >= chip->slots)
             continue;
     }
     uint8_t *slot = phx_chip_slot(w->stages % chip->slots);
@@ -55,11 +70,9 @@ PHX_FN uint8_t *phx_stage_take(struct phx_worker *w, uint8_t *home, uint64_t siz
 }
 
 // A test launch may have a rank die: at that put, and after it, its workers send nothing more.
-PHX_FN int phx_dies_here(const struct phx_worker *w)
+PHX_COLD int phx_dies_here_apart(const struct phx_worker *w)
 {
     struct phx_rank_state *state = w->rank->state;
-    if (!phx_chip()->may_die)
-        return 0;
     if (phx_local_load(w, &state->dead) != 0)
         return 1;
     if (phx_local_load(w, &state->die_after_puts) == 0)
@@ -70,31 +83,46 @@ PHX_FN int phx_dies_here(const struct phx_worker *w)
     return 1;
 }
 
+PHX_FN int phx_dies_here(const struct phx_worker *w)
+{
+    if (!phx_chip()->may_die)
+        return 0;
+    PHX_ASIDE_BEGIN(w);
+    int dies = phx_dies_here_apart(aside);
+    PHX_ASIDE_END((struct phx_worker *)w);
+    return dies;
+}
+
+static __device__ __noinline__ void phx_put_bytes(uint8_t *to, const uint8_t *source,
+                                                  uint32_t size_bytes, uint32_t unfenced)
+{
+    if (!__isShared(source)) {
+        phx_sync_block();
+        phx_copy_span(to, source, size_bytes, threadIdx.x, PHX_LANES);
+        phx_sync_block();
+        return;
+    }
+    if (unfenced) { // the row was written by ordinary stores
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+        phx_sync_block();
+    }
+    // Whole 16-byte pieces: slots are multiples of 64 bytes at either end.
+    if (threadIdx.x == 0)
+        phx_wire_post(PHX_WIRE_PUT, to, source, (size_bytes + 15) / 16 * 16, 0);
+}
 // The payload's part of a put.
 PHX_FN void phx_put_payload(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
                             const uint8_t *source, uint64_t size_bytes)
 {
-    uint8_t *to = w->rank->to[peer] + target_offset;
-    if (!__isShared(source)) {
-        phx_sync(w);
-        phx_copy_lanes(w, to, source, size_bytes);
-        phx_sync(w);
-        return;
-    }
-    if (w->unfenced) { // the row was written by ordinary stores
-        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-        phx_sync(w);
-        ((struct phx_worker *)w)->unfenced = 0;
-    }
-    // Whole 16-byte pieces: slots are multiples of 64 bytes at either end.
-    if (phx_lane(w) == 0)
-        phx_wire_post(PHX_WIRE_PUT, to, source, (size_bytes + 15) / 16 * 16, 0);
+    phx_put_bytes(phx_region_at(w, peer) + target_offset, source, (uint32_t)size_bytes,
+                  w->unfenced);
+    ((struct phx_worker *)w)->unfenced = 0;
 }
 
 PHX_FN void phx_put_word(const struct phx_worker *w, uint32_t peer, uint64_t offset, uint64_t value)
 {
     if (phx_lane(w) == 0)
-        phx_wire_post(PHX_WIRE_SIGNAL, w->rank->to[peer] + offset, NULL, 0, value);
+        phx_wire_post(PHX_WIRE_SIGNAL, phx_region_at(w, peer) + offset, NULL, 0, value);
 }
 
 // Puts never find a lane full here, and a dead rank's are lost without its knowing: always 1.
@@ -143,7 +171,7 @@ PHX_FN void phx_wire_show_freed(struct phx_wire *v, uint32_t freed)
 {
     v->freed = freed;
     if (threadIdx.x % PHX_WARP == 0)
-        phx_chip_word(phx_chip()->freed).store(freed, cuda::memory_order_release);
+        phx_chip_store(&phx_chip()->freed, freed);
 }
 
 // The next job, or NULL. Every lane gets the same.
@@ -152,7 +180,7 @@ PHX_FN const struct phx_wire_job *phx_wire_next(const struct phx_wire *v)
     struct phx_chip *chip = phx_chip();
     uint32_t posted = 0;
     if (threadIdx.x % PHX_WARP == 0)
-        posted = phx_chip_word(chip->posted).load(cuda::memory_order_acquire);
+        posted = phx_chip_load(&chip->posted);
     __syncwarp();
     posted = __shfl_sync(PHX_WARP_ALL, posted, 0);
     return posted != v->taken ? &chip->jobs[v->taken % PHX_WIRE_JOBS] : NULL;
@@ -162,7 +190,7 @@ PHX_FN void phx_wire_done(struct phx_wire *v) // with the job that phx_wire_next
     v->taken++;
     __syncwarp();
     if (threadIdx.x % PHX_WARP == 0)
-        phx_chip_word(phx_chip()->taken).store(v->taken, cuda::memory_order_release);
+        phx_chip_store(&phx_chip()->taken, v->taken);
 }
 
 // Takes a signal to be stored with the others; 0: not together with one to the same word, which has
