@@ -61,6 +61,9 @@ static uint32_t carried_take(struct phx_fabric *f)
         f->free = phx_carried_at(f, index)->next;
     }
     struct phx_carried *m = phx_carried_at(f, index);
+    // Not when it is released: who gave it back may still write down what became of it.
+    if (m->has_more)
+        memset(phx_more_at(f, index), 0, sizeof(struct phx_more));
     memset((uint8_t *)m + sizeof m->op, 0, sizeof *m - sizeof m->op); // the op is copied into it
     m->next = PHX_NO_MESSAGE;
     f->figures.in_flight++;
@@ -73,8 +76,6 @@ void phx_carried_release(struct phx_fabric *f, uint32_t index)
     if (m->state != PHX_MESSAGE_FINISHED || m->pending > 0 || m->listed)
         return;
     m->state = 0;
-    if (m->has_more)
-        memset(phx_more_at(f, index), 0, sizeof(struct phx_more));
     m->next = f->free;
     f->free = index;
     f->figures.in_flight--;
