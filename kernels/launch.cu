@@ -77,6 +77,7 @@ static __device__ __forceinline__ void chip_begin(const struct phx_launch *launc
         if (counters != NULL)
             take_numbers(&chip->launch, &chip->counters);
     }
+    static_assert(PHX_THREADS >= 2 * PHX_WARP + PHX_REGIONS, "a thread for each");
     uint32_t near = threadIdx.x - 2 * PHX_WARP; // regions
     if (near < PHX_REGIONS && near < chip->rank.shape.ranks) {
         chip->from[near] = chip->rank.from[near];

@@ -183,8 +183,10 @@ PHX_FN void phx_route_place(const struct phx_worker *w, uint8_t *message,
         uint32_t set = pairs.token < count ? t->set : 0;
         PHX_ROLLED for (uint32_t k = pairs.k; k < s->top_k; k += pairs.step)
         {
+            if ((set >> k & 1u) == 0) // or there is no such token
+                continue;
             uint32_t line = (chip->table[k * count + pairs.token] & 0xFFFFu) - first;
-            if ((set >> k & 1u) != 0 && line < PHX_BITS_EXPERTS)
+            if (line < PHX_BITS_EXPERTS)
                 phx_bits_set(line, pairs.token);
         }
         phx_sync(w);
@@ -192,8 +194,10 @@ PHX_FN void phx_route_place(const struct phx_worker *w, uint8_t *message,
         phx_sync(w);
         PHX_ROLLED for (uint32_t k = pairs.k; k < s->top_k; k += pairs.step)
         {
+            if ((set >> k & 1u) == 0)
+                continue;
             uint32_t expert = chip->table[k * count + pairs.token] & 0xFFFFu;
-            if ((set >> k & 1u) == 0 || expert - first >= PHX_BITS_EXPERTS)
+            if (expert - first >= PHX_BITS_EXPERTS)
                 continue;
             struct phx_route_entry *entry =
                 entries + t->entry + (uint32_t)__popc(set & ((1u << k) - 1));

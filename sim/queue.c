@@ -390,6 +390,8 @@ static uint32_t earliest_take(struct phx_queue *queue)
         before = 0;
     }
     queue->base_ps = queue->items[found].time_ps;
+    if (found == queue->ahead)
+        queue->ahead = 0; // it may be of a list that is too short to be dealt
     if (tells && queue->items[found].next != 0)
         tell(queue, queue->items[found].next, PHX_SOON_NEXT);
     if (list->first == list->last) {

@@ -187,7 +187,9 @@ static void sim_mem_release(struct phx_transport *transport, struct phx_mem mem)
         phx_memory_remove(t->fabric->memory, t->rank, entry->head);
 }
 
-// From the system's memory, in huge pages when there are many; each rank's side by side.
+// From the system's memory, in huge pages when there are many; each rank's side by side. One is not
+// handed out again: a store of an old incarnation that is still under way finds it as it was, as it
+// does the rest of a renewed region.
 static uint8_t *head_take(struct phx_fabric *f, uint64_t size_bytes)
 {
     struct phx_head_block *b = f->heads;
@@ -215,8 +217,11 @@ static void *sim_mem_head(struct phx_transport *transport, struct phx_mem mem, u
 {
     struct phx_sim_transport *t = self_of(transport);
     struct phx_memory *memory = t->fabric->memory;
-    struct phx_sim_mem *entry = &t->fabric->ranks[t->rank].mems[mem.index];
-    if (entry->peer == PHX_WRITER_NONE || size_bytes >= entry->size_bytes)
+    struct phx_fabric_rank *rank = &t->fabric->ranks[t->rank];
+    phx_assert(mem.index < rank->mem_count);
+    struct phx_sim_mem *entry = &rank->mems[mem.index];
+    phx_assert(entry->live && entry->epoch == mem.epoch && entry->head_bytes == 0);
+    if (entry->imported || entry->peer == PHX_WRITER_NONE || size_bytes >= entry->size_bytes)
         return NULL;
     uint8_t *head = head_take(t->fabric, size_bytes);
     if (head == NULL || phx_memory_add(memory, t->rank, head, size_bytes, entry->peer) != 0)
