@@ -1,0 +1,161 @@
+// tests/lanes.h: enough of device.h to run route_cuda.h's code without a GPU: each lane of a block
+// is a fiber, which runs from one barrier to the next.
+//
+// Between two barriers lanes run in an order that is drawn. To ThreadSanitizer only a barrier
+// orders them, so that what one lane reads of another without one between is a race. A barrier that
+// some lanes meet and others do not ends the test.
+
+#ifndef PHX_TESTS_LANES_H
+#define PHX_TESTS_LANES_H
+
+#include <string.h>
+
+// What a GPU's compiler is told of loops.
+#pragma GCC diagnostic ignored "-Wunknown-pragmas"
+
+#define __CUDACC__ 1 // the form for many lanes is chosen by it
+#define __device__
+#define __host__
+#define __shared__
+#define __forceinline__ inline
+#define __noinline__
+#define __align__(n) __attribute__((aligned(n)))
+#define PHX_KERNELS_DEVICE_H // this file stands for it
+
+#include "kernels/rank.h"
+#include "kernels/word.h"
+#include "sim/sanitizer.h"
+
+struct phx_row_list {
+    uint32_t unused;
+};
+#define PHX_NO_PEER 0xFFFFFFFFu
+struct phx_token {
+    uint32_t peer[PHX_TOP_K_MAX];
+    float weight[PHX_TOP_K_MAX];
+    uint64_t flag[PHX_TOP_K_MAX];
+};
+struct phx_worker {
+    const struct phx_rank *rank;
+    uint32_t index;
+    uint32_t count;
+    uint32_t lanes;
+};
+
+#include "kernels/chip_cuda.h"
+
+struct lane_index {
+    uint32_t x;
+};
+extern struct lane_index threadIdx; // of the lane that runs
+extern uint32_t lane_values[PHX_LANES];
+
+void lanes_meet(void); // the barrier
+
+static inline uint32_t phx_lane(const struct phx_worker *w)
+{
+    (void)w;
+    return threadIdx.x;
+}
+static inline void phx_sync(const struct phx_worker *w)
+{
+    (void)w;
+    lanes_meet();
+}
+#define PHX_EACH(w, i, n) for (uint32_t i = phx_lane(w); i < (n); i += PHX_LANES)
+#define phx_each_begin(w) phx_sync(w)
+#define phx_each_end(w) phx_sync(w)
+
+static inline void phx_store_u32(const struct phx_worker *w, uint32_t *p, uint32_t value)
+{
+    if (phx_lane(w) == 0)
+        *p = value;
+}
+static inline void phx_store_u64(const struct phx_worker *w, uint64_t *p, uint64_t value)
+{
+    if (phx_lane(w) == 0)
+        *p = value;
+}
+static inline int __popc(uint32_t value)
+{
+    return __builtin_popcount(value);
+}
+static inline int __clz(int value)
+{
+    return value == 0 ? 32 : __builtin_clz((unsigned)value);
+}
+static inline int __ffs(int value)
+{
+    return __builtin_ffs(value);
+}
+static inline uint32_t atomicOr(uint32_t *word, uint32_t bits)
+{
+    return __atomic_fetch_or(word, bits, __ATOMIC_RELAXED);
+}
+
+// The sum of all lanes' values, and of those before this one.
+static inline uint32_t lanes_sum(uint32_t value, uint32_t *before)
+{
+    uint32_t sum = 0;
+    lane_values[threadIdx.x] = value;
+    lanes_meet();
+    for (uint32_t i = 0; i < PHX_LANES; i++) {
+        if (i == threadIdx.x && before != NULL)
+            *before = sum;
+        sum += lane_values[i];
+    }
+    lanes_meet();
+    return sum;
+}
+static inline uint64_t phx_sum_lanes(const struct phx_worker *w, uint64_t value)
+{
+    (void)w;
+    return lanes_sum((uint32_t)value, NULL);
+}
+static inline void phx_sum_three(const struct phx_worker *w, uint32_t *sums)
+{
+    (void)w;
+    for (uint32_t i = 0; i < 3; i++)
+        sums[i] = lanes_sum(sums[i], NULL);
+}
+static inline uint32_t phx_scan(const struct phx_worker *w, uint32_t value, uint32_t *total)
+{
+    uint32_t before = 0;
+    (void)w;
+    uint32_t sum = lanes_sum(value, &before);
+    before += *total;
+    *total += sum;
+    return before;
+}
+static inline uint8_t *phx_stage_take(struct phx_worker *w, uint8_t *home, uint64_t size_bytes)
+{
+    (void)w;
+    (void)size_bytes;
+    return home;
+}
+static inline void phx_copy(const struct phx_worker *w, void *to, const void *from, uint64_t bytes)
+{
+    if (phx_lane(w) == 0)
+        memcpy(to, from, bytes);
+    phx_sync(w);
+}
+static inline void phx_copy_row(const struct phx_worker *w, void *to, const void *from,
+                                uint64_t bytes)
+{
+    phx_copy(w, to, from, bytes);
+}
+static inline struct phx_token *phx_token_of(struct phx_worker *w)
+{
+    (void)w;
+    return &phx_chip()->token;
+}
+static inline uint8_t *phx_region_of(const struct phx_worker *w, uint32_t source)
+{
+    return w->rank->from[source];
+}
+static inline uint8_t *phx_heads_of(const struct phx_worker *w, uint32_t source)
+{
+    return w->rank->from[source];
+}
+
+#endif

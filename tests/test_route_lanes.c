@@ -1,0 +1,379 @@
+// tests/test_route_lanes.c: building and checking route messages by the lanes of a GPU's block
+// (route_cuda.h), held to the serial forms: the same bytes, and the same yes or no for what was
+// built and for what was damaged.
+
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "tests/lanes.h"
+
+#include "kernels/route.h"
+#include "sim/core.h"
+#include "sim/fiber.h"
+#include "tests/test.h"
+
+__attribute__((aligned(128))) uint8_t phx_chip_memory[PHX_CHIP_BYTES];
+struct lane_index threadIdx;
+uint32_t lane_values[PHX_LANES];
+
+// --- a block ------------------------------------------------------------------------------------
+
+struct block {
+    struct phx_fibers *fibers;
+    void (*body)(void *argument);
+    void *argument;
+    uint64_t draws;
+    uint32_t seed;
+};
+static struct block block;
+
+static uint32_t draw(uint32_t below)
+{
+    return (uint32_t)phx_chance_below(below, block.seed, PHX_CHANCE_ROUTING, 1, block.draws++);
+}
+
+void lanes_meet(void)
+{
+    uint32_t lane = threadIdx.x;
+    PHX_SIM_RELEASE(&block);
+    phx_fiber_yield(block.fibers);
+    PHX_SIM_ACQUIRE(&block);
+    threadIdx.x = lane;
+}
+
+static void lane_main(void *argument)
+{
+    PHX_SIM_ACQUIRE(&block);
+    threadIdx.x = (uint32_t)(uintptr_t)argument;
+    block.body(block.argument);
+    PHX_SIM_RELEASE(&block);
+}
+
+// Every lane once, in a drawn order: from one on, up or down. Returns how many have ended.
+static uint32_t lanes_step(struct phx_fiber **lanes)
+{
+    uint32_t first = draw(PHX_LANES);
+    uint32_t step = draw(2) ? 1 : PHX_LANES - 1;
+    uint32_t ended = 0;
+    for (uint32_t i = 0, at = first; i < PHX_LANES; i++, at = (at + step) % PHX_LANES)
+        phx_fiber_resume(lanes[at]);
+    for (uint32_t i = 0; i < PHX_LANES; i++)
+        ended += phx_fiber_done(lanes[i]);
+    return ended;
+}
+
+static void block_run(void (*body)(void *), void *argument)
+{
+    struct phx_fiber *lanes[PHX_LANES];
+    uint32_t ended = 0;
+    block.body = body;
+    block.argument = argument;
+    for (uint32_t i = 0; i < PHX_LANES; i++) {
+        lanes[i] = phx_fiber_create(block.fibers, lane_main, (void *)(uintptr_t)i);
+        CHECK(lanes[i] != NULL);
+    }
+    PHX_SIM_RELEASE(&block);
+    while (ended == 0) { // else some lanes met at a barrier that others never came to
+        ended = lanes_step(lanes);
+        PHX_SIM_ACQUIRE(&block);
+        PHX_SIM_RELEASE(&block);
+    }
+    CHECK_EQ(ended, PHX_LANES);
+    for (uint32_t i = 0; i < PHX_LANES; i++)
+        phx_fiber_destroy(lanes[i]);
+}
+
+// --- a case -------------------------------------------------------------------------------------
+
+struct lanes_case {
+    struct phx_rank rank;
+    struct phx_worker worker;
+    struct phx_dispatch_op op;
+    uint32_t peer;
+    uint8_t *serial; // stages
+    uint8_t *parallel;
+    uint8_t *built; // by lanes
+    uint8_t *wanted;
+    uint8_t *kept; // a copy that is checked
+    uint8_t *region;
+    uint32_t *scratch;
+    uint64_t row_count; // as in the signal
+    uint64_t fetched;
+    int holds;
+};
+
+static uint32_t one_of(const uint32_t *values, uint32_t count)
+{
+    return values[draw(count)];
+}
+
+static struct phx_shape shape_drawn(void)
+{
+    static const uint32_t ranks[] = {1, 2, 3, 5, 70};
+    static const uint32_t tokens[] = {1, 2, 33, 129, 256, 257, 300};
+    static const uint32_t experts[] = {1, 2, 31, 256, 257, 600};
+    struct phx_shape s;
+    memset(&s, 0, sizeof s);
+    s.ranks = one_of(ranks, 5);
+    s.tokens_max = one_of(tokens, 7);
+    s.experts_local_max = one_of(experts, 6);
+    s.experts = s.ranks * s.experts_local_max;
+    s.top_k = 1 + draw(draw(2) ? PHX_TOP_K_MAX : 9);
+    s.top_k = s.top_k < s.experts ? s.top_k : s.experts;
+    s.workers = 1;
+    s.in_flight = 1;
+    s.division = draw(2) ? PHX_BY_TOKEN : PHX_BY_PEER;
+    s.channels = s.hidden = 128;
+    s.dtype = PHX_BF16;
+    s.rows = PHX_ROWS_ONCE;
+    s.layout = PHX_LAYOUT_SLOTS;
+    s.check = PHX_CHECK_ROUTES;
+    return s;
+}
+
+static void *taken(uint64_t bytes)
+{
+    void *memory = calloc(1, bytes + 1);
+    CHECK(memory != NULL);
+    return memory;
+}
+
+// Mostly experts from a few, some of none, some out of range, and so some twice.
+static void routing_draw(const struct phx_shape *s, int64_t *idx, float *weights)
+{
+    uint32_t kind = draw(4);
+    uint32_t spread = kind == 0 ? 1 + draw(s->experts) : s->experts;
+    for (uint32_t i = 0; i < s->tokens_max * s->top_k; i++) {
+        idx[i] = draw(spread);
+        if (kind == 1 && draw(3) == 0)
+            idx[i] = -1;
+        if (kind == 2 && draw(9) == 0)
+            idx[i] = (int64_t)s->experts + draw(9);
+        weights[i] = (float)draw(1000);
+    }
+}
+
+static struct lanes_case *case_drawn(void)
+{
+    struct lanes_case *c = taken(sizeof *c);
+    struct phx_shape s = shape_drawn();
+    uint64_t stride = phx_route_stride(&s);
+    uint16_t *expert_rank = taken(s.experts * sizeof *expert_rank);
+    uint16_t *expert_local = taken(s.experts * sizeof *expert_local);
+    int64_t *idx = taken((uint64_t)s.tokens_max * s.top_k * sizeof *idx);
+    float *weights = taken((uint64_t)s.tokens_max * s.top_k * sizeof *weights);
+    for (uint32_t e = 0; e < s.experts; e++) {
+        expert_rank[e] = (uint16_t)(e % s.ranks);
+        expert_local[e] = (uint16_t)(e / s.ranks);
+    }
+    routing_draw(&s, idx, weights);
+    c->rank.shape = s;
+    c->rank.rank = draw(s.ranks);
+    c->rank.experts_local = draw(3) ? s.experts_local_max : draw(s.experts_local_max + 1);
+    c->rank.expert_rank = expert_rank;
+    c->rank.expert_local = expert_local;
+    c->worker.rank = &c->rank;
+    c->worker.count = 1;
+    c->worker.lanes = PHX_LANES;
+    c->op.topk_idx = idx;
+    c->op.topk_weights = draw(3) ? weights : NULL;
+    c->op.token_count = draw(5) ? s.tokens_max : draw(s.tokens_max + 1);
+    c->op.handle.sent_at = taken(s.ranks * sizeof(uint64_t));
+    c->op.handle.sent_rows = taken(s.ranks * sizeof(uint32_t));
+    c->serial = taken(4 * stride * s.ranks);
+    c->parallel = taken(4 * stride * s.ranks);
+    c->kept = taken(stride);
+    c->region = taken(stride);
+    c->scratch = taken((uint64_t)s.experts_local_max * s.ranks * sizeof(uint32_t));
+    if (c->op.topk_weights == NULL)
+        free(weights);
+    return c;
+}
+
+static void case_free(struct lanes_case *c)
+{
+    free((void *)(uintptr_t)c->rank.expert_rank);
+    free((void *)(uintptr_t)c->rank.expert_local);
+    free((void *)(uintptr_t)c->op.topk_idx);
+    free((void *)(uintptr_t)c->op.topk_weights);
+    free(c->op.handle.sent_at);
+    free(c->op.handle.sent_rows);
+    free(c->serial);
+    free(c->parallel);
+    free(c->kept);
+    free(c->region);
+    free(c->scratch);
+    free(c);
+}
+
+// --- building -----------------------------------------------------------------------------------
+
+static void build_body(void *argument)
+{
+    struct lanes_case *c = argument;
+    struct phx_worker w = c->worker;
+    uint8_t *message = phx_route_message(&w, &c->op, c->peer);
+    if (phx_lane(&w) == 0)
+        c->built = message;
+}
+
+static void build_both(struct lanes_case *c)
+{
+    c->rank.stage = c->serial;
+    phx_routes_build_serially(&c->worker, &c->op);
+    c->wanted = phx_route_staged(&c->worker, &c->op, c->peer);
+    uint32_t rows = c->op.handle.sent_rows[c->peer];
+    memset(phx_chip_memory, 0xA5, sizeof phx_chip_memory); // a block finds anything there
+    c->rank.stage = c->parallel;
+    block_run(build_body, c);
+    const struct phx_route_header *h = phx_route_header(c->wanted);
+    uint64_t bytes = phx_route_bytes(&c->rank.shape, h->row_count, h->entry_count);
+    CHECK_MEM_EQ(c->built, c->wanted, bytes);
+    CHECK_EQ(c->op.handle.sent_rows[c->peer], rows);
+}
+
+// --- checking -----------------------------------------------------------------------------------
+
+static void check_body(void *argument)
+{
+    struct lanes_case *c = argument;
+    struct phx_worker w = c->worker;
+    uint64_t bytes = phx_route_fetch(&w, c->kept, c->region, c->row_count);
+    int holds = bytes != 0 ? phx_route_check(&w, c->kept, c->scratch) : 0;
+    if (phx_lane(&w) == 0) {
+        c->fetched = bytes;
+        c->holds = holds;
+    }
+}
+
+// Both forms on what lies in the region. Returns their answer.
+static bool check_both(struct lanes_case *c)
+{
+    const struct phx_shape *s = &c->rank.shape;
+    const struct phx_route_header *h = phx_route_header(c->region);
+    bool header = phx_route_header_ok(s, h, c->row_count);
+    bool serial = header && phx_route_ok(s, c->rank.experts_local, c->region, c->scratch, s->ranks);
+    memset(phx_chip_memory, 0xA5, sizeof phx_chip_memory);
+    block_run(check_body, c);
+    CHECK_EQ(c->fetched != 0, header);
+    CHECK_EQ(c->holds, serial);
+    return serial;
+}
+
+// An entry takes the expert and the place of the one before it, and the counts agree.
+static void entry_twice(const struct phx_shape *s, uint8_t *message, uint32_t row_count,
+                        uint32_t entry_count)
+{
+    struct phx_route_entry *entry = phx_route_entries(s, message, row_count);
+    uint32_t *counts = phx_route_counts(message);
+    if (entry_count < 2)
+        return;
+    entry += entry_count - 1 - draw(entry_count > 8 ? 8 : entry_count - 1);
+    counts[entry->expert % s->experts_local_max]--;
+    counts[entry[-1].expert % s->experts_local_max]++;
+    entry->expert = entry[-1].expert;
+    entry->index = entry[-1].index;
+}
+
+// One number of a message changes.
+static void damage(const struct phx_shape *s, uint8_t *message, uint32_t row_count,
+                   uint32_t entry_count)
+{
+    static const uint32_t odd[] = {0, 1, 255, 256, 257, 65535, 0x80000000u, 0xFFFFFF00u, ~0u};
+    struct phx_route_row *row = phx_route_rows(s, message) + draw(row_count);
+    struct phx_route_entry *entry = phx_route_entries(s, message, row_count) + draw(entry_count);
+    uint32_t value = draw(3) ? one_of(odd, 9) : draw(300);
+    switch (draw(8)) {
+    case 0:
+        row->entry_begin = value;
+        break;
+    case 1:
+        row->entry_begin += draw(3) - 1;
+        break;
+    case 2:
+        row->token = value;
+        break;
+    case 3:
+        entry->index = (uint16_t)(entry->index + draw(3) - 1);
+        break;
+    case 4:
+        entry->row = (uint16_t)(draw(2) ? value : entry->row + draw(3) - 1);
+        break;
+    case 5:
+        entry->expert = (uint16_t)value;
+        break;
+    case 6:
+        entry->k = (uint16_t)draw(40);
+        break;
+    default:
+        phx_route_counts(message)[draw(s->experts_local_max)] += draw(3) - 1;
+        break;
+    }
+}
+
+static void region_damage(struct lanes_case *c)
+{
+    const struct phx_shape *s = &c->rank.shape;
+    struct phx_route_header *h = phx_route_header(c->region);
+    if (draw(4) == 0)
+        entry_twice(s, c->region, h->row_count, h->entry_count);
+    else
+        for (uint32_t i = draw(3); h->row_count > 0 && i < 3; i++)
+            damage(s, c->region, h->row_count, h->entry_count);
+    uint64_t bytes = phx_route_bytes(s, h->row_count, h->entry_count);
+    if (draw(6) == 0)
+        c->region[draw((uint32_t)bytes)] ^=
+            (uint8_t)(1u << draw(8)); // and its check is not renewed
+    else
+        h->check = phx_route_check_sum(c->region, bytes);
+}
+
+#if defined(PHX_TSAN) && PHX_TSAN
+#define CASES 12u // each takes a second
+#else
+#define CASES 150u
+#endif
+
+// --- tests --------------------------------------------------------------------------------------
+
+struct answers {
+    uint32_t yes;
+    uint32_t no;
+};
+
+static void case_run(struct answers *answers)
+{
+    struct lanes_case *c = case_drawn();
+    const struct phx_shape *s = &c->rank.shape;
+    uint64_t stride = phx_route_stride(s);
+    c->peer = draw(s->ranks);
+    build_both(c);
+    const struct phx_route_header *h = phx_route_header(c->wanted);
+    for (uint32_t i = 0; i < 4; i++) {
+        c->row_count = h->row_count;
+        memset(c->region, 0x5A, stride);
+        memcpy(c->region, c->wanted, phx_route_bytes(s, h->row_count, h->entry_count));
+        if (i > 0)
+            region_damage(c);
+        bool holds = check_both(c);
+        answers->yes += holds;
+        answers->no += !holds;
+    }
+    case_free(c);
+}
+
+TEST(route_lanes_give_what_one_thread_gives)
+{
+    struct phx_message message = {""};
+    struct answers answers = {0, 0};
+    enum phx_fiber_mode mode = PHX_PTHREADS;
+    if (phx_fibers_create(PHX_FIBERS, &block.fibers, &message) == 0)
+        mode = PHX_FIBERS;
+    else
+        CHECK_EQ(phx_fibers_create(mode, &block.fibers, &message), 0);
+    for (block.seed = 1; block.seed <= (mode == PHX_FIBERS ? CASES : 4u); block.seed++)
+        case_run(&answers);
+    CHECK(answers.yes > 0);
+    CHECK(answers.no > answers.yes);
+    phx_fibers_destroy(block.fibers);
+}
