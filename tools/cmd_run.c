@@ -60,10 +60,11 @@ static const struct argp_option OPTIONS[] = {
     {"seed", OPTION_SEED, "N", 0, "decides the inputs (default 1)", 0},
     {"ranks", OPTION_RANKS, "N", 0, "scale the cluster to N ranks", 0},
     {"workers", OPTION_WORKERS, "N", 0,
-     "threads of each rank (default: as many as fit the cores, 1 to 4; warps with cuda, 32)", 0},
+     "threads of each rank (default: as many as fit the cores, 1 to 4; cuda: thread blocks, 32)",
+     0},
     {"slack", OPTION_SLACK, "N", 0,
-     "multiply deadlines, durations and times of the file (default 1, or 100 when workers "
-     "outnumber the cores)",
+     "multiply deadlines, durations and times of the file (default 1; 100 when workers "
+     "outnumber the cores; cuda: 20, or 2000 when ranks share a GPU)",
      0},
     {"json", OPTION_JSON, NULL, 0, "print one JSON object", 0},
     {"record", OPTION_RECORD, "OUT", 0, "write what happened, for phx replay", 0},
