@@ -121,8 +121,7 @@ PHX_FN void phx_gather(const struct phx_worker *w, const uint64_t *const *words,
 #define PHX_LOOK_NOTHING 1u // flags of a look
 #define PHX_LOOK_GONE 2u
 
-// Each warp's part of phx_look(). Values are of 24 bits, so 32 of them add up in a word; of more
-// rounds than a few of 256 words there are none (phx_parts() is at most the blocks of a device).
+// Each warp's part of phx_look(). Values are of 24 bits, so 32 of them add up in 32 bits.
 PHX_FN void phx_look_warp(const struct phx_worker *w, const uint64_t *words, uint32_t count,
                           uint32_t turn)
 {
@@ -184,7 +183,7 @@ PHX_FN void phx_expect(const struct phx_worker *w, const uint64_t *fate, const u
         e->count = count;
     }
 }
-static __device__ __noinline__ void phx_peek_apart(struct phx_worker *w)
+PHX_COLD void phx_peek_apart(struct phx_worker *w)
 {
     struct phx_expected *e = &phx_chip()->expected;
     const uint64_t *const local[1] = {e->fate};
@@ -203,9 +202,9 @@ PHX_FN void phx_peek(struct phx_worker *w)
     const struct phx_expected *e = &phx_chip()->expected;
     if (e->words == NULL || e->seen)
         return;
-    struct phx_worker aside = *w;
-    phx_peek_apart(&aside);
-    w->turn = aside.turn;
+    PHX_ASIDE_BEGIN(w);
+    phx_peek_apart(aside);
+    PHX_ASIDE_END(w);
 }
 // True when they are those that phx_wait() is called for, and were seen. What was there then of the
 // fate is noted, as phx_wait() does.

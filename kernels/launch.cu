@@ -102,7 +102,7 @@ static __device__ __forceinline__ void block_run(const struct phx_launch *launch
         return;
     }
     phx_launch_run(&chip->launch, worker);
-    asm volatile("bar.sync 1, %0;" ::"n"(PHX_LANES) : "memory");
+    phx_sync_block();
     if (threadIdx.x != 0)
         return;
     phx_wire_post(PHX_WIRE_END, NULL, NULL, 0, 0);

@@ -23,18 +23,10 @@
 #define PHX_KERNELS_DEVICE_H // this file stands for it
 
 #include "kernels/rank.h"
+#include "kernels/token.h"
 #include "kernels/word.h"
 #include "sim/sanitizer.h"
 
-struct phx_row_list {
-    uint32_t unused;
-};
-#define PHX_NO_PEER 0xFFFFFFFFu
-struct phx_token {
-    uint32_t peer[PHX_TOP_K_MAX];
-    float weight[PHX_TOP_K_MAX];
-    uint64_t flag[PHX_TOP_K_MAX];
-};
 struct phx_worker {
     const struct phx_rank *rank;
     uint32_t index;
