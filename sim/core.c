@@ -155,15 +155,17 @@ bool phx_core_schedule_as(struct phx_core *core, uint64_t time_ps, uint32_t type
                           uint64_t argument, uint32_t actor)
 {
     assert(type < EVENT_TYPES && core->handlers[type].handler != NULL);
+    assert(object <= PHX_QUEUE_OBJECT_MAX);
     if (core->quantum_ps > 1)
         time_ps = rounded(time_ps, core->quantum_ps);
     struct phx_queue_item item = {
         .time_ps = time_ps > core->now_ps ? time_ps : core->now_ps,
         .key = (core->sequence + 1) << 6 | type,
         .argument = argument,
-        .object = object,
+        .actor = actor,
+        .object = object & PHX_QUEUE_OBJECT_MAX,
     };
-    if (!phx_queue_push(&core->queue, &item, actor))
+    if (!phx_queue_push(&core->queue, &item))
         return false;
     core->sequence++;
     return true;
@@ -265,19 +267,18 @@ bool phx_core_step(struct phx_core *core)
 {
     struct phx_queue_item item;
     uint64_t tie;
-    uint32_t actor;
     if (core->at_next <= core->events) {
         dispatch_at_event(core);
         return true;
     }
-    if (!phx_queue_pop(&core->queue, &item, &tie, &actor))
+    if (!phx_queue_pop(&core->queue, &item, &tie))
         return false;
     assert(item.time_ps >= core->now_ps);
     core->now_ps = item.time_ps;
     core->events++;
     // The event itself was chosen; what its actor does next is what the others now overtake.
     while (core->pct_count > 0 && core->pct[core->pct_count - 1].number == core->events)
-        phx_queue_lower(&core->queue, actor, core->pct[--core->pct_count].rank);
+        phx_queue_lower(&core->queue, item.actor, core->pct[--core->pct_count].rank);
     struct phx_event_record event = {
         .time_ps = item.time_ps,
         .tie = tie,

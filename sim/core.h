@@ -40,7 +40,7 @@ struct phx_event_record {
     uint64_t tie;
     uint64_t sequence;
     uint32_t type;   // whose handler: phx_core_handle()
-    uint32_t object; // index of what it concerns, never an address
+    uint32_t object; // index of what it concerns, below 2^31, never an address
     uint64_t argument;
 };
 
@@ -70,10 +70,10 @@ bool phx_core_at_event(struct phx_core *core, uint64_t number, uint32_t type, ui
 // before. A hint, in no order, not of each event, that depends on nothing but the events; the one
 // function of a core.
 enum phx_soon {
-    PHX_SOON_FAR = 1, // thousands of events ahead at the most: what is fetched is still there then
-    PHX_SOON_NEAR,    // about ten
-    PHX_SOON_NEARER,  // a few
-    PHX_SOON_NEXT
+    PHX_SOON_FAR = 1, // about twenty events ahead
+    PHX_SOON_NEAR,    // fifteen
+    PHX_SOON_NEARER,  // ten
+    PHX_SOON_NEXT     // five, or it is past
 };
 typedef void phx_core_soon_fn(void *context, uint32_t type, uint32_t object, enum phx_soon soon);
 void phx_core_soon(struct phx_core *core, phx_core_soon_fn *soon, void *context);

@@ -15,12 +15,19 @@
 #include "sim/pages.h"
 
 #define FETCH_BYTES_MAX 256u
+#define TAKEN_AHEAD 4u // messages given back are fetched as many posts before they are taken again
 
 // --- messages -----------------------------------------------------------------------------------
 
 static uint32_t pages_together(uint32_t page)
 {
     return page < PHX_PAGES_SMALL ? 1 : PHX_PAGES_SMALL;
+}
+
+static void fetch(const void *at, size_t size_bytes)
+{
+    for (size_t i = 0; i < size_bytes; i += 64)
+        __builtin_prefetch((const uint8_t *)at + i);
 }
 
 static bool pages_grow(struct phx_fabric *f)
@@ -34,6 +41,11 @@ static bool pages_grow(struct phx_fabric *f)
         f->pages = pages;
         f->page_capacity = capacity;
     }
+    size_t messages_max = (size_t)(f->page_count + count) * PHX_PAGE_MESSAGES;
+    uint32_t *given_back = realloc(f->free, messages_max * sizeof *given_back);
+    if (given_back == NULL)
+        return false;
+    f->free = given_back;
     struct phx_carried *messages = phx_pages_take(count * PHX_PAGE_MESSAGES * sizeof *messages);
     struct phx_more *more = phx_pages_take(count * PHX_PAGE_MESSAGES * sizeof *more);
     if (messages == NULL || more == NULL) {
@@ -52,13 +64,16 @@ static bool pages_grow(struct phx_fabric *f)
 
 static uint32_t carried_take(struct phx_fabric *f)
 {
-    uint32_t index = f->free;
-    if (index == PHX_NO_MESSAGE) {
+    uint32_t index;
+    if (f->free_count == 0) {
         if (f->fresh == f->fresh_end && !pages_grow(f))
             return PHX_NO_MESSAGE;
         index = f->fresh++;
     } else {
-        f->free = phx_carried_at(f, index)->next;
+        index = f->free[--f->free_count];
+        if (f->free_count >= TAKEN_AHEAD)
+            fetch(phx_carried_at(f, f->free[f->free_count - TAKEN_AHEAD]),
+                  sizeof(struct phx_carried));
     }
     struct phx_carried *m = phx_carried_at(f, index);
     // Not when it is released: who gave it back may still write down what became of it.
@@ -76,8 +91,7 @@ void phx_carried_release(struct phx_fabric *f, uint32_t index)
     if (m->state != PHX_MESSAGE_FINISHED || m->pending > 0 || m->listed)
         return;
     m->state = 0;
-    m->next = f->free;
-    f->free = index;
+    f->free[f->free_count++] = index;
     f->figures.in_flight--;
 }
 
@@ -89,6 +103,7 @@ void phx_fabric_free_messages(struct phx_fabric *f)
         phx_pages_give(f->pages[i].more, count * sizeof(struct phx_more));
     }
     free(f->pages);
+    free(f->free);
     free(f->stalled);
 }
 
@@ -685,12 +700,6 @@ static void on_rank(void *context, const struct phx_event_record *event)
 // Among very many messages each that an event meets is a miss of the caches, and leads to others:
 // queue -> message -> key -> region -> memory.
 
-static void fetch(const void *at, size_t size_bytes)
-{
-    for (size_t i = 0; i < size_bytes; i += 64)
-        __builtin_prefetch((const uint8_t *)at + i);
-}
-
 static const struct phx_sim_mem *key_of(const struct phx_fabric *f, const struct phx_carried *m)
 {
     const struct phx_fabric_rank *r = &f->ranks[m->source];
@@ -702,6 +711,13 @@ static const struct phx_sim_mem *region_of(const struct phx_fabric *f, const str
     const struct phx_sim_mem *key = key_of(f, m);
     const struct phx_fabric_rank *r = &f->ranks[m->op.peer.rank];
     return key != NULL && key->remote_index < r->mem_count ? &r->mems[key->remote_index] : NULL;
+}
+
+// The one behind it, which is looked at when it leaves the queue or is issued.
+static void fetch_next(struct phx_fabric *f, const struct phx_carried *m)
+{
+    if (m->next < f->fresh)
+        fetch(&phx_carried_at(f, m->next)->posted_ps, 1);
 }
 
 static void fetch_issue(struct phx_fabric *f, uint32_t queue, enum phx_soon soon)
@@ -719,6 +735,7 @@ static void fetch_issue(struct phx_fabric *f, uint32_t queue, enum phx_soon soon
         fetch(&f->connections[queue / f->lanes], 1);
     } else if (soon == PHX_SOON_NEARER) {
         fetch(key_of(f, m), sizeof(struct phx_sim_mem));
+        fetch_next(f, m);
     }
 }
 
@@ -735,16 +752,19 @@ static void fetch_landing(struct phx_fabric *f, const struct phx_carried *m, enu
         return;
     if (soon == PHX_SOON_NEARER) {
         fetch(region, sizeof *region);
+        fetch_next(f, m);
         return;
     }
-    const struct phx_sim_mem *source = &f->ranks[m->source].mems[m->op.source.mem.index];
     size_t size = m->op.size_bytes < FETCH_BYTES_MAX ? m->op.size_bytes : FETCH_BYTES_MAX;
     fetch(phx_sim_mem_at(region, m->op.target.offset_bytes, size), size);
     fetch(phx_sim_mem_at(region, m->op.signal_offset, 8), 1);
-    if (size > 0 && m->op.source.mem.index < f->ranks[m->source].mem_count)
-        fetch(phx_sim_mem_at(source, m->op.source.offset_bytes, size), size);
+    const struct phx_fabric_rank *r = &f->ranks[m->source];
+    if (size > 0 && m->op.source.mem.index < r->mem_count)
+        fetch(phx_sim_mem_at(&r->mems[m->op.source.mem.index], m->op.source.offset_bytes, size),
+              size);
 }
 
+// What is told of may be past by now, and its message another's: then other memory is fetched.
 static void on_soon(void *context, uint32_t type, uint32_t object, enum phx_soon soon)
 {
     struct phx_fabric *f = context;

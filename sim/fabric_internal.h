@@ -61,7 +61,7 @@ struct phx_carried {
     uint64_t posted_ps;
     uint64_t leave_ps, gone_ps, flight_ps, arrive_ps; // as in struct phx_flight
     uint32_t queue;
-    uint32_t next;    // in the queue, or in the list of free ones
+    uint32_t next;    // in the queue
     uint32_t ordinal; // on its queue, from 1
     uint32_t attempt; // events of earlier attempts are ignored
     uint16_t source;
@@ -204,7 +204,8 @@ struct phx_fabric {
     uint32_t stalled_capacity;
     uint32_t page_count;
     uint32_t page_capacity;
-    uint32_t free;
+    uint32_t *free; // [free_count], messages given back, the latest last
+    uint32_t free_count;
     uint32_t fresh; // the first message that was never used, and the end of those
     uint32_t fresh_end;
     uint32_t rank_count;

@@ -10,14 +10,19 @@
 
 #include "sim/core.h"
 
-#define CAPACITY_FIRST 512u
+#define CAPACITY_FIRST 8192u // cells: no page of them is there before it is used
 #define CAPACITY_MAX (1u << 31)
+#define TIED_FIRST 512u
 #define HUGE_BYTES_MIN (4u << 20)
-#define FAR_LEVEL 2u      // a list there is the next 65536 ps
-#define NEAR_LEVEL 1u     // 256 ps
-#define NEAR_SLOTS_MAX 8u // of lists that may be empty
-#define MANY 16384u       // events that pend
-#define SHORT_MAX 12u     // events in a list that is searched rather than dealt out
+#define MANY 1024u    // events that pend
+#define SHORT_MAX 12u // events in a list that is searched rather than dealt out
+#define AHEAD_LEVEL 1u
+#define AHEAD 20u   // events from the first telling to the event
+#define STAGE 5u    // events from one telling to the next
+#define CATCH_UP 3u // events told of with one that is taken, where the lead is lost
+#define NO_TYPE UINT32_MAX
+
+static const struct phx_queue_list list_empty = {0, PHX_QUEUE_EMPTY, UINT64_MAX};
 
 // Mapped rather than from malloc(): an array grows while any fiber runs, by moving pages, and
 // ThreadSanitizer, which watches malloc() in every build, has no part in it. NULL: no memory.
@@ -34,51 +39,58 @@ static void *array_grow(void *array, size_t count_before, size_t count, size_t s
     return grown;
 }
 
-static bool items_grow(struct phx_queue *queue)
+// Blocks that `count` events may take at worst, block 0 among them: no list has one without an
+// event, and of each list the first and the last block may hold a single one. Dealing a list out
+// holds one block more.
+static uint64_t blocks_max(uint64_t count)
 {
-    if (queue->capacity >= CAPACITY_MAX)
-        return false;
-    uint32_t capacity = queue->capacity == 0 ? CAPACITY_FIRST : queue->capacity * 2;
-    // All pending events may have one time; room for that is made here, so that a pop cannot fail.
-    if (queue->tie != PHX_TIE_FIFO) {
-        uint32_t *actors =
-            array_grow(queue->actors, queue->actor_capacity, capacity, sizeof actors[0]);
-        if (actors == NULL)
-            return false;
-        queue->actors = actors;
-        queue->actor_capacity = capacity;
-        struct phx_queue_tied *tied =
-            array_grow(queue->tied, queue->tied_capacity, capacity, sizeof tied[0]);
+    const uint64_t lists = (uint64_t)PHX_QUEUE_LEVELS * PHX_QUEUE_SLOTS;
+    uint64_t full = count / (PHX_QUEUE_BLOCK - 1) + 2 * lists;
+    return 2 + (count < full ? count : full);
+}
+
+// Room for one more, wherever those that pend may be moved: so a pop cannot fail.
+static bool room_make(struct phx_queue *queue)
+{
+    while (queue->tie != PHX_TIE_FIFO && queue->tied_capacity <= queue->count) {
+        uint32_t capacity = queue->tied_capacity == 0 ? TIED_FIRST : queue->tied_capacity * 2;
+        void *tied = array_grow(queue->tied, queue->tied_capacity, capacity, sizeof queue->tied[0]);
         if (tied == NULL)
             return false;
         queue->tied = tied;
         queue->tied_capacity = capacity;
     }
-    struct phx_queue_item *items =
-        array_grow(queue->items, queue->capacity, capacity, sizeof items[0]);
-    if (items == NULL)
-        return false;
-    queue->items = items;
-    queue->capacity = capacity;
+    while (queue->capacity / PHX_QUEUE_BLOCK < blocks_max(queue->count + 1)) {
+        if (queue->capacity >= CAPACITY_MAX)
+            return false;
+        uint32_t capacity = queue->capacity == 0 ? CAPACITY_FIRST : queue->capacity * 2;
+        void *cells = array_grow(queue->cells, queue->capacity, capacity, sizeof queue->cells[0]);
+        if (cells == NULL)
+            return false;
+        queue->cells = cells;
+        queue->capacity = capacity;
+    }
     return true;
 }
 
-static uint32_t item_take(struct phx_queue *queue)
+static uint32_t block_take(struct phx_queue *queue)
 {
-    uint32_t index = queue->free;
-    if (index != 0) {
-        queue->free = queue->items[index].next;
-        return index;
+    uint32_t block = queue->free;
+    if (block != 0) {
+        queue->free = queue->cells[block].next;
+        return block;
     }
-    if (queue->used + 1 >= queue->capacity && !items_grow(queue))
-        return 0;
-    return ++queue->used;
+    block = queue->used;
+    assert(block + PHX_QUEUE_BLOCK <= queue->capacity); // room_make()
+    queue->used += PHX_QUEUE_BLOCK;
+    return block;
 }
 
-static void item_give(struct phx_queue *queue, uint32_t index)
+static void block_give(struct phx_queue *queue, uint32_t cell)
 {
-    queue->items[index].next = queue->free;
-    queue->free = index;
+    uint32_t block = cell & ~(PHX_QUEUE_BLOCK - 1);
+    queue->cells[block].next = queue->free;
+    queue->free = block;
 }
 
 bool phx_queue_init(struct phx_queue *queue, enum phx_tie tie, uint64_t seed)
@@ -86,7 +98,13 @@ bool phx_queue_init(struct phx_queue *queue, enum phx_tie tie, uint64_t seed)
     memset(queue, 0, sizeof *queue);
     queue->tie = tie;
     queue->seed = seed;
-    if (items_grow(queue))
+    queue->used = PHX_QUEUE_BLOCK;
+    for (uint32_t i = 0; i < PHX_QUEUE_TOLD; i++)
+        queue->ahead.types[i] = NO_TYPE;
+    for (uint32_t level = 0; level < PHX_QUEUE_LEVELS; level++)
+        for (uint32_t slot = 0; slot < PHX_QUEUE_SLOTS; slot++)
+            queue->lists[level][slot] = list_empty;
+    if (room_make(queue))
         return true;
     phx_queue_free(queue);
     return false;
@@ -94,12 +112,10 @@ bool phx_queue_init(struct phx_queue *queue, enum phx_tie tie, uint64_t seed)
 
 void phx_queue_free(struct phx_queue *queue)
 {
-    if (queue->items != NULL)
-        munmap(queue->items, queue->capacity * sizeof queue->items[0]);
+    if (queue->cells != NULL)
+        munmap(queue->cells, queue->capacity * sizeof queue->cells[0]);
     if (queue->tied != NULL)
         munmap(queue->tied, queue->tied_capacity * sizeof queue->tied[0]);
-    if (queue->actors != NULL)
-        munmap(queue->actors, queue->actor_capacity * sizeof queue->actors[0]);
     memset(queue, 0, sizeof *queue);
 }
 
@@ -109,27 +125,68 @@ struct phx_queue_place { // of a list
 
 // --- lists ---------------------------------------------------------------------------------------
 
-static void list_append(struct phx_queue *queue, uint32_t index)
+static bool list_is_empty(const struct phx_queue_list *list)
 {
-    struct phx_queue_item *item = &queue->items[index];
+    return list->last == PHX_QUEUE_EMPTY;
+}
+
+// The cell behind one that is not its list's last.
+static uint32_t cell_after(const struct phx_queue *queue, uint32_t cell)
+{
+    uint32_t next = cell + 1;
+    return next % PHX_QUEUE_BLOCK != 0 ? next
+                                       : queue->cells[cell - cell % PHX_QUEUE_BLOCK].next + 1;
+}
+
+// Behind the last of a list whose last block is full, or that has none.
+static uint32_t list_extend(struct phx_queue *queue, struct phx_queue_list *list)
+{
+    uint32_t block = block_take(queue);
+    if (list_is_empty(list))
+        list->first = block + 1;
+    else
+        queue->cells[list->last - list->last % PHX_QUEUE_BLOCK].next = block;
+    return block + 1;
+}
+
+static void list_append(struct phx_queue *queue, const struct phx_queue_item *item)
+{
     uint64_t differs = item->time_ps ^ queue->anchor_ps;
     uint32_t level = differs == 0 ? 0 : (63u - (uint32_t)__builtin_clzll(differs)) / 8;
     uint32_t slot = (uint32_t)(item->time_ps >> (8 * level)) & (PHX_QUEUE_SLOTS - 1);
     struct phx_queue_list *list = &queue->lists[level][slot];
-    item->next = 0;
-    // Whether the list is empty is hard to predict, so nothing branches on it.
-    uint32_t *link = list->first == 0 ? &list->first : &queue->items[list->last].next;
-    *link = index;
-    list->last = index;
+    uint32_t cell = list->last + 1;
+    if (cell % PHX_QUEUE_BLOCK == 0)
+        cell = list_extend(queue, list);
+    list->last = cell;
+    if (item->time_ps < list->earliest_ps)
+        list->earliest_ps = item->time_ps;
+    queue->cells[cell].item = *item;
     queue->bits[level][slot / 64] |= UINT64_C(1) << (slot % 64);
     queue->words[level] = (uint8_t)(queue->words[level] | 1u << (slot / 64));
     queue->levels |= 1u << level;
 }
 
+// Takes the first of a list that is not empty.
+static void list_take(struct phx_queue *queue, struct phx_queue_list *list,
+                      struct phx_queue_item *item)
+{
+    uint32_t cell = list->first;
+    *item = queue->cells[cell].item;
+    if (cell == list->last) {
+        block_give(queue, cell);
+        *list = list_empty;
+        return;
+    }
+    list->first = cell_after(queue, cell);
+    if (list->first / PHX_QUEUE_BLOCK != cell / PHX_QUEUE_BLOCK)
+        block_give(queue, cell);
+}
+
 // The list was emptied.
 static void list_close(struct phx_queue *queue, uint32_t level, uint32_t slot)
 {
-    queue->lists[level][slot] = (struct phx_queue_list){0, 0};
+    queue->lists[level][slot] = list_empty;
     uint64_t bits = queue->bits[level][slot / 64] &= ~(UINT64_C(1) << (slot % 64));
     uint32_t words = queue->words[level] & ~((uint32_t)(bits == 0) << (slot / 64));
     queue->words[level] = (uint8_t)words;
@@ -145,72 +202,98 @@ static uint32_t slot_lowest(const struct phx_queue *queue, uint32_t level)
 
 // --- what comes soon -----------------------------------------------------------------------------
 
-static void tell(const struct phx_queue *queue, uint32_t index, enum phx_soon soon)
+// The lists of 256 ps behind that of the latest event are walked some events ahead of their being
+// taken. Within a list they stand in any order, which matters little. Those of one time each are
+// not walked: their events came in just now, so what they concern was met just now.
+
+static void tell(const struct phx_queue *queue, uint32_t step, enum phx_soon soon)
 {
-    const struct phx_queue_item *item = &queue->items[index];
-    queue->soon(queue->soon_context, (uint32_t)item->key & 63u, item->object, soon);
+    const struct phx_queue_ahead *a = &queue->ahead;
+    uint32_t at = step % PHX_QUEUE_TOLD;
+    if (a->types[at] != NO_TYPE)
+        queue->soon(queue->soon_context, a->types[at], a->objects[at], soon);
 }
 
-// Tells of one more item of the list that will be dealt out next. Items of a list lie anywhere, so
-// that a walk along it waits for each; this one takes a step with each event.
-static void look_far(struct phx_queue *queue)
+// Goes on to the next event; false: there is none.
+static bool ahead_next(struct phx_queue *queue)
 {
-    uint32_t next = 0;
-    if (queue->ahead != 0) {
-        next = queue->items[queue->ahead].next;
-    } else if (queue->words[FAR_LEVEL] != 0) {
-        queue->ahead_slot = slot_lowest(queue, FAR_LEVEL);
-        next = queue->lists[FAR_LEVEL][queue->ahead_slot].first;
+    struct phx_queue_ahead *a = &queue->ahead;
+    const struct phx_queue_list *lists = queue->lists[AHEAD_LEVEL];
+    if (a->cell != 0 && a->cell != lists[a->slot].last) {
+        a->cell = cell_after(queue, a->cell);
+        return true;
     }
-    if (next == 0)
-        return;
-    queue->ahead = next;
-    __builtin_prefetch(&queue->items[queue->items[next].next]);
-    tell(queue, next, PHX_SOON_FAR);
+    for (uint32_t from = a->cell == 0 ? a->slot : a->slot + 1; from < PHX_QUEUE_SLOTS;
+         from = (from / 64 + 1) * 64) {
+        uint64_t bits = queue->bits[AHEAD_LEVEL][from / 64] >> from % 64;
+        if (bits == 0)
+            continue;
+        a->slot = from + (uint32_t)__builtin_ctzll(bits);
+        a->cell = lists[a->slot].first;
+        return true;
+    }
+    return false;
 }
 
-// Tells of the items of a list that is next, and of the list behind it.
-static void look_near(struct phx_queue *queue, struct phx_queue_place at)
+// Tells of one more event, and again of those before it; false: there is none.
+static bool ahead_step(struct phx_queue *queue)
 {
-    const struct phx_queue_list *list = &queue->lists[at.level][at.slot];
-    uint64_t near = queue->items[list->first].time_ps / PHX_QUEUE_SLOTS;
-    if (at.level != NEAR_LEVEL || near == queue->near)
-        return;
-    queue->near = near;
-    for (uint32_t i = list->first; i != 0; i = queue->items[i].next)
-        tell(queue, i, PHX_SOON_NEARER);
-    uint32_t slot = at.slot + 1;
-    for (uint32_t end = slot + NEAR_SLOTS_MAX; slot < end && slot < PHX_QUEUE_SLOTS; slot++)
-        if (queue->lists[NEAR_LEVEL][slot].first != 0)
-            break;
-    if (slot >= PHX_QUEUE_SLOTS)
-        return;
-    for (uint32_t i = queue->lists[NEAR_LEVEL][slot].first; i != 0; i = queue->items[i].next)
-        tell(queue, i, PHX_SOON_NEAR);
+    struct phx_queue_ahead *a = &queue->ahead;
+    bool is_there = ahead_next(queue);
+    uint32_t at = a->count % PHX_QUEUE_TOLD;
+    a->types[at] = NO_TYPE;
+    if (is_there) {
+        struct phx_queue_item *item = &queue->cells[a->cell].item;
+        a->types[at] = (uint32_t)item->key & 63u;
+        a->objects[at] = item->object;
+        a->lead++;
+        item->is_told = true;
+    }
+    for (uint32_t soon = PHX_SOON_FAR; soon <= PHX_SOON_NEXT; soon++)
+        tell(queue, a->count - (soon - PHX_SOON_FAR) * STAGE, (enum phx_soon)soon);
+    a->count++;
+    return is_there;
+}
+
+// This one was taken.
+static void look_ahead(struct phx_queue *queue, const struct phx_queue_item *item)
+{
+    struct phx_queue_ahead *a = &queue->ahead;
+    uint64_t window = item->time_ps >> 16;
+    uint32_t slot = (uint32_t)(item->time_ps >> 8) & (PHX_QUEUE_SLOTS - 1);
+    if (window != a->window || a->slot <= slot) {
+        a->window = window;
+        a->slot = slot + 1;
+        a->cell = 0;
+        a->lead = 0;
+    }
+    a->lead -= item->is_told && a->lead > 0;
+    for (uint32_t i = 0; i < CATCH_UP && a->lead < AHEAD; i++)
+        if (!ahead_step(queue))
+            return;
+}
+
+// The block behind that of a cell, all of it; of a list's last block, any.
+static void fetch_behind(const struct phx_queue *queue, uint32_t cell)
+{
+    const union phx_queue_cell *block = &queue->cells[cell - cell % PHX_QUEUE_BLOCK];
+    const uint8_t *behind = (const uint8_t *)&queue->cells[block->next % queue->capacity];
+    for (size_t i = 0; i < PHX_QUEUE_BLOCK * sizeof *block; i += 64)
+        __builtin_prefetch(behind + i);
 }
 
 // Makes the earliest time of this list the anchor and deals its events out to lower levels.
 static void list_deal(struct phx_queue *queue, uint32_t level, uint32_t slot)
 {
-    uint32_t first = queue->lists[level][slot].first;
-    uint64_t earliest = UINT64_MAX;
-    bool tells = level == FAR_LEVEL && queue->soon != NULL;
-    bool is_new = queue->ahead == 0 || queue->ahead_slot != slot; // not told of yet
-    for (uint32_t i = first; i != 0; i = queue->items[i].next) {
-        if (queue->items[i].time_ps < earliest)
-            earliest = queue->items[i].time_ps;
-        if (tells && is_new)
-            tell(queue, i, PHX_SOON_FAR);
-        is_new = is_new || i == queue->ahead;
-    }
-    if (level == FAR_LEVEL)
-        queue->ahead = 0;
+    struct phx_queue_list list = queue->lists[level][slot];
+    queue->anchor_ps = list.earliest_ps;
     list_close(queue, level, slot);
-    queue->anchor_ps = earliest;
-    uint32_t next = 0;
-    for (uint32_t i = first; i != 0; i = next) {
-        next = queue->items[i].next;
-        list_append(queue, i);
+    while (!list_is_empty(&list)) {
+        struct phx_queue_item item;
+        if (list.first % PHX_QUEUE_BLOCK == 1)
+            fetch_behind(queue, list.first);
+        list_take(queue, &list, &item);
+        list_append(queue, &item);
     }
 }
 
@@ -218,7 +301,7 @@ static void list_deal(struct phx_queue *queue, uint32_t level, uint32_t slot)
 
 static bool tied_before(const struct phx_queue_tied *a, const struct phx_queue_tied *b)
 {
-    return a->tie != b->tie ? a->tie < b->tie : a->key < b->key;
+    return a->tie != b->tie ? a->tie < b->tie : a->item.key < b->item.key;
 }
 
 static uint64_t tie_random(const struct phx_queue *queue, uint64_t key, uint32_t actor)
@@ -226,7 +309,7 @@ static uint64_t tie_random(const struct phx_queue *queue, uint64_t key, uint32_t
     uint64_t tie = phx_chance(queue->seed, PHX_CHANCE_TIE, 0, key >> 6);
     // Not before an event of the same actor that still pends; among equals the key decides.
     for (uint32_t i = 0; i < queue->tied_count; i++)
-        if (queue->tied[i].actor == actor && queue->tied[i].tie > tie)
+        if (queue->tied[i].item.actor == actor && queue->tied[i].tie > tie)
             tie = queue->tied[i].tie;
     return tie;
 }
@@ -250,14 +333,12 @@ static void tied_insert(struct phx_queue *queue, const struct phx_queue_tied *en
     queue->tied[at] = *entry;
 }
 
-static void tied_push(struct phx_queue *queue, uint32_t index)
+static void tied_push(struct phx_queue *queue, const struct phx_queue_item *item)
 {
-    assert(queue->tied_count < queue->capacity);
-    uint64_t key = queue->items[index].key;
-    uint32_t actor = queue->actors[index];
-    uint64_t tie =
-        queue->tie == PHX_TIE_PCT ? tie_pct(queue, actor) : tie_random(queue, key, actor);
-    tied_insert(queue, &(struct phx_queue_tied){tie, key, index, actor});
+    assert(queue->tied_count < queue->tied_capacity);
+    uint64_t tie = queue->tie == PHX_TIE_PCT ? tie_pct(queue, item->actor)
+                                             : tie_random(queue, item->key, item->actor);
+    tied_insert(queue, &(struct phx_queue_tied){tie, *item});
 }
 
 void phx_queue_lower(struct phx_queue *queue, uint32_t actor, uint32_t rank)
@@ -270,7 +351,7 @@ void phx_queue_lower(struct phx_queue *queue, uint32_t actor, uint32_t rank)
     queue->tied_count = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct phx_queue_tied entry = queue->tied[i];
-        if (entry.actor == actor)
+        if (entry.item.actor == actor)
             entry.tie = tie_pct(queue, actor);
         tied_insert(queue, &entry);
     }
@@ -299,35 +380,28 @@ static struct phx_queue_tied tied_pop(struct phx_queue *queue)
 
 static void tied_take_list(struct phx_queue *queue, struct phx_queue_place at)
 {
-    for (uint32_t i = queue->lists[at.level][at.slot].first; i != 0; i = queue->items[i].next)
-        tied_push(queue, i);
+    struct phx_queue_list list = queue->lists[at.level][at.slot];
     list_close(queue, at.level, at.slot);
+    while (!list_is_empty(&list)) {
+        struct phx_queue_item item;
+        list_take(queue, &list, &item);
+        tied_push(queue, &item);
+    }
 }
 
 // --- the queue -----------------------------------------------------------------------------------
 
-bool phx_queue_push(struct phx_queue *queue, const struct phx_queue_item *item, uint32_t actor)
+bool phx_queue_push(struct phx_queue *queue, const struct phx_queue_item *item)
 {
     assert(item->time_ps >= queue->base_ps);
-    uint32_t index = item_take(queue);
-    if (index == 0)
+    if (!room_make(queue))
         return false;
-    queue->items[index] = *item;
-    if (queue->tie != PHX_TIE_FIFO)
-        queue->actors[index] = actor;
     if (queue->tied_count > 0 && item->time_ps == queue->base_ps)
-        tied_push(queue, index);
+        tied_push(queue, item);
     else
-        list_append(queue, index);
+        list_append(queue, item);
     queue->count++;
     return true;
-}
-
-static void item_pop(struct phx_queue *queue, uint32_t index, struct phx_queue_item *item)
-{
-    *item = queue->items[index];
-    item_give(queue, index);
-    queue->count--;
 }
 
 static struct phx_queue_place lowest_list(const struct phx_queue *queue)
@@ -342,84 +416,78 @@ static struct phx_queue_place earliest_list(struct phx_queue *queue)
     struct phx_queue_place at = lowest_list(queue);
     const struct phx_queue_list *list = &queue->lists[at.level][at.slot];
     if (at.level == 0 || list->first == list->last)
-        queue->anchor_ps = queue->items[list->first].time_ps;
+        queue->anchor_ps = queue->cells[list->first].item.time_ps;
     else
         list_deal(queue, at.level, at.slot);
     queue->base_ps = queue->anchor_ps;
-    if (list->first != 0)
+    if (!list_is_empty(list))
         return at;
     return (struct phx_queue_place){0, (uint32_t)queue->base_ps & (PHX_QUEUE_SLOTS - 1)};
 }
 
-// The first of the earliest events of a list, and the one before it in the list; 0: it is the
-// list's first. False for a list that is not short.
-static bool earliest_find(const struct phx_queue *queue, uint32_t first, uint32_t *found,
-                          uint32_t *before)
+// Moves the first of the earliest events of a list to its front, to be taken; the others keep their
+// order. False for a list that is not short.
+static bool earliest_to_front(struct phx_queue *queue, struct phx_queue_list *list)
 {
-    const struct phx_queue_item *items = queue->items;
+    union phx_queue_cell *cells = queue->cells;
+    uint32_t found = list->first;
     uint32_t count = 1;
-    *found = first;
-    *before = 0;
-    for (uint32_t i = first, next = items[i].next; next != 0; i = next, next = items[i].next) {
-        bool is_earlier = items[next].time_ps < items[*found].time_ps;
-        *before = is_earlier ? i : *before;
-        *found = is_earlier ? next : *found;
-        if (++count > SHORT_MAX)
+    uint64_t other_ps = UINT64_MAX; // the earliest of the others
+    for (uint32_t i = list->first; i != list->last; count++) {
+        if (count == SHORT_MAX)
             return false;
+        i = cell_after(queue, i);
+        uint64_t time_ps = cells[i].item.time_ps;
+        bool is_earlier = time_ps < cells[found].item.time_ps;
+        uint64_t later_ps = is_earlier ? cells[found].item.time_ps : time_ps;
+        other_ps = later_ps < other_ps ? later_ps : other_ps;
+        found = is_earlier ? i : found;
     }
+    list->earliest_ps = other_ps;
+    struct phx_queue_item carried = cells[list->first].item;
+    for (uint32_t i = list->first; i != found;) {
+        i = cell_after(queue, i);
+        struct phx_queue_item item = cells[i].item;
+        cells[i].item = carried;
+        carried = item;
+    }
+    cells[list->first].item = carried;
     return true;
 }
 
 // Takes the earliest event out of its list.
-static uint32_t earliest_take(struct phx_queue *queue)
+static void earliest_take(struct phx_queue *queue, struct phx_queue_item *item)
 {
     struct phx_queue_place at = lowest_list(queue);
-    struct phx_queue_list *list = &queue->lists[at.level][at.slot];
-    uint32_t found = list->first;
-    uint32_t before = 0;
-    bool tells = queue->count > MANY && queue->soon != NULL;
-    if (tells) {
-        look_far(queue);
-        look_near(queue, at);
-    }
-    if (at.level > 0 && !earliest_find(queue, list->first, &found, &before)) {
+    if (at.level > 0 && !earliest_to_front(queue, &queue->lists[at.level][at.slot])) {
         list_deal(queue, at.level, at.slot);
         at = (struct phx_queue_place){0, (uint32_t)queue->anchor_ps & (PHX_QUEUE_SLOTS - 1)};
-        list = &queue->lists[0][at.slot];
-        found = list->first;
-        before = 0;
     }
-    queue->base_ps = queue->items[found].time_ps;
-    if (found == queue->ahead)
-        queue->ahead = 0; // it may be of a list that is too short to be dealt
-    if (tells && queue->items[found].next != 0)
-        tell(queue, queue->items[found].next, PHX_SOON_NEXT);
-    if (list->first == list->last) {
+    struct phx_queue_list *list = &queue->lists[at.level][at.slot];
+    list_take(queue, list, item);
+    queue->base_ps = item->time_ps;
+    if (list_is_empty(list)) {
         queue->anchor_ps = queue->base_ps;
         list_close(queue, at.level, at.slot);
-        return found;
     }
-    *(before == 0 ? &list->first : &queue->items[before].next) = queue->items[found].next;
-    list->last = list->last == found ? before : list->last;
-    return found;
+    if (queue->count > MANY && queue->soon != NULL)
+        look_ahead(queue, item);
 }
 
-bool phx_queue_pop(struct phx_queue *queue, struct phx_queue_item *item, uint64_t *tie,
-                   uint32_t *actor)
+bool phx_queue_pop(struct phx_queue *queue, struct phx_queue_item *item, uint64_t *tie)
 {
     *tie = 0;
-    *actor = 0;
     if (queue->count == 0)
         return false;
+    queue->count--;
     if (queue->tie == PHX_TIE_FIFO) {
-        item_pop(queue, earliest_take(queue), item);
+        earliest_take(queue, item);
         return true;
     }
     if (queue->tied_count == 0)
         tied_take_list(queue, earliest_list(queue));
     struct phx_queue_tied top = tied_pop(queue);
     *tie = top.tie;
-    *actor = top.actor;
-    item_pop(queue, top.item, item);
+    *item = top.item;
     return true;
 }

@@ -745,7 +745,6 @@ int phx_network_attach(struct phx_world *world, const struct phx_cluster *cluste
     f->lanes = w->workers + 1;
     f->seed = w->seed;
     f->bursts = cluster->bursts != PHX_BURSTS_OFF;
-    f->free = PHX_NO_MESSAGE;
     f->post_count_max = options.intra.post_count_max < options.inter.post_count_max
                             ? options.intra.post_count_max
                             : options.inter.post_count_max;

@@ -75,84 +75,79 @@ TEST(core_dispatches_in_order_of_time)
     record_free(record);
 }
 
+// --- what comes soon -----------------------------------------------------------------------------
+
+enum { MANY = 100000, FEW = 1000 };
+
+struct hints {
+    uint8_t stage[MANY]; // told of an event last
+    bool taken[MANY];
+    uint32_t count[PHX_SOON_NEXT + 1];
+};
+
 static void soon(void *context, uint32_t type, uint32_t object, enum phx_soon soon)
 {
-    uint8_t *told = context;
-    CHECK_EQ(soon, PHX_SOON_FAR); // so many do not pend
-    CHECK_EQ(type, 1);
-    CHECK(object < KEPT / 2);
-    told[object] = 1;
-}
-
-// A hint of what pends, and the same run with it and without.
-TEST(core_tells_of_many_events_before_they_come)
-{
-    struct record *plain = record_make(3, PHX_TIE_FIFO);
-    struct record *hinted = record_make(3, PHX_TIE_FIFO);
-    uint8_t *told = calloc(KEPT / 2, 1);
-    CHECK(told != NULL);
-    phx_core_soon(hinted->core, soon, told);
-    for (uint32_t i = 0; i < KEPT / 2; i++) {
-        uint64_t at_ps = 1000000 + phx_chance_below(1000000, 3, PHX_CHANCE_ORDER, 2, i);
-        CHECK(phx_core_schedule(plain->core, at_ps, 1, i, 0));
-        CHECK(phx_core_schedule(hinted->core, at_ps, 1, i, 0));
-    }
-    drain(plain);
-    drain(hinted);
-    CHECK_EQ(plain->count, KEPT / 2);
-    CHECK_MEM_EQ(plain->kept, hinted->kept, sizeof plain->kept);
-    CHECK_EQ(phx_core_hash(plain->core), phx_core_hash(hinted->core));
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < KEPT / 2; i++)
-        count += told[i];
-    CHECK(count > KEPT / 4);
-    free(told);
-    record_free(plain);
-    record_free(hinted);
-}
-
-enum { MANY = 100000 };
-
-static void count(void *context, const struct phx_event_record *event)
-{
-    (void)event;
-    ++*(uint32_t *)context;
-}
-
-static void soon_of_many(void *context, uint32_t type, uint32_t object, enum phx_soon soon)
-{
-    uint32_t *told = context;
+    struct hints *h = context;
     CHECK_EQ(type, 1);
     CHECK(object < MANY);
-    told[soon]++;
+    CHECK_EQ(soon, h->stage[object] + 1u); // one after the other, each once
+    CHECK(soon != PHX_SOON_FAR || !h->taken[object]);
+    h->stage[object] = (uint8_t)soon;
+    h->count[soon]++;
 }
 
-// Of very many it tells several times, and most of them as they come near.
-TEST(core_tells_of_very_many_events_again_as_they_come_near)
+static void take(void *context, const struct phx_event_record *event)
 {
-    struct phx_core *core[2]; // the second is asked
-    uint32_t counts[2] = {0};
-    uint32_t told[PHX_SOON_NEXT + 1] = {0};
-    for (uint32_t c = 0; c < 2; c++) {
-        core[c] = phx_core_create(3, NULL);
-        CHECK(core[c] != NULL);
-        phx_core_handle(core[c], 1, count, &counts[c]);
-        if (c == 1)
-            phx_core_soon(core[c], soon_of_many, told);
-        for (uint32_t i = 0; i < MANY; i++) {
-            uint64_t at_ps = 1000000 + phx_chance_below(4000000, 3, PHX_CHANCE_ORDER, 2, i);
-            CHECK(phx_core_schedule(core[c], at_ps, 1, i, 0));
-        }
-        while (phx_core_step(core[c]))
-            continue;
-        CHECK_EQ(counts[c], MANY);
+    struct hints *h = context;
+    h->taken[event->object] = true;
+}
+
+// Takes `count` events within range_ps, with hints or not. Their hash.
+static uint64_t hinted_run(struct hints *h, uint32_t count, uint64_t range_ps, bool is_hinted)
+{
+    struct phx_core *core = phx_core_create(3, NULL);
+    CHECK(core != NULL);
+    memset(h, 0, sizeof *h);
+    phx_core_handle(core, 1, take, h);
+    if (is_hinted)
+        phx_core_soon(core, soon, h);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t at_ps = 1000000 + phx_chance_below(range_ps, 3, PHX_CHANCE_ORDER, 2, i);
+        CHECK(phx_core_schedule(core, at_ps, 1, i, 0));
     }
-    CHECK_EQ(phx_core_hash(core[0]), phx_core_hash(core[1]));
-    CHECK_EQ(told[PHX_SOON_FAR], MANY); // each once
-    for (uint32_t soon = PHX_SOON_NEAR; soon <= PHX_SOON_NEXT; soon++)
-        CHECK(told[soon] > (MANY - 16384) / 2 && told[soon] <= MANY);
-    phx_core_destroy(core[0]);
-    phx_core_destroy(core[1]);
+    while (phx_core_step(core))
+        continue;
+    CHECK_EQ(phx_core_events(core), count);
+    uint64_t hash = phx_core_hash(core);
+    phx_core_destroy(core);
+    return hash;
+}
+
+// Of most of many events, in stages; and the run is the same with hints and without.
+TEST(core_tells_of_many_events_as_they_come_near)
+{
+    struct hints *h = calloc(1, sizeof *h);
+    CHECK(h != NULL);
+    // A hundred events in a list of 256 ps, and one.
+    for (uint64_t range_ps = 256000; range_ps <= 25600000; range_ps *= 100) {
+        uint64_t plain = hinted_run(h, MANY, range_ps, false);
+        CHECK_EQ(h->count[PHX_SOON_FAR], 0);
+        CHECK_EQ(hinted_run(h, MANY, range_ps, true), plain);
+        for (uint32_t soon = PHX_SOON_FAR; soon <= PHX_SOON_NEXT; soon++)
+            CHECK_MSG(h->count[soon] > MANY / 10 * 9, "stage %u of %u events within %llu ps", soon,
+                      h->count[soon], (unsigned long long)range_ps);
+    }
+    free(h);
+}
+
+TEST(core_tells_nothing_of_few_events)
+{
+    struct hints *h = calloc(1, sizeof *h);
+    CHECK(h != NULL);
+    (void)hinted_run(h, FEW, 256000, true);
+    for (uint32_t soon = PHX_SOON_FAR; soon <= PHX_SOON_NEXT; soon++)
+        CHECK_EQ(h->count[soon], 0);
+    free(h);
 }
 
 TEST(core_keeps_equal_times_first_in_first_out)
@@ -222,18 +217,19 @@ static void queue_against_array(enum phx_tie tie_kind, uint64_t range_ps)
             count == 0 || (count < 200 && phx_chance_below(2, 9, PHX_CHANCE_FAULT, 0, step));
         if (push) {
             uint64_t delay = phx_chance_below(range_ps, 9, PHX_CHANCE_FAULT, 1, step);
-            struct phx_queue_item item = {
-                .time_ps = now + delay, .key = ++key << 6, .argument = random_ties};
-            CHECK(phx_queue_push(&queue, &item, (uint32_t)key)); // everyone an actor
+            struct phx_queue_item item = {.time_ps = now + delay,
+                                          .key = ++key << 6,
+                                          .argument = random_ties,
+                                          .actor = UINT32_MAX - (uint32_t)key}; // everyone one
+            CHECK(phx_queue_push(&queue, &item));
             model[count++] = item;
             continue;
         }
         struct phx_queue_item item;
         uint64_t tie;
-        uint32_t actor;
         qsort(model, count, sizeof *model, record_before);
-        CHECK(phx_queue_pop(&queue, &item, &tie, &actor));
-        CHECK_EQ(actor, random_ties ? item.key >> 6 : 0);
+        CHECK(phx_queue_pop(&queue, &item, &tie));
+        CHECK_EQ(item.actor, UINT32_MAX - (item.key >> 6));
         CHECK_EQ(item.time_ps, model[0].time_ps);
         CHECK_EQ(item.key, model[0].key);
         CHECK_EQ(tie, random_ties ? phx_chance(9, PHX_CHANCE_TIE, 0, item.key >> 6) : 0);
@@ -243,6 +239,28 @@ static void queue_against_array(enum phx_tie tie_kind, uint64_t range_ps)
     CHECK_EQ(queue.count, count);
     phx_queue_free(&queue);
     free(model);
+}
+
+// As many lists as can be had from times that are pushed in order, with an event each.
+TEST(core_queue_has_room_for_an_event_in_every_list)
+{
+    struct phx_queue queue;
+    uint64_t key = 0;
+    CHECK(phx_queue_init(&queue, PHX_TIE_FIFO, 9));
+    for (uint32_t level = 0; level < PHX_QUEUE_LEVELS; level++) {
+        for (uint64_t i = level == 0 ? 0 : 1; i < PHX_QUEUE_SLOTS; i++) {
+            struct phx_queue_item item = {.time_ps = i << 8 * level, .key = ++key << 6};
+            CHECK(phx_queue_push(&queue, &item));
+        }
+    }
+    for (uint64_t i = 1; i <= key; i++) {
+        struct phx_queue_item item;
+        uint64_t tie;
+        CHECK(phx_queue_pop(&queue, &item, &tie));
+        CHECK_EQ(item.key, i << 6);
+    }
+    CHECK_EQ(queue.count, 0);
+    phx_queue_free(&queue);
 }
 
 TEST(core_queue_agrees_with_a_sorted_array)
