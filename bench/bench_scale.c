@@ -276,31 +276,42 @@ static void print_head(bool is_floor)
                "ns/mlogm", "cpu ns", "again ns");
 }
 
+// 0: it is none that can be run, and why was said.
+static uint32_t ranks_of(const char *text)
+{
+    char *end;
+    unsigned long ranks = strtoul(text, &end, 10);
+    if (end != text && *end == '\0' && ranks >= 8 && ranks <= PHX_RANKS_MAX && EXPERTS % ranks == 0)
+        return (uint32_t)ranks;
+    (void)fprintf(stderr, "bench_scale: RANKS is \"%s\"; it may be a power of two from 8 to 1024\n",
+                  text);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static const char *const usual[] = {"64", "256", "1024"};
     const char *how = argc > 1 && argv[1][0] == '-' ? argv[1] : NULL;
     const char *const *list = (const char *const *)argv + (how != NULL ? 2 : 1);
     int count = argc - (how != NULL ? 2 : 1);
-    bool is_usage = how == NULL || strcmp(how, "--check") == 0 || strcmp(how, "--no-check") == 0 ||
-                    strcmp(how, "--floor") == 0;
+    bool is_floor = how != NULL && strcmp(how, "--floor") == 0;
     int failed = 0;
+    if (how != NULL && !is_floor && strcmp(how, "--check") != 0 && strcmp(how, "--no-check") != 0) {
+        (void)fprintf(stderr,
+                      "bench_scale: there is no option %s\n"
+                      "usage: bench_scale [--check | --no-check | --floor] [RANKS...]\n",
+                      how);
+        return 2;
+    }
     if (count == 0) {
         list = usual;
         count = 3;
     }
-    if (is_usage)
-        print_head(how != NULL && strcmp(how, "--floor") == 0);
-    for (int i = 0; i < count; i++) {
-        char *end;
-        unsigned long ranks = strtoul(list[i], &end, 10);
-        if (!is_usage || *end != '\0' || ranks < 8 || ranks > PHX_RANKS_MAX ||
-            EXPERTS % ranks != 0) {
-            (void)fprintf(stderr, "usage: bench_scale [--check | --no-check | --floor] [RANKS...]\n"
-                                  "RANKS: 8 to 1024, a power of two\n");
+    for (int i = 0; i < count; i++)
+        if (ranks_of(list[i]) == 0)
             return 2;
-        }
-        failed |= run_ranks((uint32_t)ranks, how);
-    }
+    print_head(is_floor);
+    for (int i = 0; i < count; i++)
+        failed |= run_ranks(ranks_of(list[i]), how);
     return failed;
 }

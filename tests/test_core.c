@@ -217,8 +217,9 @@ static void queue_against_array(enum phx_tie tie_kind, uint64_t range_ps)
             count == 0 || (count < 200 && phx_chance_below(2, 9, PHX_CHANCE_FAULT, 0, step));
         if (push) {
             uint64_t delay = phx_chance_below(range_ps, 9, PHX_CHANCE_FAULT, 1, step);
+            key++;
             struct phx_queue_item item = {.time_ps = now + delay,
-                                          .key = ++key << 6,
+                                          .key = key << 6,
                                           .argument = random_ties,
                                           .actor = UINT32_MAX - (uint32_t)key}; // everyone one
             CHECK(phx_queue_push(&queue, &item));
