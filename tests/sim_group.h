@@ -10,12 +10,16 @@
 #include "sim/fault.h"
 #include "sim/open.h"
 
+#ifndef PHX_SG_RANKS
+#define PHX_SG_RANKS 4
+#endif
+
 enum {
-    SG_RANKS = 4,
+    SG_RANKS = PHX_SG_RANKS,
     SG_PAIRS = 12,
     SG_TOKENS = 6,
     SG_HIDDEN = 128,
-    SG_EXPERTS = 8, // two a rank; token t goes to experts t and t + 3
+    SG_EXPERTS = 2 * SG_RANKS, // token t goes to experts t and t + 3
     SG_TOP_K = 2,
     SG_ROWS = SG_EXPERTS / SG_RANKS * SG_RANKS * SG_TOKENS
 };
@@ -76,7 +80,7 @@ struct sg_run {
     struct phx_world *world;
 };
 
-// Zeroed, with 4 ranks on one node, 4 pairs, 1000 us, 2 workers, rows once, slots layout,
+// Zeroed, with all ranks on one node, 4 pairs, 1000 us, 2 workers, rows once, slots layout,
 // checked routes, fault tolerance on.
 struct sg_run *sg_new(void);
 void sg_free(struct sg_run *run);
