@@ -70,11 +70,14 @@ bool phx_core_at_event(struct phx_core *core, uint64_t number, uint32_t type, ui
 // before. A hint, in no order, not of each event, that depends on nothing but the events; the one
 // function of a core.
 enum phx_soon {
-    PHX_SOON_FAR = 1, // about twenty events ahead
-    PHX_SOON_NEAR,    // fifteen
-    PHX_SOON_NEARER,  // ten
-    PHX_SOON_NEXT     // five, or it is past
+    PHX_SOON_FAR = 1, // about twenty events ahead; where 256 ps hold more, about those
+    PHX_SOON_NEAR,    // five later each; the event may be past by then
+    PHX_SOON_NEARER,
+    PHX_SOON_NEXT
 };
+// For what does nothing but fetch: gcc takes it for a function without effect, and drops a call of
+// it that it does not inline.
+#define PHX_FETCHES __attribute__((always_inline)) static inline
 typedef void phx_core_soon_fn(void *context, uint32_t type, uint32_t object, enum phx_soon soon);
 void phx_core_soon(struct phx_core *core, phx_core_soon_fn *soon, void *context);
 // Dispatches the next event; false when there is none.

@@ -24,8 +24,10 @@ static uint32_t pages_together(uint32_t page)
     return page < PHX_PAGES_SMALL ? 1 : PHX_PAGES_SMALL;
 }
 
-static void fetch(const void *at, size_t size_bytes)
+PHX_FETCHES void fetch(const void *at, size_t size_bytes)
 {
+    if (at == NULL)
+        return;
     for (size_t i = 0; i < size_bytes; i += 64)
         __builtin_prefetch((const uint8_t *)at + i);
 }
@@ -714,13 +716,13 @@ static const struct phx_sim_mem *region_of(const struct phx_fabric *f, const str
 }
 
 // The one behind it, which is looked at when it leaves the queue or is issued.
-static void fetch_next(struct phx_fabric *f, const struct phx_carried *m)
+PHX_FETCHES void fetch_next(struct phx_fabric *f, const struct phx_carried *m)
 {
     if (m->next < f->fresh)
         fetch(&phx_carried_at(f, m->next)->posted_ps, 1);
 }
 
-static void fetch_issue(struct phx_fabric *f, uint32_t queue, enum phx_soon soon)
+PHX_FETCHES void fetch_issue(struct phx_fabric *f, uint32_t queue, enum phx_soon soon)
 {
     const struct phx_queue *q = phx_queue_at(f, queue);
     if (soon == PHX_SOON_FAR) {
@@ -739,7 +741,8 @@ static void fetch_issue(struct phx_fabric *f, uint32_t queue, enum phx_soon soon
     }
 }
 
-static void fetch_landing(struct phx_fabric *f, const struct phx_carried *m, enum phx_soon soon)
+PHX_FETCHES void fetch_landing(struct phx_fabric *f, const struct phx_carried *m,
+                               enum phx_soon soon)
 {
     if (soon == PHX_SOON_NEAR) {
         fetch(phx_connection_at(f, m->source, m->op.peer.rank), 1);

@@ -453,9 +453,9 @@ static bool reused(const struct rank *r, uint64_t old, uint64_t entry, uint64_t 
 }
 
 // Reports are apart, so that what hardly ever happens costs the common way nothing.
-__attribute__((noinline, cold)) static void
-violate_reuse(const struct phx_memory *m, const struct phx_landing *l, uint64_t old,
-              uint64_t offset)
+__attribute__((noinline, cold)) static void violate_reuse(const struct phx_memory *m,
+                                                          const struct phx_landing *l, uint64_t old,
+                                                          uint64_t offset)
 {
     char text[160];
     snprintf(text, sizeof text,
@@ -635,14 +635,13 @@ __attribute__((noinline)) static bool readable(struct phx_memory *m, uint32_t ra
     return false;
 }
 
-__attribute__((noinline, cold)) static void
-violate_write(const struct phx_memory *m, uint32_t rank, const struct region *region,
-              uint64_t offset, uint64_t at_ps)
+__attribute__((noinline, cold)) static void violate_write(const struct phx_memory *m, uint32_t rank,
+                                                          const struct region *region,
+                                                          uint64_t offset, uint64_t at_ps)
 {
     char text[160];
-    snprintf(text, sizeof text,
-             "rank %u wrote memory that rank %u alone may write (region + %llu)", rank,
-             region->writer, (unsigned long long)offset);
+    snprintf(text, sizeof text, "rank %u wrote memory that rank %u alone may write (region + %llu)",
+             rank, region->writer, (unsigned long long)offset);
     violate(m, "write-to-peer-region", rank, 0, at_ps, text);
 }
 
@@ -673,9 +672,8 @@ void phx_memory_touch(struct phx_memory *memory, uint32_t rank, const void *base
     uint64_t i = first;
     for (; i <= last; i++) {
         uint64_t entry = shadow[i];
-        if (entry != 0 &&
-            (entry == fine || distance(observed[entry_lane(entry)], entry_ordinal(entry),
-                                       ORDINAL_BITS) >= 0))
+        if (entry != 0 && (entry == fine || distance(observed[entry_lane(entry)],
+                                                     entry_ordinal(entry), ORDINAL_BITS) >= 0))
             fine = entry;
         else if (!readable(memory, rank, region, i, at_ps))
             break;

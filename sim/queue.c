@@ -40,13 +40,12 @@ static void *array_grow(void *array, size_t count_before, size_t count, size_t s
 }
 
 // Blocks that `count` events may take at worst, block 0 among them: no list has one without an
-// event, and of each list the first and the last block may hold a single one. Dealing a list out
-// holds one block more.
+// event, and of each list the first and the last block may hold a single one.
 static uint64_t blocks_max(uint64_t count)
 {
     const uint64_t lists = (uint64_t)PHX_QUEUE_LEVELS * PHX_QUEUE_SLOTS;
     uint64_t full = count / (PHX_QUEUE_BLOCK - 1) + 2 * lists;
-    return 2 + (count < full ? count : full);
+    return 1 + (count < full ? count : full);
 }
 
 // Room for one more, wherever those that pend may be moved: so a pop cannot fail.
@@ -202,9 +201,13 @@ static uint32_t slot_lowest(const struct phx_queue *queue, uint32_t level)
 
 // --- what comes soon -----------------------------------------------------------------------------
 
-// The lists of 256 ps behind that of the latest event are walked some events ahead of their being
+// The lists of 256 ps behind that of the latest event are walked ahead of their events' being
 // taken. Within a list they stand in any order, which matters little. Those of one time each are
 // not walked: their events came in just now, so what they concern was met just now.
+//
+// Where a list has many events, the walk ends up about a list ahead: what it told of in the list
+// that is entered counts no more. That is meant. A list is dealt out by time when it is entered, so
+// each of its events may be next, and must have been told of by then.
 
 static void tell(const struct phx_queue *queue, uint32_t step, enum phx_soon soon)
 {
@@ -255,26 +258,25 @@ static bool ahead_step(struct phx_queue *queue)
     return is_there;
 }
 
-// This one was taken.
-static void look_ahead(struct phx_queue *queue, const struct phx_queue_item *item)
+// An event of this time was taken.
+static void look_ahead(struct phx_queue *queue, uint64_t time_ps)
 {
     struct phx_queue_ahead *a = &queue->ahead;
-    uint64_t window = item->time_ps >> 16;
-    uint32_t slot = (uint32_t)(item->time_ps >> 8) & (PHX_QUEUE_SLOTS - 1);
+    uint64_t window = time_ps >> 16;
+    uint32_t slot = (uint32_t)(time_ps >> 8) & (PHX_QUEUE_SLOTS - 1);
     if (window != a->window || a->slot <= slot) {
         a->window = window;
         a->slot = slot + 1;
         a->cell = 0;
         a->lead = 0;
     }
-    a->lead -= item->is_told && a->lead > 0;
     for (uint32_t i = 0; i < CATCH_UP && a->lead < AHEAD; i++)
         if (!ahead_step(queue))
             return;
 }
 
 // The block behind that of a cell, all of it; of a list's last block, any.
-static void fetch_behind(const struct phx_queue *queue, uint32_t cell)
+PHX_FETCHES void fetch_behind(const struct phx_queue *queue, uint32_t cell)
 {
     const union phx_queue_cell *block = &queue->cells[cell - cell % PHX_QUEUE_BLOCK];
     const uint8_t *behind = (const uint8_t *)&queue->cells[block->next % queue->capacity];
@@ -470,8 +472,9 @@ static void earliest_take(struct phx_queue *queue, struct phx_queue_item *item)
         queue->anchor_ps = queue->base_ps;
         list_close(queue, at.level, at.slot);
     }
+    queue->ahead.lead -= item->is_told && queue->ahead.lead > 0;
     if (queue->count > MANY && queue->soon != NULL)
-        look_ahead(queue, item);
+        look_ahead(queue, queue->base_ps);
 }
 
 bool phx_queue_pop(struct phx_queue *queue, struct phx_queue_item *item, uint64_t *tie)

@@ -729,13 +729,14 @@ int phx_network_attach(struct phx_world *world, const struct phx_cluster *cluste
     options.seed = w->seed;
     options.ranks = phx_world_rank_count(world);
     options.ranks_per_node = cluster->ranks_per_node;
-    // A lane for each worker, and one for the control thread. Queues are numbered in 32 bits.
+    // A lane for each worker, and one for the control thread. Events name queues by number.
+    const uint64_t queues_max = UINT64_C(1) << 31;
     uint64_t queues = (uint64_t)options.ranks * options.ranks * (w->workers + 1ull);
-    if (queues > UINT32_MAX)
+    if (queues > queues_max)
         return phx_fail(message, PHX_ERR_INVALID,
                         "workers is %u; with %u ranks the simulator has room for %llu", w->workers,
                         options.ranks,
-                        (unsigned long long)(UINT32_MAX / options.ranks / options.ranks - 1));
+                        (unsigned long long)(queues_max / options.ranks / options.ranks - 1));
     struct phx_fabric *f = calloc(1, sizeof *f);
     if (f == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for the network");

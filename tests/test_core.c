@@ -80,9 +80,14 @@ TEST(core_dispatches_in_order_of_time)
 enum { MANY = 100000, FEW = 1000 };
 
 struct hints {
+    struct phx_core *core;
+    uint64_t range_ps;
+    uint32_t scheduled, taken;
     uint8_t stage[MANY]; // told of an event last
-    bool taken[MANY];
+    bool is_taken[MANY];
+    uint32_t told_at[MANY]; // events taken by then
     uint32_t count[PHX_SOON_NEXT + 1];
+    uint64_t ahead; // events between the first telling of one and its being taken, of all
 };
 
 static void soon(void *context, uint32_t type, uint32_t object, enum phx_soon soon)
@@ -91,51 +96,74 @@ static void soon(void *context, uint32_t type, uint32_t object, enum phx_soon so
     CHECK_EQ(type, 1);
     CHECK(object < MANY);
     CHECK_EQ(soon, h->stage[object] + 1u); // one after the other, each once
-    CHECK(soon != PHX_SOON_FAR || !h->taken[object]);
+    CHECK(soon != PHX_SOON_FAR || !h->is_taken[object]);
     h->stage[object] = (uint8_t)soon;
     h->count[soon]++;
+    if (soon == PHX_SOON_FAR)
+        h->told_at[object] = h->taken;
+}
+
+static void schedule_one(struct hints *h, uint64_t from_ps)
+{
+    uint32_t i = h->scheduled++;
+    uint64_t at_ps = from_ps + phx_chance_below(h->range_ps, 3, PHX_CHANCE_ORDER, 2, i);
+    CHECK(phx_core_schedule(h->core, at_ps, 1, i, 0));
 }
 
 static void take(void *context, const struct phx_event_record *event)
 {
     struct hints *h = context;
-    h->taken[event->object] = true;
+    h->is_taken[event->object] = true;
+    h->ahead += h->stage[event->object] > 0 ? h->taken - h->told_at[event->object] : 0;
+    h->taken++;
+    if (h->scheduled < MANY)
+        schedule_one(h, event->time_ps);
 }
 
-// Takes `count` events within range_ps, with hints or not. Their hash.
-static uint64_t hinted_run(struct hints *h, uint32_t count, uint64_t range_ps, bool is_hinted)
+// Takes MANY events, of which `at_once` pend, within range_ps, with hints or not. Their hash.
+static uint64_t hinted_run(struct hints *h, uint32_t at_once, uint64_t range_ps, bool is_hinted)
 {
-    struct phx_core *core = phx_core_create(3, NULL);
-    CHECK(core != NULL);
     memset(h, 0, sizeof *h);
-    phx_core_handle(core, 1, take, h);
+    h->core = phx_core_create(3, NULL);
+    h->range_ps = range_ps;
+    CHECK(h->core != NULL);
+    phx_core_handle(h->core, 1, take, h);
     if (is_hinted)
-        phx_core_soon(core, soon, h);
-    for (uint32_t i = 0; i < count; i++) {
-        uint64_t at_ps = 1000000 + phx_chance_below(range_ps, 3, PHX_CHANCE_ORDER, 2, i);
-        CHECK(phx_core_schedule(core, at_ps, 1, i, 0));
-    }
-    while (phx_core_step(core))
+        phx_core_soon(h->core, soon, h);
+    while (h->scheduled < at_once)
+        schedule_one(h, 1000000);
+    while (phx_core_step(h->core))
         continue;
-    CHECK_EQ(phx_core_events(core), count);
-    uint64_t hash = phx_core_hash(core);
-    phx_core_destroy(core);
+    CHECK_EQ(h->taken, MANY);
+    uint64_t hash = phx_core_hash(h->core);
+    phx_core_destroy(h->core);
     return hash;
 }
 
-// Of most of many events, in stages; and the run is the same with hints and without.
+// Of most of many events, in stages, and in time; the run is the same with hints and without.
 TEST(core_tells_of_many_events_as_they_come_near)
 {
+    const struct {
+        uint32_t at_once;
+        uint64_t range_ps;
+        uint64_t ahead_min, ahead_max; // on average
+    } cases[] = {
+        {MANY, 256000, 50, 500},       // a hundred events in a list of 256 ps
+        {MANY, 25600000, 15, 40},      // one
+        {MANY / 10, 2560000, 15, 100}, // a few, and others come in
+    };
     struct hints *h = calloc(1, sizeof *h);
     CHECK(h != NULL);
-    // A hundred events in a list of 256 ps, and one.
-    for (uint64_t range_ps = 256000; range_ps <= 25600000; range_ps *= 100) {
-        uint64_t plain = hinted_run(h, MANY, range_ps, false);
+    for (uint32_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint64_t plain = hinted_run(h, cases[i].at_once, cases[i].range_ps, false);
         CHECK_EQ(h->count[PHX_SOON_FAR], 0);
-        CHECK_EQ(hinted_run(h, MANY, range_ps, true), plain);
+        CHECK_EQ(hinted_run(h, cases[i].at_once, cases[i].range_ps, true), plain);
         for (uint32_t soon = PHX_SOON_FAR; soon <= PHX_SOON_NEXT; soon++)
-            CHECK_MSG(h->count[soon] > MANY / 10 * 9, "stage %u of %u events within %llu ps", soon,
-                      h->count[soon], (unsigned long long)range_ps);
+            CHECK_MSG(h->count[soon] > MANY / 10 * 9, "case %u: stage %u of %u events", i, soon,
+                      h->count[soon]);
+        uint64_t ahead = h->ahead / h->count[PHX_SOON_FAR];
+        CHECK_MSG(ahead >= cases[i].ahead_min && ahead <= cases[i].ahead_max,
+                  "case %u: %llu events ahead", i, (unsigned long long)ahead);
     }
     free(h);
 }
@@ -144,7 +172,7 @@ TEST(core_tells_nothing_of_few_events)
 {
     struct hints *h = calloc(1, sizeof *h);
     CHECK(h != NULL);
-    (void)hinted_run(h, FEW, 256000, true);
+    (void)hinted_run(h, FEW, 2560, true);
     for (uint32_t soon = PHX_SOON_FAR; soon <= PHX_SOON_NEXT; soon++)
         CHECK_EQ(h->count[soon], 0);
     free(h);
@@ -262,6 +290,49 @@ TEST(core_queue_has_room_for_an_event_in_every_list)
     }
     CHECK_EQ(queue.count, 0);
     phx_queue_free(&queue);
+}
+
+// What lists leave behind is used again: many more events than blocks go by.
+TEST(core_queue_uses_blocks_again)
+{
+    struct phx_queue queue;
+    struct phx_queue_item item = {.time_ps = 0};
+    uint64_t tie;
+    CHECK(phx_queue_init(&queue, PHX_TIE_FIFO, 9));
+    for (uint32_t round = 0; round < 1000; round++) {
+        uint64_t base_ps = item.time_ps;
+        for (uint32_t i = 0; i < 4 * PHX_QUEUE_BLOCK; i++) {
+            item = (struct phx_queue_item){.time_ps = base_ps + 1 + i / 40 * 5000, .key = i << 6};
+            CHECK(phx_queue_push(&queue, &item));
+        }
+        while (phx_queue_pop(&queue, &item, &tie))
+            continue;
+    }
+    CHECK(queue.used <= 16 * PHX_QUEUE_BLOCK);
+    phx_queue_free(&queue);
+}
+
+// All at one time, in numbers around those at which the heap of ties grows.
+TEST(core_queue_has_room_for_every_tie)
+{
+    for (uint32_t count = 500; count <= 1100; count++) {
+        struct phx_queue queue;
+        struct phx_queue_item item;
+        uint64_t tie;
+        uint64_t before = 0;
+        CHECK(phx_queue_init(&queue, PHX_TIE_RANDOM, 9));
+        for (uint32_t i = 1; i <= count; i++) {
+            item = (struct phx_queue_item){.time_ps = 7, .key = (uint64_t)i << 6, .actor = i};
+            CHECK(phx_queue_push(&queue, &item));
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            CHECK(phx_queue_pop(&queue, &item, &tie));
+            CHECK(tie >= before);
+            before = tie;
+        }
+        CHECK(!phx_queue_pop(&queue, &item, &tie));
+        phx_queue_free(&queue);
+    }
 }
 
 TEST(core_queue_agrees_with_a_sorted_array)

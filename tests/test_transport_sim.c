@@ -572,6 +572,53 @@ static uint64_t hash_of_run(enum phx_tie tie, uint8_t first_byte)
     return hash;
 }
 
+TEST(transport_sim_refuses_more_queues_than_events_can_name)
+{
+    struct phx_world_options options;
+    memset(&options, 0, sizeof options);
+    options.fibers = PHX_PTHREADS;
+    options.workers = 2048; // and a control thread's lane, for each of 1024 * 1024 pairs
+    options.cluster.nodes = 128;
+    options.cluster.ranks_per_node = 8;
+    options.cluster.intra_node = "nvlink4";
+    options.cluster.inter_node = "roce_400g";
+    struct phx_world *world = NULL;
+    struct phx_message message;
+    CHECK_EQ(phx_world_create(&options, &world, &message), PHX_ERR_INVALID);
+    CHECK_STR_EQ(message.text, "workers is 2048; with 1024 ranks the simulator has room for 2047");
+}
+
+static void nothing(void *context, const struct phx_event_record *event)
+{
+    (void)context, (void)event;
+}
+
+// Among so many events what comes soon is fetched, and of such a store there is nothing to fetch.
+TEST(transport_sim_many_events_and_a_store_outside_its_region)
+{
+    enum { EVENTS = 40000, APART_PS = 100, STORES = 20 };
+    struct pair p = pair_make(world_make(1, 2, NULL, PHX_TIE_FIFO));
+    uint64_t now_ps = phx_core_now_ps(p.core);
+    phx_core_handle(p.core, 63, nothing, NULL);
+    for (uint32_t i = 0; i < EVENTS; i++)
+        CHECK(phx_core_schedule(p.core, now_ps + (uint64_t)APART_PS * i, 63, i, 0));
+    for (uint32_t i = 0; i < STORES; i++) {
+        struct phx_op op;
+        memset(&op, 0, sizeof op);
+        op.code = PHX_OP_PUT;
+        op.lane = 1;
+        op.peer = (struct phx_peer){1, 1};
+        op.size_bytes = op.wire_bytes = 256;
+        op.source.mem = p.source_mem;
+        op.target.mem = p.imported;
+        op.target.offset_bytes = i == STORES / 2 ? SIZE - 128 : 256 * i;
+        CHECK_EQ(phx_post(p.from, &op, 1), 1);
+    }
+    drain(&p);
+    CHECK(phx_core_now_ps(p.core) >= now_ps + (uint64_t)APART_PS * (EVENTS - 1));
+    pair_close(&p);
+}
+
 TEST(transport_sim_same_seed_gives_the_same_hash)
 {
     if (!phx_core_has_hash())
