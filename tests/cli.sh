@@ -194,6 +194,8 @@ says err '--ranks 3: must be a multiple of --nodes, 2'
 expect 2 bench ep --transport sim --intra-node ib_400g
 expect 2 bench ep --nodes 2
 expect 2 bench ep --compare hidden
+expect 2 bench signal --ranks 3
+says err '--ranks: of ep alone; signal takes --samples and --json'
 expect 2 bench signal --transport sim
 
 expect 0 info

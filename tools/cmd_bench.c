@@ -40,6 +40,7 @@ struct bench {
     const char *what;
     struct phx_bench_ep ep;
     bool is_json;
+    const char *of_ep; // an option that was given and that signal has no use for; NULL: none
 };
 
 static const struct argp_option OPTIONS[] = {
@@ -138,6 +139,8 @@ static void check_all(struct bench *b, struct argp_state *state)
                    b->what != NULL ? b->what : "", b->what != NULL ? " is none; " : "");
     else if (ep->transport != PHX_BENCH_SHM && strcmp(b->what, "signal") == 0)
         argp_error(state, "signal is timed on processes of this host alone");
+    else if (b->of_ep != NULL && strcmp(b->what, "signal") == 0)
+        argp_error(state, "--%s: of ep alone; signal takes --samples and --json", b->of_ep);
     else if (ep->transport == PHX_BENCH_CUDA && ep->is_compared)
         argp_error(state, "--compare: over cuda, run it with each --fault-tolerance");
     else if (ep->transport != PHX_BENCH_CUDA && ep->ranks_per_gpu != 0)
@@ -160,9 +163,19 @@ static void check_all(struct bench *b, struct argp_state *state)
         ep->ranks_per_gpu = 1;
 }
 
+static void note_of_ep(struct bench *b, int key)
+{
+    if (key == BENCH_SAMPLES || key == BENCH_JSON || key == BENCH_TRANSPORT)
+        return;
+    for (const struct argp_option *o = OPTIONS; o->name != NULL; o++)
+        if (o->key == key)
+            b->of_ep = o->name;
+}
+
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
     struct bench *b = state->input;
+    note_of_ep(b, key);
     switch (key) {
     case BENCH_TRANSPORT:
         b->ep.transport = transport_of(state, argument);
