@@ -102,7 +102,8 @@ static void print_target(FILE *out, const struct phx_fault *f)
     (void)fprintf(out, "rank %u", f->rank);
     if (f->kind >= PHX_FAULT_LINK_DOWN && f->kind <= PHX_FAULT_DUPLICATE &&
         f->peer != PHX_FAULT_ANY)
-        (void)fprintf(out, " and rank %u", f->peer);
+        (void)fprintf(out, " %s rank %u", f->kind == PHX_FAULT_LINK_ONE_WAY ? "to" : "and",
+                      f->peer);
     if (unit_text(f->unit) != NULL)
         (void)fprintf(out, " (%s)", unit_text(f->unit));
 }

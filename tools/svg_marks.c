@@ -182,8 +182,8 @@ static void draw_violation(struct phx_frame *f, const struct phx_picture_mark *m
     int64_t x = phx_frame_x(f, m->at_ps);
     phx_svg_line(&f->svg, "y", x, bar_top(f, m->rank) - 20, x,
                  wait_top(f, m->rank) + f->wait_height);
-    if (f->has_words)
-        draw_label(f, "Y", x, wait_top(f, m->rank) + 90, m->name);
+    if (f->has_words) // above the flags, which are often why
+        draw_label(f, "Y", x, bar_top(f, m->rank) + 130, m->name);
 }
 
 void phx_frame_draw_marks(struct phx_frame *f)
