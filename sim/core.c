@@ -155,7 +155,7 @@ bool phx_core_schedule_as(struct phx_core *core, uint64_t time_ps, uint32_t type
                           uint64_t argument, uint32_t actor)
 {
     assert(type < EVENT_TYPES && core->handlers[type].handler != NULL);
-    assert(object <= PHX_QUEUE_OBJECT_MAX);
+    assert(object <= PHX_OBJECT_MAX);
     if (core->quantum_ps > 1)
         time_ps = rounded(time_ps, core->quantum_ps);
     struct phx_queue_item item = {
@@ -163,7 +163,7 @@ bool phx_core_schedule_as(struct phx_core *core, uint64_t time_ps, uint32_t type
         .key = (core->sequence + 1) << 6 | type,
         .argument = argument,
         .actor = actor,
-        .object = object & PHX_QUEUE_OBJECT_MAX,
+        .object = object & PHX_OBJECT_MAX,
     };
     if (!phx_queue_push(&core->queue, &item))
         return false;

@@ -35,12 +35,14 @@ struct phx_schedule {                              // zero fields: FIFO, 3, 1000
         quantum_ps; // above 1: times are rounded up to its multiples, so that ties are frequent
 };
 
+#define PHX_OBJECT_MAX (UINT32_MAX >> 1)
+
 struct phx_event_record {
     uint64_t time_ps;
     uint64_t tie;
     uint64_t sequence;
     uint32_t type;   // whose handler: phx_core_handle()
-    uint32_t object; // index of what it concerns, below 2^31, never an address
+    uint32_t object; // index of what it concerns, at most PHX_OBJECT_MAX, never an address
     uint64_t argument;
 };
 

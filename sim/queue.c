@@ -24,18 +24,21 @@
 
 static const struct phx_queue_list list_empty = {0, PHX_QUEUE_EMPTY, UINT64_MAX};
 
-// Mapped rather than from malloc(): an array grows while any fiber runs, by moving pages, and
-// ThreadSanitizer, which watches malloc() in every build, has no part in it. NULL: no memory.
-static void *array_grow(void *array, size_t count_before, size_t count, size_t size_bytes)
+// Doubles an array. Mapped rather than from malloc(): it grows while any fiber runs, by moving
+// pages, and ThreadSanitizer, which watches malloc() in every build, has no part in it. NULL: no
+// memory, and *capacity stays.
+static void *array_double(void *array, uint32_t *capacity, uint32_t first, size_t size_bytes)
 {
-    void *grown = array == NULL ? mmap(NULL, count * size_bytes, PROT_READ | PROT_WRITE,
-                                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-                                : mremap(array, count_before * size_bytes, count * size_bytes,
-                                         MREMAP_MAYMOVE);
+    uint32_t count = *capacity == 0 ? first : *capacity * 2;
+    void *grown = array == NULL
+                      ? mmap(NULL, count * size_bytes, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                      : mremap(array, *capacity * size_bytes, count * size_bytes, MREMAP_MAYMOVE);
     if (grown == MAP_FAILED)
         return NULL;
     if (count * size_bytes >= HUGE_BYTES_MIN)
         (void)madvise(grown, count * size_bytes, MADV_HUGEPAGE); // a wish; small pages do as well
+    *capacity = count;
     return grown;
 }
 
@@ -52,22 +55,20 @@ static uint64_t blocks_max(uint64_t count)
 static bool room_make(struct phx_queue *queue)
 {
     while (queue->tie != PHX_TIE_FIFO && queue->tied_capacity <= queue->count) {
-        uint32_t capacity = queue->tied_capacity == 0 ? TIED_FIRST : queue->tied_capacity * 2;
-        void *tied = array_grow(queue->tied, queue->tied_capacity, capacity, sizeof queue->tied[0]);
+        void *tied =
+            array_double(queue->tied, &queue->tied_capacity, TIED_FIRST, sizeof queue->tied[0]);
         if (tied == NULL)
             return false;
         queue->tied = tied;
-        queue->tied_capacity = capacity;
     }
     while (queue->capacity / PHX_QUEUE_BLOCK < blocks_max(queue->count + 1)) {
-        if (queue->capacity >= CAPACITY_MAX)
-            return false;
-        uint32_t capacity = queue->capacity == 0 ? CAPACITY_FIRST : queue->capacity * 2;
-        void *cells = array_grow(queue->cells, queue->capacity, capacity, sizeof queue->cells[0]);
+        void *cells = NULL;
+        if (queue->capacity < CAPACITY_MAX)
+            cells = array_double(queue->cells, &queue->capacity, CAPACITY_FIRST,
+                                 sizeof queue->cells[0]);
         if (cells == NULL)
             return false;
         queue->cells = cells;
-        queue->capacity = capacity;
     }
     return true;
 }
@@ -203,7 +204,7 @@ static uint32_t slot_lowest(const struct phx_queue *queue, uint32_t level)
 
 // The lists of 256 ps behind that of the latest event are walked ahead of their events' being
 // taken. Within a list they stand in any order, which matters little. Those of one time each are
-// not walked: their events came in just now, so what they concern was met just now.
+// not walked: their events were told of before their list was dealt out, or came in just now.
 //
 // Where a list has many events, the walk ends up about a list ahead: what it told of in the list
 // that is entered counts no more. That is meant. A list is dealt out by time when it is entered, so

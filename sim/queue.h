@@ -36,7 +36,6 @@
 #define PHX_QUEUE_LEVELS 8u
 #define PHX_QUEUE_SLOTS 256u
 #define PHX_QUEUE_SEQUENCE_BITS 58u
-#define PHX_QUEUE_OBJECT_MAX (UINT32_MAX >> 1)
 #define PHX_QUEUE_BLOCK 16u // cells
 #define PHX_QUEUE_EMPTY (PHX_QUEUE_BLOCK - 1)
 #define PHX_QUEUE_TOLD 32u // a power of two, more than between the first stage and the last

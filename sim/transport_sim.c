@@ -730,7 +730,7 @@ int phx_network_attach(struct phx_world *world, const struct phx_cluster *cluste
     options.ranks = phx_world_rank_count(world);
     options.ranks_per_node = cluster->ranks_per_node;
     // A lane for each worker, and one for the control thread. Events name queues by number.
-    const uint64_t queues_max = UINT64_C(1) << 31;
+    const uint64_t queues_max = PHX_OBJECT_MAX + UINT64_C(1);
     uint64_t queues = (uint64_t)options.ranks * options.ranks * (w->workers + 1ull);
     if (queues > queues_max)
         return phx_fail(message, PHX_ERR_INVALID,
