@@ -27,7 +27,8 @@
 //   scalars    phx_store_i32, _u32, _u64, _i64, _f32: stored once per worker, seen by others after
 //              a barrier; a body does not read back what it stored before one
 //   leaves     phx_copy, phx_copy_row, phx_place_row, phx_zero_row, phx_stage_row, phx_sum_rows,
-//              phx_check_sum, phx_scatter: rows and spans; phx_row_load: one word of a row
+//              phx_check_sum, phx_scatter: rows and spans; phx_row_load: one word of a row;
+//              phx_fetch: what will be read soon, a hint
 //
 // Targets: device_c.h (simulator and host), device_cuda.h (a thread block).
 

@@ -351,6 +351,12 @@ PHX_FN void phx_zero_row(const struct phx_worker *w, void *target, uint64_t size
     phx_env(w)->leaves->zero(target, size_bytes);
     phx_charge_rows(w, size_bytes);
 }
+// Among very many ranks what a source wrote is in no cache when its turn comes.
+__attribute__((always_inline)) PHX_FN void phx_fetch(const void *base, uint64_t size_bytes)
+{
+    for (uint64_t i = 0; i < size_bytes; i += 64)
+        __builtin_prefetch((const uint8_t *)base + i);
+}
 // Where to build a row of up to size_bytes that will be put: its place in staging memory, here.
 PHX_FN uint8_t *phx_stage_take(struct phx_worker *w, uint8_t *home, uint64_t size_bytes)
 {

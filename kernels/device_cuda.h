@@ -171,6 +171,13 @@ PHX_FN uint32_t phx_look(const struct phx_worker *w, const uint64_t *const *loca
                                  : (flags & PHX_LOOK_NOTHING ? PHX_SEEN_NOTHING : PHX_SEEN_ALL);
 }
 
+// Other warps go on while one waits for memory.
+PHX_FN void phx_fetch(const void *base, uint64_t size_bytes)
+{
+    (void)base;
+    (void)size_bytes;
+}
+
 // The words that this worker will wait for next, and their fate word. While it waits for something
 // else (phx_peek), it looks whether they are there; if so, it need not ask again.
 PHX_FN void phx_expect(const struct phx_worker *w, const uint64_t *fate, const uint64_t *words,

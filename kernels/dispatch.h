@@ -443,6 +443,28 @@ PHX_FN void phx_dispatch_expect_rows(struct phx_worker *w, const struct phx_disp
                    phx_parts(&w->rank->shape));
 }
 
+// Of a source whose turn comes a few turns later: its words and its route message, or its first
+// row.
+#define PHX_TURNS_AHEAD 4u
+PHX_FN void phx_dispatch_fetch_route(const struct phx_worker *w, const struct phx_dispatch_op *op,
+                                     uint32_t offset)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    if (offset < s->ranks)
+        phx_fetch(phx_word_from(w, (w->rank->rank + offset) % s->ranks,
+                                phx_counts_word_offset(s, op->common.sequence)),
+                  phx_words_per_slot(s) * 8 + sizeof(struct phx_route_header) + 64);
+}
+PHX_FN void phx_dispatch_fetch_row(const struct phx_worker *w, const struct phx_dispatch_op *op,
+                                   uint32_t offset)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    if (offset >= s->ranks || phx_near_rows(s) == 0)
+        return;
+    struct phx_row_places places = phx_dispatch_row_places(s, op->common.sequence);
+    phx_fetch(phx_row_from(w, (w->rank->rank + offset) % s->ranks, &places, 0), places.stride);
+}
+
 PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch_op *op)
 {
     const struct phx_rank *rank = w->rank;
@@ -450,8 +472,11 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
     if (w->index == 0)
         phx_phase(w, PHX_PHASE_DISPATCH_RECEIVE, op->common.sequence);
     uint64_t at = phx_routes_first(w);
-    for (uint32_t i = phx_route_first(&rank->shape, w->index); i < rank->shape.ranks; i += w->count)
+    for (uint32_t i = phx_route_first(&rank->shape, w->index); i < rank->shape.ranks;
+         i += w->count) {
+        phx_dispatch_fetch_route(w, op, i + PHX_TURNS_AHEAD * w->count);
         at = phx_dispatch_take_route(w, op, (rank->rank + i) % rank->shape.ranks, at);
+    }
     phx_dispatch_expect_rows(w, op);
     if (!phx_barrier(w))
         return;
@@ -460,8 +485,10 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
     if (!phx_barrier(w))
         return;
     for (struct phx_service v = phx_service_by_peer(w); v.offset < rank->shape.ranks;
-         v.offset += v.step)
+         v.offset += v.step) {
+        phx_dispatch_fetch_row(w, op, v.offset + PHX_TURNS_AHEAD * v.step);
         phx_dispatch_take_rows(w, op, phx_service_peer(w, v), v.part);
+    }
     phx_barrier_leave(w);
 }
 
