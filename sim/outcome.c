@@ -19,13 +19,13 @@ struct owed {         // of one (peer, lane)
     uint32_t capacity;    // power of two
     uint64_t posted;      // that owe an event
     uint64_t posted_lost; // of them, before the peer was lost
-    uint64_t silent;      // posted
     uint64_t failed;      // silent ones that had their event
 };
 
 struct phx_outcome {
     struct phx_sim_transport *transport;
-    struct owed **peers; // [ranks]; NULL until an op was posted there
+    struct owed **peers; // [ranks]; NULL until one was posted there that owes an event
+    uint64_t *silent;    // [ranks][lanes] posted: nearly all are, so that this much is side by side
     uint32_t *losses;    // [ranks] reported, and not polled yet
 };
 
@@ -51,6 +51,11 @@ static struct owed *owed_to(struct phx_outcome *o, uint32_t peer, uint32_t lane)
         o->peers[peer] = calloc(f->lanes, sizeof **o->peers);
     phx_assert(o->peers[peer] != NULL);
     return &o->peers[peer][lane];
+}
+
+static uint64_t *silent_to(const struct phx_outcome *o, uint32_t peer, uint32_t lane)
+{
+    return &o->silent[(size_t)peer * o->transport->fabric->lanes + lane];
 }
 
 static void owe(struct owed *owed, uint32_t token)
@@ -93,11 +98,10 @@ static void on_post(void *context, const struct phx_op *op)
     struct phx_outcome *o = context;
     if (op->peer.rank >= o->transport->fabric->rank_count)
         return; // refused at once; nobody's lane
-    struct owed *owed = owed_to(o, op->peer.rank, op->lane);
     if ((op->flags & PHX_OP_SILENT) != 0)
-        owed->silent++;
+        ++*silent_to(o, op->peer.rank, op->lane);
     else
-        owe(owed, op->token);
+        owe(owed_to(o, op->peer.rank, op->lane), op->token);
 }
 
 static void on_lost(struct phx_outcome *o, uint32_t peer)
@@ -139,7 +143,7 @@ static void on_event(void *context, const struct phx_event *event)
     struct owed *owed = owed_to(o, peer, event->lane);
     if (settle(owed, event->token))
         return;
-    if (event->status < 0 && owed->failed < owed->silent) {
+    if (event->status < 0 && owed->failed < *silent_to(o, peer, event->lane)) {
         owed->failed++;
         return;
     }
@@ -153,9 +157,12 @@ bool phx_outcome_attach(struct phx_sim_transport *transport)
         return false;
     o->transport = transport;
     o->peers = calloc(transport->fabric->rank_count, sizeof(struct owed *));
+    o->silent =
+        calloc((size_t)transport->fabric->rank_count * transport->fabric->lanes, sizeof *o->silent);
     o->losses = calloc(transport->fabric->rank_count, sizeof *o->losses);
-    if (o->peers == NULL || o->losses == NULL) {
+    if (o->peers == NULL || o->silent == NULL || o->losses == NULL) {
         free(o->losses);
+        free(o->silent);
         free(o->peers);
         free(o);
         return false;
@@ -178,6 +185,7 @@ void phx_outcome_free(struct phx_sim_transport *transport)
         free(o->peers[p]);
     }
     free(o->losses);
+    free(o->silent);
     free(o->peers);
     free(o);
 }
