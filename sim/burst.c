@@ -47,7 +47,7 @@ static bool may_follow(struct phx_fabric *f, const struct phx_carried *before,
         !is_same(op->target.mem, before->op.target.mem) || op->size_bytes == 0 ||
         before->op.size_bytes == 0 || !is_same(op->source.mem, before->op.source.mem))
         return phx_send_check(f, m) == 0;
-    uint64_t size_bytes = f->ranks[m->source].mems[op->source.mem.index].size_bytes;
+    uint64_t size_bytes = phx_sim_mem_of(f, m->source, op->source.mem.index)->size_bytes;
     return op->source.offset_bytes <= size_bytes &&
            op->size_bytes <= size_bytes - op->source.offset_bytes;
 }
@@ -165,7 +165,7 @@ void phx_burst_cut_rank(struct phx_fabric *f, uint32_t rank)
         uint32_t connection = rank * f->rank_count + p;
         if (phx_network_plane(f->network, rank, p) == PHX_PLANE_NIC)
             continue;
-        for (uint32_t i = 0; f->connections[connection].queues != NULL && i < f->lanes; i++)
+        for (uint32_t i = 0; f->connections[connection].has_queues && i < f->lanes; i++)
             phx_burst_cut(f, connection * f->lanes + i);
     }
 }

@@ -15,7 +15,9 @@
 #include "sim/pages.h"
 
 #define FETCH_BYTES_MAX 256u
-#define TAKEN_AHEAD 4u // messages given back are fetched as many posts before they are taken again
+#define TAKEN_AHEAD 4u       // messages are fetched as many posts before they are taken
+#define POSTED_AHEAD 4u      // connections
+#define ORDERED_FROM 262144u // messages: fewer are near enough, whatever their order
 
 // --- messages -----------------------------------------------------------------------------------
 
@@ -71,6 +73,8 @@ static uint32_t carried_take(struct phx_fabric *f)
         if (f->fresh == f->fresh_end && !pages_grow(f))
             return PHX_NO_MESSAGE;
         index = f->fresh++;
+        if (f->fresh + TAKEN_AHEAD < f->fresh_end)
+            fetch(phx_carried_at(f, f->fresh + TAKEN_AHEAD), sizeof(struct phx_carried));
     } else {
         index = f->free[--f->free_count];
         if (f->free_count >= TAKEN_AHEAD)
@@ -94,7 +98,8 @@ void phx_carried_release(struct phx_fabric *f, uint32_t index)
         return;
     m->state = 0;
     f->free[f->free_count++] = index;
-    f->figures.in_flight--;
+    if (--f->figures.in_flight == 0 && f->fresh > ORDERED_FROM)
+        f->free_count = f->fresh = 0; // all are free: again side by side, in order
 }
 
 void phx_fabric_free_messages(struct phx_fabric *f)
@@ -122,11 +127,11 @@ void phx_carried_schedule(struct phx_fabric *f, uint32_t index, uint64_t at_ps,
 
 void phx_queues_make(struct phx_fabric *f, struct phx_connection *c)
 {
-    if (c->queues != NULL)
+    if (c->has_queues)
         return;
-    c->queues = &f->queues[(size_t)(c - f->connections) * f->lanes];
+    c->has_queues = true;
     for (uint32_t i = 0; i < f->lanes; i++) {
-        struct phx_queue *q = &c->queues[i];
+        struct phx_queue *q = phx_connection_queue(f, c, i);
         q->head = q->tail = q->unsent = q->unposted = PHX_NO_MESSAGE;
         q->state = PHX_QUEUE_READY;
     }
@@ -162,13 +167,25 @@ void phx_queue_arm(struct phx_fabric *f, uint32_t queue)
         phx_world_stop(f->world, PHX_ERR_NO_MEMORY, "no memory for an event of the network");
 }
 
+// Peers are mostly posted to in the order of their numbers.
+PHX_FETCHES void fetch_posted(struct phx_fabric *f, uint32_t connection)
+{
+    if (connection + POSTED_AHEAD >= f->rank_count * f->rank_count)
+        return;
+    const struct phx_connection *next = &f->connections[connection + POSTED_AHEAD / 2];
+    if (next->has_queues && next->queue.tail != PHX_NO_MESSAGE)
+        fetch(&phx_carried_at(f, next->queue.tail)->posted_ps, 1);
+    fetch(next + POSTED_AHEAD / 2, offsetof(struct phx_connection, mems));
+}
+
 bool phx_queue_post(struct phx_fabric *f, uint32_t source, const struct phx_op *op,
                     uint64_t posted_ps)
 {
     uint32_t connection = source * f->rank_count + op->peer.rank;
     struct phx_connection *c = &f->connections[connection];
+    fetch_posted(f, connection);
     phx_queues_make(f, c);
-    struct phx_queue *q = &c->queues[op->lane];
+    struct phx_queue *q = phx_connection_queue(f, c, op->lane);
     if (q->count >= f->post_count_max)
         return false;
     uint32_t index = carried_take(f);
@@ -225,7 +242,7 @@ int phx_send_check(struct phx_fabric *f, const struct phx_carried *m)
         error = phx_sim_mem_check(f, m->source, incarnation, m->op.target.mem, true, 0, 0);
     if (error != 0)
         return error;
-    const struct phx_sim_mem *key = &f->ranks[m->source].mems[m->op.target.mem.index];
+    const struct phx_sim_mem *key = phx_sim_mem_of(f, m->source, m->op.target.mem.index);
     if (key->peer != m->op.peer.rank)
         return PHX_ERR_PROTECTION;
     return key->remote_incarnation != c->incarnation ? PHX_ERR_STALE : 0;
@@ -415,7 +432,7 @@ static size_t held_list(struct phx_fabric *f, uint32_t rank, struct held *list)
     uint32_t first = rank * f->rank_count * f->lanes;
     size_t count = 0;
     for (uint32_t i = 0; i < f->rank_count * f->lanes; i++) {
-        if (f->connections[(first + i) / f->lanes].queues == NULL)
+        if (!f->connections[(first + i) / f->lanes].has_queues)
             continue;
         uint32_t m = phx_queue_at(f, first + i)->unposted;
         for (; m != PHX_NO_MESSAGE && phx_carried_at(f, m)->posted_ps <= now_ps;
@@ -442,7 +459,7 @@ bool phx_fabric_release_held(struct phx_fabric *f, uint32_t rank)
         phx_carried_at(f, list[i].index)->posted_ps = phx_core_now_ps(f->core) + i;
     for (uint32_t i = 0; i < f->rank_count * f->lanes; i++) {
         uint32_t queue = rank * f->rank_count * f->lanes + i;
-        if (f->connections[queue / f->lanes].queues != NULL)
+        if (f->connections[queue / f->lanes].has_queues)
             phx_queue_arm(f, queue);
     }
     free(list);
@@ -454,13 +471,12 @@ bool phx_fabric_release_held(struct phx_fabric *f, uint32_t rank)
 // Where the payload and the word go; `from` is the caller's.
 static int target_place(struct phx_fabric *f, const struct phx_carried *m, struct phx_place *place)
 {
-    const struct phx_sim_mem *key = &f->ranks[m->source].mems[m->op.target.mem.index];
-    const struct phx_fabric_rank *target = &f->ranks[m->op.peer.rank];
+    const struct phx_sim_mem *key = phx_sim_mem_of(f, m->source, m->op.target.mem.index);
     if (!key->live)
         return PHX_ERR_STALE; // released by the source while the op was in flight
-    if (key->remote_index >= target->mem_count)
+    const struct phx_sim_mem *region = phx_sim_mem_of(f, m->op.peer.rank, key->remote_index);
+    if (region == NULL)
         return PHX_ERR_PROTECTION;
-    const struct phx_sim_mem *region = &target->mems[key->remote_index];
     if (region->imported || region->nonce != key->nonce || region->epoch != key->remote_epoch)
         return PHX_ERR_STALE;
     if (!region->live || region->peer != m->source)
@@ -567,7 +583,7 @@ int phx_carried_place(struct phx_fabric *f, const struct phx_carried *m, struct 
     if (phx_sim_mem_check(f, m->source, phx_carried_incarnation(f, m), m->op.source.mem, false,
                           m->op.source.offset_bytes, m->op.size_bytes) != 0)
         return PHX_ERR_PROTECTION;
-    place->from = phx_sim_mem_at(&f->ranks[m->source].mems[m->op.source.mem.index],
+    place->from = phx_sim_mem_at(phx_sim_mem_of(f, m->source, m->op.source.mem.index),
                                  m->op.source.offset_bytes, m->op.size_bytes);
     return place->from != NULL ? 0 : PHX_ERR_PROTECTION;
 }
@@ -702,17 +718,10 @@ static void on_rank(void *context, const struct phx_event_record *event)
 // Among very many messages each that an event meets is a miss of the caches, and leads to others:
 // queue -> message -> key -> region -> memory.
 
-static const struct phx_sim_mem *key_of(const struct phx_fabric *f, const struct phx_carried *m)
-{
-    const struct phx_fabric_rank *r = &f->ranks[m->source];
-    return m->op.target.mem.index < r->mem_count ? &r->mems[m->op.target.mem.index] : NULL;
-}
-
 static const struct phx_sim_mem *region_of(const struct phx_fabric *f, const struct phx_carried *m)
 {
-    const struct phx_sim_mem *key = key_of(f, m);
-    const struct phx_fabric_rank *r = &f->ranks[m->op.peer.rank];
-    return key != NULL && key->remote_index < r->mem_count ? &r->mems[key->remote_index] : NULL;
+    const struct phx_sim_mem *key = phx_sim_mem_of(f, m->source, m->op.target.mem.index);
+    return key != NULL ? phx_sim_mem_of(f, m->op.peer.rank, key->remote_index) : NULL;
 }
 
 // The one behind it, which is looked at when it leaves the queue or is issued.
@@ -724,9 +733,12 @@ PHX_FETCHES void fetch_next(struct phx_fabric *f, const struct phx_carried *m)
 
 PHX_FETCHES void fetch_issue(struct phx_fabric *f, uint32_t queue, enum phx_soon soon)
 {
+    const struct phx_connection *c = &f->connections[queue / f->lanes];
     const struct phx_queue *q = phx_queue_at(f, queue);
     if (soon == PHX_SOON_FAR) {
-        fetch(q, sizeof *q);
+        fetch(c, offsetof(struct phx_connection, mems));
+        if (q != &c->queue)
+            fetch(q, sizeof *q);
         return;
     }
     if (q->unposted == PHX_NO_MESSAGE)
@@ -734,9 +746,8 @@ PHX_FETCHES void fetch_issue(struct phx_fabric *f, uint32_t queue, enum phx_soon
     const struct phx_carried *m = phx_carried_at(f, q->unposted);
     if (soon == PHX_SOON_NEAR) {
         fetch(m, sizeof *m);
-        fetch(&f->connections[queue / f->lanes], 1);
+        fetch(&c->mems[1], 1);
     } else if (soon == PHX_SOON_NEARER) {
-        fetch(key_of(f, m), sizeof(struct phx_sim_mem));
         fetch_next(f, m);
     }
 }
@@ -745,26 +756,25 @@ PHX_FETCHES void fetch_landing(struct phx_fabric *f, const struct phx_carried *m
                                enum phx_soon soon)
 {
     if (soon == PHX_SOON_NEAR) {
-        fetch(phx_connection_at(f, m->source, m->op.peer.rank), 1);
-        fetch(phx_connection_at(f, m->op.peer.rank, m->source), 1);
-        fetch(key_of(f, m), sizeof(struct phx_sim_mem));
+        const struct phx_connection *back = phx_connection_at(f, m->op.peer.rank, m->source);
+        fetch(back, 1);
+        fetch(&back->mems[0], 1);
+        fetch(phx_sim_mem_of(f, m->source, m->op.target.mem.index), 1);
+        return;
+    }
+    if (soon == PHX_SOON_NEARER) {
+        fetch_next(f, m);
         return;
     }
     const struct phx_sim_mem *region = region_of(f, m);
     if (region == NULL)
         return;
-    if (soon == PHX_SOON_NEARER) {
-        fetch(region, sizeof *region);
-        fetch_next(f, m);
-        return;
-    }
     size_t size = m->op.size_bytes < FETCH_BYTES_MAX ? m->op.size_bytes : FETCH_BYTES_MAX;
     fetch(phx_sim_mem_at(region, m->op.target.offset_bytes, size), size);
     fetch(phx_sim_mem_at(region, m->op.signal_offset, 8), 1);
-    const struct phx_fabric_rank *r = &f->ranks[m->source];
-    if (size > 0 && m->op.source.mem.index < r->mem_count)
-        fetch(phx_sim_mem_at(&r->mems[m->op.source.mem.index], m->op.source.offset_bytes, size),
-              size);
+    const struct phx_sim_mem *source = phx_sim_mem_of(f, m->source, m->op.source.mem.index);
+    if (size > 0 && source != NULL)
+        fetch(phx_sim_mem_at(source, m->op.source.offset_bytes, size), size);
 }
 
 // What is told of may be past by now, and its message another's: then other memory is fetched.
@@ -780,8 +790,12 @@ static void on_soon(void *context, uint32_t type, uint32_t object, enum phx_soon
         fetch(m, sizeof *m);
         return;
     }
-    if (soon == PHX_SOON_NEAR)
-        fetch(phx_queue_of(f, m), sizeof(struct phx_queue));
+    if (soon == PHX_SOON_NEAR) {
+        const struct phx_connection *c = phx_connection_at(f, m->source, m->op.peer.rank);
+        fetch(c, offsetof(struct phx_connection, mems));
+        if (m->op.lane > 0)
+            fetch(phx_queue_of(f, m), sizeof(struct phx_queue));
+    }
     if (type == PHX_NETWORK_DELIVER)
         fetch_landing(f, m, soon);
 }

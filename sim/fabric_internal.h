@@ -19,6 +19,7 @@
 #define PHX_SIM_FABRIC_INTERNAL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "engine/assert.h"
@@ -126,14 +127,6 @@ enum phx_connection_state {
     PHX_CONNECTION_LOST
 };
 
-struct phx_connection {       // from one rank's process to a peer's incarnation
-    struct phx_queue *queues; // [lanes], of the fabric's; NULL until first used
-    uint32_t incarnation;     // of the peer
-    uint32_t attempt;         // of connecting
-    uint32_t fenced;          // incarnations of the peer up to this one may not write here
-    uint8_t state;            // enum phx_connection_state
-};
-
 struct phx_sim_mem { // one handle of one process
     uint8_t *base;
     uint64_t size_bytes;
@@ -141,7 +134,7 @@ struct phx_sim_mem { // one handle of one process
     uint64_t head_bytes;
     uint64_t nonce;        // of the key
     uint32_t incarnation;  // of the process that holds it
-    uint32_t epoch;        // of the handle
+    uint32_t epoch;        // of the handle; 0: it was never taken
     uint32_t remote_index; // imported
     uint32_t remote_epoch;
     uint32_t remote_incarnation;
@@ -150,6 +143,20 @@ struct phx_sim_mem { // one handle of one process
     bool live;
 };
 static_assert(sizeof(struct phx_sim_mem) == 64, "a cache line");
+
+// From one rank's process to a peer's incarnation. Among very many ranks a message meets all of it
+// on its way, and finds what it needs on one page.
+struct phx_connection {
+    uint32_t incarnation;   // of the peer
+    uint32_t attempt;       // of connecting
+    uint32_t fenced;        // incarnations of the peer up to this one may not write here
+    uint8_t state;          // enum phx_connection_state
+    bool has_queues;        // they were used, or are about to be
+    struct phx_queue queue; // of lane 0; those of the other lanes are apart
+    // The first that the peer may write, and the first of the peer's.
+    struct phx_sim_mem mems[2] __attribute__((aligned(64)));
+};
+static_assert(sizeof(struct phx_connection) == 256, "four cache lines, two of them handles");
 
 struct phx_head_block { // heads of regions, one behind the other
     struct phx_head_block *next;
@@ -173,7 +180,7 @@ struct phx_sim_transport {
 
 struct phx_fabric_rank {
     struct phx_sim_transport *transport; // of the process that lives, or lived last
-    struct phx_sim_mem *mems;
+    struct phx_sim_mem *mems;            // that are not a connection's: phx_sim_mem_of()
     uint32_t mem_count;
     uint32_t mem_capacity;
     uint32_t mem_epoch;
@@ -193,8 +200,7 @@ struct phx_fabric {
     struct phx_trace *trace;
     struct phx_fabric_rank *ranks;
     struct phx_connection *connections; // [ranks][ranks], by source
-    struct phx_queue *queues;           // [ranks][ranks][lanes], those of a connection once made
-    struct phx_sim_mem *mems;           // of all ranks, the first of each
+    struct phx_queue *queues;           // [ranks][ranks][lanes - 1], of all lanes but the first
     uint64_t *lane_posted_ps;           // [ranks][lanes] when an op was posted last
     struct phx_sim_transport *transports;
     struct phx_head_block *heads; // the latest
@@ -206,7 +212,7 @@ struct phx_fabric {
     uint32_t page_capacity;
     uint32_t *free; // [free_count], messages given back, the latest last
     uint32_t free_count;
-    uint32_t fresh; // the first message that was never used, and the end of those
+    uint32_t fresh; // the first message that is free in order, and the end of those
     uint32_t fresh_end;
     uint32_t rank_count;
     uint32_t lanes;
@@ -274,15 +280,31 @@ static inline struct phx_connection *phx_connection_at(struct phx_fabric *f, uin
 {
     return &f->connections[(uint64_t)source * f->rank_count + target];
 }
+static inline struct phx_queue *phx_connection_queue(struct phx_fabric *f, struct phx_connection *c,
+                                                     uint32_t lane)
+{
+    if (lane == 0)
+        return &c->queue;
+    return &f->queues[(size_t)(c - f->connections) * (f->lanes - 1) + lane - 1];
+}
 static inline struct phx_queue *phx_queue_at(struct phx_fabric *f, uint32_t queue)
 {
-    return &f->queues[queue];
+    return phx_connection_queue(f, &f->connections[queue / f->lanes], queue % f->lanes);
 }
 static inline struct phx_queue *phx_queue_of(struct phx_fabric *f, const struct phx_carried *m)
 {
-    return &f->queues[m->queue];
+    return phx_connection_queue(f, phx_connection_at(f, m->source, m->op.peer.rank), m->op.lane);
 }
-
+// Handle number `index` of a rank, in the order of peers and then of taking; NULL: there is none.
+// One of a connection was never taken if its epoch is 0.
+static inline struct phx_sim_mem *phx_sim_mem_of(const struct phx_fabric *f, uint32_t rank,
+                                                 uint32_t index)
+{
+    if (index / 2 < f->rank_count)
+        return &f->connections[(uint64_t)rank * f->rank_count + index / 2].mems[index % 2];
+    index -= 2 * f->rank_count;
+    return index < f->ranks[rank].mem_count ? &f->ranks[rank].mems[index] : NULL;
+}
 // --- fabric.c -----------------------------------------------------------------------------------
 
 void phx_fabric_handle_events(struct phx_fabric *f);
@@ -376,8 +398,9 @@ int phx_sim_mem_check(const struct phx_fabric *f, uint32_t rank, uint32_t incarn
                       uint64_t size_bytes);
 // Where size_bytes of registered memory lie; NULL: outside, or not in one piece.
 uint8_t *phx_sim_mem_at(const struct phx_sim_mem *mem, uint64_t offset_bytes, uint64_t size_bytes);
-// True, and the offset, if the address is in it.
-bool phx_sim_mem_has(const struct phx_sim_mem *mem, const void *address, uint64_t *offset_bytes);
+// True, with the writer and the offset, if a peer may write the address in this rank's memory.
+bool phx_sim_mem_find(const struct phx_fabric *f, uint32_t rank, const void *address,
+                      uint32_t *writer, uint64_t *offset_bytes);
 void phx_sim_event_push(struct phx_fabric *f, uint32_t rank, struct phx_event *event);
 // Ends all ops from rank to peer, then reports the peer lost. Once for an incarnation.
 void phx_connection_lose(struct phx_fabric *f, uint32_t rank, uint32_t peer, uint32_t failed,

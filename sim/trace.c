@@ -101,13 +101,10 @@ static uint32_t writer_of(const struct phx_trace *t, uint32_t rank, const uint64
     const struct phx_fabric *fabric = phx_world_fabric(t->world);
     if (fabric == NULL)
         return PHX_TRACE_NOBODY;
-    const struct phx_fabric_rank *r = &fabric->ranks[rank];
-    for (uint32_t i = 0; i < r->mem_count; i++) {
-        const struct phx_sim_mem *m = &r->mems[i];
-        uint64_t offset;
-        if (!m->imported && m->peer != PHX_WRITER_NONE && phx_sim_mem_has(m, word, &offset))
-            return m->peer;
-    }
+    uint32_t writer;
+    uint64_t offset;
+    if (phx_sim_mem_find(fabric, rank, word, &writer, &offset))
+        return writer;
     return PHX_TRACE_NOBODY;
 }
 

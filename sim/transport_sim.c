@@ -39,10 +39,9 @@ static struct phx_sim_transport *self_of(struct phx_transport *t)
 int phx_sim_mem_check(const struct phx_fabric *f, uint32_t rank, uint32_t incarnation,
                       struct phx_mem mem, bool imported, uint64_t offset_bytes, uint64_t size_bytes)
 {
-    const struct phx_fabric_rank *r = &f->ranks[rank];
-    if (mem.index >= r->mem_count)
+    const struct phx_sim_mem *entry = phx_sim_mem_of(f, rank, mem.index);
+    if (entry == NULL)
         return PHX_ERR_PROTECTION;
-    const struct phx_sim_mem *entry = &r->mems[mem.index];
     if (entry->epoch != mem.epoch || entry->incarnation != incarnation || !entry->live)
         return PHX_ERR_STALE;
     if (entry->imported != imported)
@@ -61,7 +60,7 @@ uint8_t *phx_sim_mem_at(const struct phx_sim_mem *mem, uint64_t offset_bytes, ui
     return size_bytes <= mem->head_bytes - offset_bytes ? mem->head + offset_bytes : NULL;
 }
 
-bool phx_sim_mem_has(const struct phx_sim_mem *mem, const void *address, uint64_t *offset_bytes)
+static bool mem_has(const struct phx_sim_mem *mem, const void *address, uint64_t *offset_bytes)
 {
     uint64_t offset = (uintptr_t)address - (uintptr_t)mem->head;
     bool has = offset < mem->head_bytes;
@@ -73,39 +72,52 @@ bool phx_sim_mem_has(const struct phx_sim_mem *mem, const void *address, uint64_
     return has;
 }
 
-static uint32_t mems_first(const struct phx_fabric *f)
+bool phx_sim_mem_find(const struct phx_fabric *f, uint32_t rank, const void *address,
+                      uint32_t *writer, uint64_t *offset_bytes)
 {
-    return 2 * f->rank_count + 2; // a group has a region and an import for each rank, and staging
+    const struct phx_sim_mem *mem;
+    for (uint32_t i = 0; (mem = phx_sim_mem_of(f, rank, i)) != NULL; i++) {
+        if (mem->epoch == 0 || mem->imported || mem->peer == PHX_WRITER_NONE ||
+            !mem_has(mem, address, offset_bytes))
+            continue;
+        *writer = mem->peer;
+        return true;
+    }
+    return false;
 }
 
-// The first of each rank lie in one table.
-static bool mems_grow(const struct phx_fabric *f, struct phx_fabric_rank *r)
+static bool mems_grow(struct phx_fabric_rank *r)
 {
-    uint32_t capacity = 2 * r->mem_capacity;
-    bool is_first = r->mem_capacity == mems_first(f);
-    struct phx_sim_mem *grown = realloc(is_first ? NULL : r->mems, capacity * sizeof *grown);
+    uint32_t capacity = r->mem_capacity == 0 ? 4 : 2 * r->mem_capacity;
+    struct phx_sim_mem *grown = realloc(r->mems, capacity * sizeof *grown);
     if (grown == NULL)
         return false;
-    if (is_first)
-        memcpy(grown, r->mems, r->mem_count * sizeof *grown);
     r->mems = grown;
     r->mem_capacity = capacity;
     return true;
 }
 
-static struct phx_sim_mem *mem_take(struct phx_sim_transport *t, struct phx_mem *mem)
+// `peer`: who may write it, or PHX_WRITER_NONE; imported: whose it is.
+static struct phx_sim_mem *mem_take(struct phx_sim_transport *t, uint16_t peer, bool imported,
+                                    struct phx_mem *mem)
 {
-    struct phx_fabric_rank *r = &t->fabric->ranks[t->rank];
-    if (r->mem_count == r->mem_capacity && !mems_grow(t->fabric, r))
-        return NULL;
-    struct phx_sim_mem *entry = &r->mems[r->mem_count];
+    struct phx_fabric *f = t->fabric;
+    struct phx_fabric_rank *r = &f->ranks[t->rank];
+    uint32_t index = 2u * peer + imported;
+    if (peer == PHX_WRITER_NONE || phx_sim_mem_of(f, t->rank, index)->epoch != 0) {
+        if (r->mem_count == r->mem_capacity && !mems_grow(r))
+            return NULL;
+        index = 2 * f->rank_count + r->mem_count++;
+    }
+    struct phx_sim_mem *entry = phx_sim_mem_of(f, t->rank, index);
     memset(entry, 0, sizeof *entry);
     entry->incarnation = t->incarnation;
     entry->epoch = ++r->mem_epoch;
     entry->live = true;
-    mem->index = r->mem_count;
+    entry->peer = peer;
+    entry->imported = imported;
+    mem->index = index;
     mem->epoch = entry->epoch;
-    r->mem_count++;
     return entry;
 }
 
@@ -125,7 +137,7 @@ static int sim_mem_register(struct phx_transport *transport, void *base, uint64_
             return error;
     }
     struct phx_mem handle;
-    struct phx_sim_mem *entry = mem_take(t, &handle);
+    struct phx_sim_mem *entry = mem_take(t, writer, false, &handle);
     if (entry == NULL) {
         if (written)
             phx_memory_remove(f->memory, t->rank, base);
@@ -133,7 +145,6 @@ static int sim_mem_register(struct phx_transport *transport, void *base, uint64_
     }
     entry->base = base;
     entry->size_bytes = size_bytes;
-    entry->peer = writer;
     entry->nonce =
         phx_chance(f->seed, PHX_CHANCE_FAULT, (uint64_t)t->rank << 32 | 0xFFFFFFFFu, entry->epoch);
     if (key != NULL) {
@@ -156,16 +167,14 @@ static int sim_mem_import(struct phx_transport *transport, struct phx_peer peer,
     if ((k.incarnation & 0xFFFFu) != peer.epoch)
         return PHX_ERR_STALE;
     struct phx_mem handle;
-    struct phx_sim_mem *entry = mem_take(t, &handle);
+    struct phx_sim_mem *entry = mem_take(t, peer.rank, true, &handle);
     if (entry == NULL)
         return PHX_ERR_NO_MEMORY;
-    entry->imported = true;
     entry->size_bytes = k.size_bytes;
     entry->nonce = k.nonce;
     entry->remote_index = k.index;
     entry->remote_epoch = k.epoch;
     entry->remote_incarnation = k.incarnation;
-    entry->peer = peer.rank;
     *mem = handle;
     return 0;
 }
@@ -173,11 +182,8 @@ static int sim_mem_import(struct phx_transport *transport, struct phx_peer peer,
 static void sim_mem_release(struct phx_transport *transport, struct phx_mem mem)
 {
     struct phx_sim_transport *t = self_of(transport);
-    struct phx_fabric_rank *r = &t->fabric->ranks[t->rank];
-    if (mem.index >= r->mem_count)
-        return;
-    struct phx_sim_mem *entry = &r->mems[mem.index];
-    if (entry->epoch != mem.epoch || !entry->live)
+    struct phx_sim_mem *entry = phx_sim_mem_of(t->fabric, t->rank, mem.index);
+    if (entry == NULL || entry->epoch != mem.epoch || !entry->live)
         return;
     entry->live = false;
     if (entry->imported || entry->peer == PHX_WRITER_NONE)
@@ -217,10 +223,8 @@ static void *sim_mem_head(struct phx_transport *transport, struct phx_mem mem, u
 {
     struct phx_sim_transport *t = self_of(transport);
     struct phx_memory *memory = t->fabric->memory;
-    struct phx_fabric_rank *rank = &t->fabric->ranks[t->rank];
-    phx_assert(mem.index < rank->mem_count);
-    struct phx_sim_mem *entry = &rank->mems[mem.index];
-    phx_assert(entry->live && entry->epoch == mem.epoch && entry->head_bytes == 0);
+    struct phx_sim_mem *entry = phx_sim_mem_of(t->fabric, t->rank, mem.index);
+    phx_assert(entry != NULL && entry->live && entry->epoch == mem.epoch && entry->head_bytes == 0);
     if (entry->imported || entry->peer == PHX_WRITER_NONE || size_bytes >= entry->size_bytes)
         return NULL;
     uint8_t *head = head_take(t->fabric, size_bytes);
@@ -344,7 +348,7 @@ static void queues_reset(struct phx_fabric *f, uint32_t connection)
 {
     struct phx_connection *c = &f->connections[connection];
     for (uint32_t i = 0; i < f->lanes; i++) {
-        struct phx_queue *q = &c->queues[i];
+        struct phx_queue *q = phx_connection_queue(f, c, i);
         phx_queue_flush(f, connection * f->lanes + i, PHX_NO_MESSAGE, 0, 0, PHX_ERR_FLUSHED);
         queue_renew(q);
     }
@@ -382,9 +386,10 @@ void phx_connection_lose(struct phx_fabric *f, uint32_t rank, uint32_t peer, uin
         return;
     c->state = PHX_CONNECTION_LOST;
     phx_outcome_lost(f->ranks[rank].transport, peer);
-    for (uint32_t i = 0; c->queues != NULL && i < f->lanes; i++) {
+    for (uint32_t i = 0; c->has_queues && i < f->lanes; i++) {
         phx_queue_flush(f, connection * f->lanes + i, failed, status, code, rest);
-        c->queues[i].state = PHX_QUEUE_READY; // later posts meet the connection's state instead
+        // Later posts meet the connection's state instead.
+        phx_connection_queue(f, c, i)->state = PHX_QUEUE_READY;
     }
     push_peer(f, rank, peer, c->incarnation, status, code);
 }
@@ -425,10 +430,11 @@ static void sim_peer_flush(struct phx_transport *transport, struct phx_peer peer
         return;
     uint32_t index = t->rank * f->rank_count + peer.rank;
     struct phx_connection *c = &f->connections[index];
-    if (c->queues == NULL || c->incarnation != incarnation_of(f, peer))
+    if (!c->has_queues || c->incarnation != incarnation_of(f, peer))
         return;
     for (uint32_t lane = 0; lane < f->lanes; lane++) {
-        for (uint32_t i = c->queues[lane].head; i != PHX_NO_MESSAGE; i = phx_carried_at(f, i)->next)
+        uint32_t i = phx_connection_queue(f, c, lane)->head;
+        for (; i != PHX_NO_MESSAGE; i = phx_carried_at(f, i)->next)
             phx_carried_at(f, i)->dropped = true;
     }
     queues_reset(f, index);
@@ -470,9 +476,9 @@ static uint64_t sim_pending(const struct phx_transport *transport, struct phx_pe
     uint64_t pending = 0;
     if (peer.rank >= t->fabric->rank_count)
         return 0;
-    const struct phx_connection *c = phx_connection_at(t->fabric, t->rank, peer.rank);
-    for (uint32_t lane = 0; c->queues != NULL && lane < t->fabric->lanes; lane++)
-        pending += c->queues[lane].count;
+    struct phx_connection *c = phx_connection_at(t->fabric, t->rank, peer.rank);
+    for (uint32_t lane = 0; c->has_queues && lane < t->fabric->lanes; lane++)
+        pending += phx_connection_queue(t->fabric, c, lane)->count;
     return pending;
 }
 
@@ -533,9 +539,9 @@ static void forget_process(struct phx_fabric *f, uint32_t rank)
         c->state = PHX_CONNECTION_NONE;
         c->fenced = 0;
         c->incarnation = 0;
-        for (uint32_t i = 0; c->queues != NULL && i < f->lanes; i++) {
+        for (uint32_t i = 0; c->has_queues && i < f->lanes; i++) {
             phx_queue_orphan(f, (rank * f->rank_count + p) * f->lanes + i);
-            queue_renew(&c->queues[i]);
+            queue_renew(phx_connection_queue(f, c, i));
         }
     }
 }
@@ -565,7 +571,7 @@ void phx_fabric_process_dead(struct phx_fabric *fabric, uint32_t rank)
     phx_memory_dead(fabric->memory, rank);
     for (uint32_t p = 0; p < fabric->rank_count; p++) {
         struct phx_connection *c = phx_connection_at(fabric, rank, p);
-        for (uint32_t i = 0; c->queues != NULL && i < fabric->lanes; i++)
+        for (uint32_t i = 0; c->has_queues && i < fabric->lanes; i++)
             phx_queue_orphan(fabric, (rank * fabric->rank_count + p) * fabric->lanes + i);
     }
     if (!phx_core_schedule(fabric->core, phx_core_now_ps(fabric->core) + EVIDENCE_PS,
@@ -613,26 +619,19 @@ static bool on_word_name(void *context, uint32_t rank, const uint64_t *word, cha
                          size_t text_size)
 {
     struct phx_fabric *f = context;
-    const struct phx_fabric_rank *r = &f->ranks[rank];
-    for (uint32_t i = 0; i < r->mem_count; i++) {
-        const struct phx_sim_mem *m = &r->mems[i];
-        uint64_t offset;
-        if (m->imported || m->peer == PHX_WRITER_NONE || !phx_sim_mem_has(m, word, &offset))
-            continue;
-        (void)snprintf(text, text_size, "rank %u's region + %llu", m->peer,
-                       (unsigned long long)offset);
-        return true;
-    }
-    return false;
+    uint32_t writer;
+    uint64_t offset;
+    if (!phx_sim_mem_find(f, rank, word, &writer, &offset))
+        return false;
+    (void)snprintf(text, text_size, "rank %u's region + %llu", writer, (unsigned long long)offset);
+    return true;
 }
 
 static void fabric_free(struct phx_fabric *f)
 {
     size_t pairs = (size_t)f->rank_count * f->rank_count;
     for (uint32_t r = 0; f->ranks != NULL && r < f->rank_count; r++)
-        if (f->ranks[r].mem_capacity > mems_first(f))
-            free(f->ranks[r].mems);
-    phx_pages_give(f->mems, (size_t)f->rank_count * mems_first(f) * sizeof *f->mems);
+        free(f->ranks[r].mems);
     for (struct phx_sim_transport *t = f->transports; t != NULL;) {
         struct phx_sim_transport *next = t->next;
         phx_outcome_free(t);
@@ -645,7 +644,7 @@ static void fabric_free(struct phx_fabric *f)
     phx_network_destroy(f->network);
     phx_memory_destroy(f->memory);
     free(f->lane_posted_ps);
-    phx_pages_give(f->queues, pairs * f->lanes * sizeof *f->queues);
+    phx_pages_give(f->queues, pairs * (f->lanes - 1) * sizeof *f->queues);
     phx_pages_give(f->connections, pairs * sizeof *f->connections);
     free(f->ranks);
     free(f);
@@ -676,17 +675,12 @@ static int parts_make(struct phx_fabric *f, const struct phx_network_options *ne
     f->ranks = calloc(f->rank_count, sizeof *f->ranks);
     size_t pairs = (size_t)f->rank_count * f->rank_count;
     f->connections = phx_pages_take(pairs * sizeof *f->connections);
-    f->queues = phx_pages_take(pairs * f->lanes * sizeof *f->queues);
+    f->queues = phx_pages_take(pairs * (f->lanes - 1) * sizeof *f->queues);
     f->lane_posted_ps = calloc((size_t)f->rank_count * f->lanes, sizeof *f->lane_posted_ps);
-    f->mems = phx_pages_take((size_t)f->rank_count * mems_first(f) * sizeof *f->mems);
     if (f->ranks == NULL || f->connections == NULL || f->queues == NULL ||
-        f->lane_posted_ps == NULL || f->mems == NULL)
+        f->lane_posted_ps == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for the connections of %u ranks",
                         f->rank_count);
-    for (uint32_t r = 0; r < f->rank_count; r++) {
-        f->ranks[r].mems = f->mems + (size_t)r * mems_first(f);
-        f->ranks[r].mem_capacity = mems_first(f);
-    }
     int error = phx_network_create(network, &f->network, message);
     if (error == 0)
         error = phx_memory_create(&memory, &f->memory, message);
