@@ -21,8 +21,7 @@ struct link {
 };
 
 struct port {
-    uint64_t free_ps[2]; // by direction
-    struct link link[2];
+    struct link link[2]; // by direction
 };
 
 struct path {
@@ -43,6 +42,7 @@ struct phx_network {
     uint32_t *node; // [ranks]
     struct wire wire[PLANES];
     struct port *ports[2]; // NVLink, NIC: [ranks]
+    uint64_t *free_ps[2];  // the same, [ranks][directions]: all that an undisturbed message asks
     struct path *paths;
     uint32_t path_count;
     uint32_t path_capacity;
@@ -79,8 +79,11 @@ int phx_network_create(const struct phx_network_options *options, struct phx_net
     n->node = calloc(options->ranks, sizeof *n->node);
     n->ports[0] = calloc(options->ranks, sizeof(struct port));
     n->ports[1] = calloc(options->ranks, sizeof(struct port));
+    n->free_ps[0] = calloc(2 * (size_t)options->ranks, sizeof(uint64_t));
+    n->free_ps[1] = calloc(2 * (size_t)options->ranks, sizeof(uint64_t));
     n->side = calloc(options->ranks, 1);
-    if (n->node == NULL || n->ports[0] == NULL || n->ports[1] == NULL || n->side == NULL) {
+    if (n->node == NULL || n->ports[0] == NULL || n->ports[1] == NULL || n->free_ps[0] == NULL ||
+        n->free_ps[1] == NULL || n->side == NULL) {
         phx_network_destroy(n);
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for the ports of %u ranks",
                         options->ranks);
@@ -98,6 +101,8 @@ void phx_network_destroy(struct phx_network *network)
     free(network->node);
     free(network->ports[0]);
     free(network->ports[1]);
+    free(network->free_ps[0]);
+    free(network->free_ps[1]);
     free(network->paths);
     free(network->side);
     free(network);
@@ -167,6 +172,13 @@ static struct port *port_of(const struct phx_network *n, enum phx_plane plane, u
     return &n->ports[plane == PHX_PLANE_NIC][rank];
 }
 
+static uint64_t *free_ps_of(const struct phx_network *n, enum phx_plane plane, uint32_t rank,
+                            enum phx_direction direction)
+{
+    phx_assert(rank < n->options.ranks);
+    return &n->free_ps[plane == PHX_PLANE_NIC][2 * (size_t)rank + (direction == PHX_INGRESS)];
+}
+
 static struct path *path_find(const struct phx_network *n, uint32_t source, uint32_t target)
 {
     uint64_t key = (uint64_t)source << 32 | target;
@@ -234,7 +246,7 @@ void phx_network_depart(struct phx_network *network, uint64_t now_ps, struct phx
     wire_ps = slowed(network, flight->source, flight->target, wire_ps);
     uint64_t leave_ps = now_ps;
     if (plane != PHX_PLANE_LOCAL) {
-        uint64_t *free_ps = &port_of(network, plane, flight->source)->free_ps[0];
+        uint64_t *free_ps = free_ps_of(network, plane, flight->source, PHX_EGRESS);
         if (*free_ps > leave_ps)
             leave_ps = *free_ps;
         *free_ps = leave_ps + wire_ps;
@@ -254,7 +266,7 @@ uint64_t phx_network_arrive(struct phx_network *network, uint64_t now_ps, struct
     uint64_t last_ps = flight->gone_ps + (flight->arrive_ps - flight->leave_ps);
     if (plane == PHX_PLANE_LOCAL)
         return last_ps;
-    uint64_t *free_ps = &port_of(network, plane, flight->target)->free_ps[1];
+    uint64_t *free_ps = free_ps_of(network, plane, flight->target, PHX_INGRESS);
     uint64_t begin_ps = *free_ps > now_ps ? *free_ps : now_ps;
     // The port is taken for its own rate only: behind a slower source, others fit in between.
     *free_ps = begin_ps + wire_ps_of(network, plane, flight->size_bytes);
@@ -268,7 +280,7 @@ void phx_network_follow(struct phx_network *network, uint64_t at_ps,
     uint64_t wire_ps = wire_ps_of(network, plane, flight->size_bytes);
     uint64_t leave_ps = at_ps;
     if (plane != PHX_PLANE_LOCAL) {
-        uint64_t *free_ps = &port_of(network, plane, flight->source)->free_ps[0];
+        uint64_t *free_ps = free_ps_of(network, plane, flight->source, PHX_EGRESS);
         if (*free_ps > leave_ps)
             leave_ps = *free_ps;
         *free_ps += wire_ps; // from where the one before left it: what is idle stays for others
@@ -285,7 +297,8 @@ void phx_network_recall(struct phx_network *network, struct phx_flight *flight)
 {
     enum phx_plane plane = phx_network_plane(network, flight->source, flight->target);
     if (plane != PHX_PLANE_LOCAL)
-        port_of(network, plane, flight->source)->free_ps[0] -= flight->gone_ps - flight->leave_ps;
+        *free_ps_of(network, plane, flight->source, PHX_EGRESS) -=
+            flight->gone_ps - flight->leave_ps;
     flight->leave_ps = 0;
     flight->gone_ps = 0;
 }
@@ -297,7 +310,7 @@ uint64_t phx_network_arrive_burst(struct phx_network *network, const struct phx_
     uint64_t last_ps = last->gone_ps + (last->arrive_ps - last->leave_ps);
     if (plane == PHX_PLANE_LOCAL)
         return last_ps;
-    uint64_t *free_ps = &port_of(network, plane, last->target)->free_ps[1];
+    uint64_t *free_ps = free_ps_of(network, plane, last->target, PHX_INGRESS);
     uint64_t begin_ps = *free_ps > first->arrive_ps ? *free_ps : first->arrive_ps;
     *free_ps = begin_ps + wire_ps;
     return *free_ps > last_ps ? *free_ps : last_ps;

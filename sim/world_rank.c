@@ -144,13 +144,24 @@ void phx_world_on_alarm(void *context, const struct phx_event_record *event)
 
 // --- what wakes ----------------------------------------------------------------------------------
 
-void phx_world_word_changed(struct phx_world *world, uint32_t rank, const void *address)
+static struct phx_strand *strands_of(const struct phx_world *world, uint32_t rank)
 {
     phx_assert(rank < world->rank_count);
-    struct phx_sim_rank *r = &world->ranks[rank];
+    return &world->strands[(size_t)rank * (1 + world->options.workers)];
+}
+
+const void *phx_world_waiters(const struct phx_world *world, uint32_t rank, size_t *size_bytes)
+{
+    *size_bytes = 2 * sizeof(struct phx_strand); // control and the first worker
+    return strands_of(world, rank);
+}
+
+void phx_world_word_changed(struct phx_world *world, uint32_t rank, const void *address)
+{
+    struct phx_strand *strands = strands_of(world, rank);
     uint64_t time_ps = phx_world_time_ps(world);
     for (uint32_t i = 0; i <= world->options.workers; i++) {
-        struct phx_strand *strand = &r->strands[i];
+        struct phx_strand *strand = &strands[i];
         if (strand->state != PHX_STRAND_PARKED)
             continue;
         uintptr_t offset = (uintptr_t)address - (uintptr_t)strand->words;
