@@ -26,12 +26,14 @@ static uint32_t pages_together(uint32_t page)
     return page < PHX_PAGES_SMALL ? 1 : PHX_PAGES_SMALL;
 }
 
+// To the second level: what the next twenty events need, told of in four steps, is more than the
+// first holds beside what the events themselves use.
 PHX_FETCHES void fetch(const void *at, size_t size_bytes)
 {
     if (at == NULL)
         return;
     for (size_t i = 0; i < size_bytes; i += 64)
-        __builtin_prefetch((const uint8_t *)at + i);
+        __builtin_prefetch((const uint8_t *)at + i, 0, 2);
 }
 
 static bool pages_grow(struct phx_fabric *f)
