@@ -765,9 +765,6 @@ PHX_FETCHES void fetch_landing(struct phx_fabric *f, const struct phx_carried *m
         return;
     }
     if (soon == PHX_SOON_NEARER) {
-        size_t size_bytes;
-        const void *waiters = phx_world_waiters(f->world, m->op.peer.rank, &size_bytes);
-        fetch(waiters, size_bytes);
         fetch_next(f, m);
         return;
     }

@@ -59,7 +59,8 @@ static int ranks_make(struct phx_world *world)
     uint32_t per_rank = 1 + world->options.workers;
     world->ranks = calloc(world->rank_count, sizeof world->ranks[0]);
     world->strands = calloc((size_t)world->rank_count * per_rank, sizeof world->strands[0]);
-    if (world->ranks == NULL || world->strands == NULL)
+    world->parked = calloc((size_t)world->rank_count * per_rank, sizeof world->parked[0]);
+    if (world->ranks == NULL || world->strands == NULL || world->parked == NULL)
         return PHX_ERR_NO_MEMORY;
     for (uint32_t r = 0; r < world->rank_count; r++) {
         struct phx_sim_rank *rank = &world->ranks[r];
@@ -146,6 +147,7 @@ void phx_world_destroy(struct phx_world *world)
     phx_core_destroy(world->core);
     free(world->preset_names[0]);
     free(world->preset_names[1]);
+    free(world->parked);
     free(world->strands);
     free(world->ranks);
     free(world);
@@ -293,7 +295,7 @@ uint32_t phx_world_rank_incarnation(const struct phx_world *world, uint32_t rank
 bool phx_world_rank_paused(const struct phx_world *world, uint32_t rank)
 {
     phx_assert(rank < world->rank_count);
-    return world->ranks[rank].paused;
+    return world->paused_count > 0 && world->ranks[rank].paused;
 }
 
 bool phx_world_rank_returned(const struct phx_world *world, uint32_t rank)

@@ -85,8 +85,6 @@ void phx_world_worker_phase(const struct phx_world *world, uint32_t rank, uint32
 
 // *address in that rank's memory has changed: fibers parked on it run, at phx_world_time_ps().
 void phx_world_word_changed(struct phx_world *world, uint32_t rank, const void *address);
-// What that looks at first, to be fetched ahead.
-const void *phx_world_waiters(const struct phx_world *world, uint32_t rank, size_t *size_bytes);
 // phx_poll() has something new for that rank: its control fiber, parked or inside the executor's
 // run, goes and looks.
 void phx_world_events_arrived(struct phx_world *world, uint32_t rank);

@@ -68,8 +68,10 @@ void phx_strand_block(struct phx_strand *strand, enum phx_strand_state state, bo
     phx_assert(world->running == strand && strand->state == PHX_STRAND_RUNNING);
     strand->state = state;
     strand->since_ps = phx_core_now_ps(world->core);
-    if (state == PHX_STRAND_PARKED)
+    if (state == PHX_STRAND_PARKED) {
+        world->parked[strand->index] = (struct phx_parked){strand->words, strand->count, true};
         alarm_set(strand);
+    }
     phx_fiber_yield(world->fibers);
     if (waits)
         hooks_waited(strand);
@@ -101,6 +103,7 @@ static void strand_run(struct phx_strand *strand)
     strand->wake_ps = PHX_TIME_NEVER;
     strand->deferred = false;
     strand->state = PHX_STRAND_RUNNING;
+    world->parked[strand->index].is_parked = false;
     world->running = strand;
     phx_fiber_resume(strand->fiber);
     world->running = NULL;
@@ -144,29 +147,18 @@ void phx_world_on_alarm(void *context, const struct phx_event_record *event)
 
 // --- what wakes ----------------------------------------------------------------------------------
 
-static struct phx_strand *strands_of(const struct phx_world *world, uint32_t rank)
-{
-    phx_assert(rank < world->rank_count);
-    return &world->strands[(size_t)rank * (1 + world->options.workers)];
-}
-
-const void *phx_world_waiters(const struct phx_world *world, uint32_t rank, size_t *size_bytes)
-{
-    *size_bytes = 2 * sizeof(struct phx_strand); // control and the first worker
-    return strands_of(world, rank);
-}
-
 void phx_world_word_changed(struct phx_world *world, uint32_t rank, const void *address)
 {
-    struct phx_strand *strands = strands_of(world, rank);
+    phx_assert(rank < world->rank_count);
+    uint32_t first = rank * (1 + world->options.workers);
     uint64_t time_ps = phx_world_time_ps(world);
-    for (uint32_t i = 0; i <= world->options.workers; i++) {
-        struct phx_strand *strand = &strands[i];
-        if (strand->state != PHX_STRAND_PARKED)
+    for (uint32_t i = first; i <= first + world->options.workers; i++) {
+        const struct phx_parked *parked = &world->parked[i];
+        if (!parked->is_parked)
             continue;
-        uintptr_t offset = (uintptr_t)address - (uintptr_t)strand->words;
-        if (address == NULL || offset < 8 * (uintptr_t)strand->count)
-            phx_strand_wake(strand, time_ps);
+        uintptr_t offset = (uintptr_t)address - (uintptr_t)parked->words;
+        if (address == NULL || offset < 8 * (uintptr_t)parked->count)
+            phx_strand_wake(&world->strands[i], time_ps);
     }
 }
 
@@ -227,6 +219,12 @@ int phx_rank_start(struct phx_sim_rank *rank, phx_rank_main *main, void *argumen
     return 0;
 }
 
+static void paused_set(struct phx_sim_rank *rank, bool paused)
+{
+    rank->world->paused_count += (uint32_t)paused - (uint32_t)rank->paused;
+    rank->paused = paused;
+}
+
 void phx_rank_release(struct phx_sim_rank *rank)
 {
     for (uint32_t i = 0; i <= rank->world->options.workers; i++) {
@@ -256,7 +254,7 @@ int phx_world_restart(struct phx_world *world, uint32_t rank, phx_rank_main *mai
         return phx_fail(message, PHX_ERR_STATE, "rank %u is not dead, so it cannot be restarted",
                         rank);
     phx_rank_release(r);
-    r->paused = false;
+    paused_set(r, false);
     r->slow_percent = 100;
     if (phx_rank_start(r, main, argument) != 0)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for the fibers of rank %u", rank);
@@ -388,11 +386,13 @@ void phx_world_kill(struct phx_world *world, uint32_t rank)
     if (!r->returned)
         world->live--;
     r->alive = false;
-    r->paused = false;
+    paused_set(r, false);
     r->died_ps = phx_core_now_ps(world->core);
     for (uint32_t i = 0; i <= world->options.workers; i++)
-        if (&r->strands[i] != self)
+        if (&r->strands[i] != self) {
             r->strands[i].state = PHX_STRAND_DEAD;
+            world->parked[r->strands[i].index].is_parked = false;
+        }
     for (uint32_t i = 0; i < world->hook_count; i++)
         if (world->hooks[i].rank_killed != NULL)
             world->hooks[i].rank_killed(world->hooks[i].context, rank);
@@ -419,7 +419,7 @@ void phx_world_pause(struct phx_world *world, uint32_t rank)
     struct phx_strand *self = own_strand(world, r);
     if (r->paused) // somebody else did, while it slept
         return;
-    r->paused = true;
+    paused_set(r, true);
     hooks_paused(world, rank, true);
     if (self != NULL) {
         self->deferred = true;
@@ -433,7 +433,7 @@ void phx_world_resume(struct phx_world *world, uint32_t rank)
     struct phx_sim_rank *r = &world->ranks[rank];
     if (!r->alive || !r->paused)
         return;
-    r->paused = false;
+    paused_set(r, false);
     hooks_paused(world, rank, false);
     for (uint32_t i = 0; i <= world->options.workers; i++) {
         struct phx_strand *strand = &r->strands[i];

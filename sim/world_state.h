@@ -60,6 +60,14 @@ struct phx_strand {
     uint64_t number;
 };
 
+// What a strand is parked on, beside those of all others: each word that lands asks the strands of
+// its rank, and of very many ranks no strand is in a cache.
+struct phx_parked {
+    const uint64_t *words;
+    uint32_t count;
+    bool is_parked; // its strand's state is PHX_STRAND_PARKED
+};
+
 struct phx_region { // memory of a rank
     struct phx_region *next;
     void *base;
@@ -124,6 +132,8 @@ struct phx_world {
     bool ran;
     struct phx_sim_rank *ranks; // [rank_count]
     struct phx_strand *strands; // [rank_count * (1 + workers)]
+    struct phx_parked *parked;  // the same
+    uint32_t paused_count;      // of ranks
     struct phx_strand *running; // NULL: the scheduler
     phx_rank_main *main;
     void *argument;
