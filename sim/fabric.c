@@ -750,6 +750,9 @@ PHX_FETCHES void fetch_issue(struct phx_fabric *f, uint32_t queue, enum phx_soon
         fetch(m, sizeof *m);
         fetch(&c->mems[1], 1);
     } else if (soon == PHX_SOON_NEARER) {
+        fetch(phx_sim_mem_of(f, m->source, m->op.source.mem.index), 1);
+        if (q->head != q->unposted) // it may be retired
+            fetch(&phx_carried_at(f, q->head)->posted_ps, 1);
         fetch_next(f, m);
     }
 }
@@ -762,6 +765,7 @@ PHX_FETCHES void fetch_landing(struct phx_fabric *f, const struct phx_carried *m
         fetch(back, 1);
         fetch(&back->mems[0], 1);
         fetch(phx_sim_mem_of(f, m->source, m->op.target.mem.index), 1);
+        fetch(phx_sim_mem_of(f, m->source, m->op.source.mem.index), 1);
         return;
     }
     if (soon == PHX_SOON_NEARER) {
