@@ -15,9 +15,9 @@
 #include "sim/pages.h"
 
 #define FETCH_BYTES_MAX 256u
-#define TAKEN_AHEAD 4u       // messages are fetched as many posts before they are taken
-#define POSTED_AHEAD 4u      // connections
-#define ORDERED_FROM 262144u // messages: fewer are near enough, whatever their order
+#define TAKEN_AHEAD 4u      // messages are fetched as many posts before they are taken
+#define POSTED_AHEAD 4u     // connections
+#define ORDERED_FROM 65536u // messages: fewer are near enough, whatever their order
 
 // --- messages -----------------------------------------------------------------------------------
 

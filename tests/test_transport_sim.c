@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "engine/transport_ops.h"
-#include "sim/fabric.h"
+#include "sim/fabric_internal.h"
 #include "sim/world_internal.h"
 #include "tests/conformance.h"
 #include "tests/test.h"
@@ -617,6 +617,58 @@ TEST(transport_sim_many_events_and_a_store_outside_its_region)
     drain(&p);
     CHECK(phx_core_now_ps(p.core) >= now_ps + (uint64_t)APART_PS * (EVENTS - 1));
     pair_close(&p);
+}
+
+// Messages given back are taken again the latest first. Once very many were under way and all have
+// ended, they are taken in order again, from the first.
+TEST(transport_sim_very_many_messages_are_taken_in_order_again)
+{
+    enum { RANKS = 5, LANES = 4, ROUNDS = 2, EACH = 800 }; // 80,000 at once
+    struct phx_world *world = world_make(1, RANKS, NULL, PHX_TIE_FIFO);
+    struct phx_fabric *f = phx_fabric_of(world);
+    uint64_t *words[RANKS][RANKS];
+    struct phx_mem keys[RANKS][RANKS];
+    for (uint32_t r = 0; r < RANKS; r++)
+        for (uint32_t s = 0; s < RANKS; s++) {
+            struct phx_mem mem;
+            struct phx_mem_key key;
+            words[r][s] = phx_sim_alloc(phx_world_rank(world, r), 64);
+            CHECK_EQ(phx_mem_register(phx_fabric_transport(f, r), words[r][s], 64, (uint16_t)s,
+                                      &mem, &key),
+                     0);
+            CHECK_EQ(phx_mem_import(phx_fabric_transport(f, s), (struct phx_peer){(uint16_t)r, 1},
+                                    &key, &keys[s][r]),
+                     0);
+            CHECK_EQ(
+                phx_peer_connect(phx_fabric_transport(f, s), (struct phx_peer){(uint16_t)r, 1}), 0);
+        }
+    while (phx_core_step(phx_world_core(world)))
+        continue;
+    for (uint64_t round = 1; round <= ROUNDS; round++) {
+        for (uint32_t i = 0; i < RANKS * RANKS * LANES * EACH; i++) {
+            uint32_t s = i % RANKS, r = i / RANKS % RANKS;
+            struct phx_op op;
+            memset(&op, 0, sizeof op);
+            op.code = PHX_OP_PUT;
+            op.flags = PHX_OP_SIGNAL | PHX_OP_SILENT;
+            op.lane = (uint16_t)(i / RANKS / RANKS % LANES);
+            op.peer = (struct phx_peer){(uint16_t)r, 1};
+            op.wire_bytes = 8;
+            op.target.mem = keys[s][r];
+            op.signal_offset = 8u * op.lane;
+            op.signal_value = round * EACH + i / (RANKS * RANKS * LANES);
+            CHECK_EQ(phx_post(phx_fabric_transport(f, s), &op, 1), 1);
+        }
+        CHECK_EQ(f->fresh, RANKS * RANKS * LANES * EACH); // in order, none twice
+        while (phx_core_step(phx_world_core(world)))
+            continue;
+        CHECK_EQ(phx_fabric_figures(f).delivered, round * RANKS * RANKS * LANES * EACH);
+        CHECK_EQ(f->fresh, 0);
+        for (uint32_t i = 0; i < RANKS * RANKS * LANES; i++)
+            CHECK_EQ(words[i % RANKS][i / RANKS % RANKS][i / RANKS / RANKS],
+                     round * EACH + EACH - 1);
+    }
+    fixture_close(world);
 }
 
 TEST(transport_sim_same_seed_gives_the_same_hash)
