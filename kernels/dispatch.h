@@ -471,9 +471,9 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
     phx_operation_begin(w, &op->common);
     if (w->index == 0)
         phx_phase(w, PHX_PHASE_DISPATCH_RECEIVE, op->common.sequence);
-    uint64_t at = phx_routes_first(w);
-    for (uint32_t i = phx_route_first(&rank->shape, w->index); i < rank->shape.ranks;
-         i += w->count) {
+    uint32_t first = phx_route_taken_first(w);
+    uint64_t at = phx_routes_at(w, first);
+    for (uint32_t i = first; i < rank->shape.ranks; i += w->count) {
         phx_dispatch_fetch_route(w, op, i + PHX_TURNS_AHEAD * w->count);
         at = phx_dispatch_take_route(w, op, (rank->rank + i) % rank->shape.ranks, at);
     }

@@ -180,13 +180,16 @@ PHX_BOTH void phx_route_finish(const struct phx_shape *s, uint8_t *message)
 // Where the first message of a worker lies, among those that are built or were received. There is
 // room for the longest from or to each rank, but those of one worker lie one behind the other, as
 // most are much shorter.
-PHX_FN uint64_t phx_routes_first(const struct phx_worker *w)
+PHX_FN uint64_t phx_routes_at(const struct phx_worker *w, uint32_t first)
 {
     const struct phx_shape *s = &w->rank->shape;
     uint32_t more = s->ranks % w->count;
-    uint32_t first = phx_route_first(s, w->index);
     uint64_t before = (uint64_t)first * (s->ranks / w->count);
     return (before + (first < more ? first : more)) * phx_route_stride(s);
+}
+PHX_FN uint64_t phx_routes_first(const struct phx_worker *w) // of those that it builds
+{
+    return phx_routes_at(w, phx_route_first(&w->rank->shape, w->index));
 }
 PHX_FN uint8_t *phx_route_staged(const struct phx_worker *w, const struct phx_dispatch_op *op,
                                  uint32_t peer)
@@ -338,6 +341,11 @@ PHX_FN uint8_t *phx_route_message(struct phx_worker *w, const struct phx_dispatc
                                   uint32_t peer)
 {
     return phx_route_staged(w, op, peer);
+}
+// The first offset whose message this worker takes: it sends to those ranks, too.
+PHX_FN uint32_t phx_route_taken_first(const struct phx_worker *w)
+{
+    return phx_route_first(&w->rank->shape, w->index);
 }
 // Where a message is checked before it is kept at `kept`.
 PHX_FN uint8_t *phx_route_desk(struct phx_worker *w, uint8_t *kept)

@@ -337,6 +337,15 @@ PHX_FN uint32_t phx_route_places_check(const struct phx_worker *w, uint8_t *mess
     return bad;
 }
 
+// The first offset whose message this worker takes. Who builds one has words to send afterwards, so
+// if there are workers enough others take them, which do nothing but wait.
+PHX_FN uint32_t phx_route_taken_first(const struct phx_worker *w)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint32_t first = phx_route_first(s, w->index);
+    return s->division == PHX_BY_TOKEN && w->count >= 2 * s->ranks ? first - s->ranks : first;
+}
+
 // A message is checked on chip, if it fits there.
 PHX_FN uint8_t *phx_route_desk(struct phx_worker *w, uint8_t *kept)
 {
