@@ -2,6 +2,7 @@
 // tuning the kernels: phx bench ep has the figures of processes.
 //
 //     bench_pair [--gpus G] [--ranks R] [--tokens T] [--experts E] [--bf16] [--per-expert]
+//     [--compact]
 //                [--workers W] [--repeat N]
 //
 // Ranks are dealt out among the GPUs. A sample is a graph of N operations of one kind on every
@@ -40,6 +41,7 @@ struct options {
     uint32_t repeat = 20;
     bool bf16 = false;
     bool per_expert = false;
+    bool compact = false;
 };
 
 struct rank_memory {
@@ -91,7 +93,7 @@ static struct phx_shape shape_of(const options &o)
     s.dtype = o.bf16 ? PHX_BF16 : PHX_FP8_E4M3;
     s.scale_format = PHX_SCALE_F32;
     s.rows = o.per_expert ? PHX_ROWS_PER_EXPERT : PHX_ROWS_ONCE;
-    s.layout = PHX_LAYOUT_SLOTS;
+    s.layout = o.compact ? PHX_LAYOUT_COMPACT : PHX_LAYOUT_SLOTS;
     s.check = PHX_CHECK_ROUTES;
     s.division = PHX_BY_TOKEN;
     return s;
@@ -343,6 +345,8 @@ static options parse(int argc, char **argv)
             o.repeat = number(argc, argv, &i);
         else if (strcmp(a, "--bf16") == 0)
             o.bf16 = true;
+        else if (strcmp(a, "--compact") == 0)
+            o.compact = true;
         else if (strcmp(a, "--per-expert") == 0)
             o.per_expert = true;
         else {
@@ -382,9 +386,9 @@ int main(int argc, char **argv)
         take_inputs(o, s, r, &all[r], all);
         take_outputs(s, &all[r]);
     }
-    printf("%u ranks on %u GPUs, %u workers each; %u tokens, hidden 7168, top-8 of %u, %s, %s\n",
+    printf("%u ranks on %u GPUs, %u workers each; %u tokens, hidden 7168, top-8 of %u, %s, %s%s\n",
            o.ranks, o.gpus, o.workers, o.tokens, o.experts, o.bf16 ? "bf16" : "fp8",
-           o.per_expert ? "per expert" : "once");
+           o.per_expert ? "per expert" : "once", o.compact ? ", compact" : "");
     measure("dispatch", o, s, all, DISPATCH);
     measure("combine", o, s, all, COMBINE);
     measure("pair", o, s, all, PAIR);
