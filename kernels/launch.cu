@@ -51,17 +51,42 @@ template <typename T> static __device__ __forceinline__ void chip_copy(T *to, co
         ((uint32_t *)(void *)to)[i] = ((const uint32_t *)(const void *)from)[i];
 }
 
+// What lies in global memory, a word a thread, all under way at once.
+struct fetched {
+    uint32_t word;
+    uint32_t *to; // on chip; NULL: none
+};
+static __device__ __forceinline__ struct fetched fetch(const struct phx_rank *rank,
+                                                       const struct phx_gpu_counters *counters)
+{
+    struct phx_chip *chip = phx_chip();
+    const uint32_t rank_words = sizeof *rank / 4;
+    const uint32_t counters_at = (rank_words + PHX_WARP - 1) / PHX_WARP * PHX_WARP;
+    const uint32_t counters_words = sizeof *counters / 4;
+    static_assert((sizeof *rank + sizeof *counters) / 4 + PHX_WARP <= PHX_THREADS, "one each");
+    uint32_t i = threadIdx.x;
+    struct fetched f = {0, NULL};
+    if (i < rank_words) {
+        f.word = ((const uint32_t *)(const void *)rank)[i];
+        f.to = (uint32_t *)(void *)&chip->rank + i;
+    } else if (i - counters_at < counters_words && counters != NULL) {
+        f.word = ((const uint32_t *)(const void *)counters)[i - counters_at];
+        f.to = (uint32_t *)(void *)&chip->counters + (i - counters_at);
+    }
+    return f;
+}
+
 static __device__ __forceinline__ void chip_begin(const struct phx_launch *launch,
                                                   const struct phx_figures *figures,
                                                   const struct phx_gpu_counters *counters,
                                                   uint32_t slots)
 {
     struct phx_chip *chip = phx_chip();
+    struct fetched fetched = fetch(launch->rank, counters);
     chip_copy(&chip->launch, launch);
     chip_copy(&chip->figures, figures);
-    if (counters != NULL)
-        chip_copy(&chip->counters, counters);
-    chip_copy(&chip->rank, launch->rank);
+    if (fetched.to != NULL)
+        *fetched.to = fetched.word;
     __syncthreads();
     if (threadIdx.x == 0) {
         uint32_t dispatch = chip->figures.dispatch_stride;
