@@ -26,8 +26,9 @@
 //   sending    phx_stage_take: where to build a row that will be put; phx_tally_*: rows sent so far
 //   scalars    phx_store_i32, _u32, _u64, _i64, _f32: stored once per worker, seen by others after
 //              a barrier; a body does not read back what it stored before one
-//   leaves     phx_copy, phx_copy_row, phx_place_row, phx_zero_row, phx_stage_row, phx_sum_rows,
-//              phx_check_sum, phx_scatter: rows and spans; phx_row_load: one word of a row;
+//   leaves     phx_copy, phx_copy_row, phx_zero_row, phx_stage_row, phx_sum_rows, phx_check_sum,
+//              phx_scatter: rows and spans; phx_row_load: one word of a row; phx_place_received: a
+//              received row;
 //              phx_fetch: what will be read soon, a hint
 //
 // Targets: device_c.h (simulator and host), device_cuda.h (a thread block).
@@ -112,12 +113,14 @@ PHX_FN const uint8_t *phx_row_from(const struct phx_worker *w, uint32_t source,
     return base + phx_row_place(places, slot);
 }
 
-// phx_copy_row() to where this rank's workers do not read it again.
-#if !defined(PHX_PLACE_ROW)
-PHX_FN void phx_place_row(const struct phx_worker *w, void *target, const void *source,
-                          uint64_t size_bytes)
+// A received row to the place of one of its experts: its payload and its scales.
+#if !defined(__CUDACC__)
+PHX_FN void phx_place_received(const struct phx_worker *w, uint8_t *target, const uint8_t *wire,
+                               uint64_t payload_bytes, uint32_t *scales, uint64_t stride,
+                               uint32_t words)
 {
-    phx_copy_row(w, target, source, size_bytes);
+    phx_place_row(w, target, wire, payload_bytes);
+    phx_scatter(w, scales, stride, (const uint32_t *)(const void *)(wire + payload_bytes), words);
 }
 #endif
 

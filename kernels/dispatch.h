@@ -300,14 +300,16 @@ PHX_FN void phx_dispatch_lay_out(struct phx_worker *w, const struct phx_dispatch
 
 // One wire row on its way to the place of one of its experts.
 struct phx_placing {
-    uint32_t token; // at the source
+    uint32_t is_there; // there is such an entry
+    uint32_t token;    // at the source
     uint32_t expert;
+    uint32_t index;     // among the source's rows of the expert
     uint32_t slot;      // on the wire
     uint64_t in_expert; // among all rows of the expert
     uint64_t at;        // in the output
 };
 
-// What the routes say of entry `i` of a source, if it has as many: known before its rows come.
+// What the route says of entry `i` of a source, if it has as many: known before its rows come.
 PHX_FN void phx_dispatch_find(const struct phx_worker *w, const struct phx_dispatch_op *op,
                               uint32_t source, uint32_t i, struct phx_placing *p)
 {
@@ -316,26 +318,54 @@ PHX_FN void phx_dispatch_find(const struct phx_worker *w, const struct phx_dispa
     const struct phx_route_header *h = phx_route_header(message);
     const struct phx_route_row *rows = phx_route_rows(s, message);
     const struct phx_route_entry *entry = phx_route_entries(s, message, h->row_count) + i;
-    if (i >= h->entry_count)
+    p->is_there = i < h->entry_count;
+    if (!p->is_there)
         return;
     p->token = rows[entry->row].token;
     p->expert = entry->expert;
+    p->index = entry->index;
     p->slot = phx_row_slot(s, entry->row, p->token);
-    p->in_expert =
-        (uint64_t)op->handle.begin[(uint64_t)p->expert * s->ranks + source] + entry->index;
+}
+// And where it goes, once the layout is fixed.
+PHX_FN void phx_dispatch_aim(const struct phx_worker *w, const struct phx_dispatch_op *op,
+                             uint32_t source, struct phx_placing *p)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    if (!p->is_there)
+        return;
+    p->in_expert = (uint64_t)op->handle.begin[(uint64_t)p->expert * s->ranks + source] + p->index;
     p->at = phx_row_at(s, &op->handle, p->expert, p->in_expert);
+}
+
+// A source whose rows a worker takes next: what its route says, which stands when routes are taken.
+struct phx_taking {
+    uint32_t source;
+    uint32_t share;
+    uint32_t is_counted;
+    uint32_t row_count;
+    struct phx_placing first; // of this worker's share
+};
+PHX_FN void phx_dispatch_prepare(const struct phx_worker *w, const struct phx_dispatch_op *op,
+                                 struct phx_service v, struct phx_taking *t)
+{
+    t->source = phx_service_peer(w, v);
+    t->share = v.part;
+    t->is_counted = op->handle.counted[t->source] == PHX_FATE_PRESENT;
+    if (!t->is_counted)
+        return;
+    t->row_count = phx_route_header(phx_handle_route(&op->handle, t->source))->row_count;
+    phx_dispatch_find(w, op, t->source, v.part + phx_split_first(w) * phx_shares(&w->rank->shape),
+                      &t->first);
 }
 
 // Takes it there, or leaves zeros.
 PHX_FN void phx_dispatch_place(struct phx_worker *w, const struct phx_dispatch_op *op,
-                               const struct phx_row_places *places, uint32_t source,
-                               const struct phx_placing *p, int present)
+                               const uint8_t *wire, const struct phx_placing *p, int present)
 {
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
     const struct phx_handle_view *handle = &op->handle;
     uint64_t at = p->at;
-    const uint8_t *wire = phx_row_from(w, source, places, p->slot);
     uint64_t payload = phx_stored_payload_bytes(s);
     uint32_t words = phx_stored_scale_words(s);
     // Planted: four exponents a word, and a last word that is not full is forgotten.
@@ -350,9 +380,8 @@ PHX_FN void phx_dispatch_place(struct phx_worker *w, const struct phx_dispatch_o
     if (words != 0)
         scales += phx_scales_at(s, handle, p->expert, p->in_expert);
     if (present) {
-        phx_place_row(w, op->recv_x + at * payload, wire, payload);
-        phx_scatter(w, scales, phx_scales_stride(s, handle),
-                    (const uint32_t *)(const void *)(wire + payload), words);
+        phx_place_received(w, op->recv_x + at * payload, wire, payload, scales,
+                           phx_scales_stride(s, handle), words);
     } else {
         phx_zero_row(w, op->recv_x + at * payload, payload);
         for (uint32_t word = 0; word < words; word++)
@@ -389,45 +418,51 @@ PHX_FN const uint64_t *phx_dispatch_rows_words(const struct phx_worker *w,
     return phx_word_from(w, source, phx_rows_word_offset(&w->rank->shape, op->common.sequence, 0));
 }
 
+// What became of the rows of a source, of which phx_wait() said `seen`.
+PHX_FN uint32_t phx_dispatch_rows_fate(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                       const struct phx_taking *t, uint32_t seen, uint64_t sum)
+{
+    if (seen == PHX_SEEN_DECIDED)
+        return PHX_FATE_PRESENT;
+    if (seen != PHX_SEEN_ALL)
+        return PHX_FATE_ABSENT;
+    if (sum == t->row_count &&
+        (!phx_rows_checked(&w->rank->shape) || phx_dispatch_rows_hold(w, op, t->source)))
+        return phx_fate_decide(w, PHX_WAIT_ROWS, t->source, PHX_FATE_PRESENT);
+    return phx_fate_absent(w, PHX_WAIT_ROWS, t->source, PHX_CAUSE_CORRUPT);
+}
+
 PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
-                                   uint32_t source, uint32_t share)
+                                   const struct phx_taking *t)
 {
     const struct phx_shape *s = &w->rank->shape;
-    const uint64_t *words = phx_dispatch_rows_words(w, op, source);
-    uint8_t *message = phx_handle_route(&op->handle, source);
+    const uint64_t *words = phx_dispatch_rows_words(w, op, t->source);
     uint32_t shares = phx_shares(s);
-    uint32_t fate = PHX_FATE_ABSENT;
-    uint64_t sum;
+    uint64_t sum = 0;
     struct phx_worker storage;
-    if (op->handle.counted[source] != PHX_FATE_PRESENT) {
-        if (share == 0)
-            phx_store_u64(w, &op->handle.present[source], PHX_FATE_ABSENT);
+    struct phx_placing p = t->first;
+    if (!t->is_counted) {
+        if (t->share == 0)
+            phx_store_u64(w, &op->handle.present[t->source], PHX_FATE_ABSENT);
         return;
     }
-    uint32_t i = share + phx_split_first(w) * shares;
-    struct phx_placing placing = {0, 0, 0, 0, 0};
-    phx_dispatch_find(w, op, source, i, &placing);
+    phx_dispatch_aim(w, op, t->source, &p);
     uint32_t seen = PHX_SEEN_DECIDED;
-    if (!PHX_BUG(WORD_UNWRITTEN) || phx_route_header(message)->row_count > 0)
-        seen = phx_wait_or_replay(w, PHX_WAIT_ROWS, 1, source, words, phx_parts(s), &sum);
-    if (seen == PHX_SEEN_DECIDED)
-        fate = PHX_FATE_PRESENT;
-    else if (seen == PHX_SEEN_ALL && sum == phx_route_header(message)->row_count &&
-             (!phx_rows_checked(s) || phx_dispatch_rows_hold(w, op, source)))
-        fate = phx_fate_decide(w, PHX_WAIT_ROWS, source, PHX_FATE_PRESENT);
-    else if (seen == PHX_SEEN_ALL)
-        fate = phx_fate_absent(w, PHX_WAIT_ROWS, source, PHX_CAUSE_CORRUPT);
-    if (share == 0)
-        phx_store_u64(w, &op->handle.present[source], fate);
-    uint32_t entry_count = phx_route_header(message)->entry_count;
+    if (!PHX_BUG(WORD_UNWRITTEN) || t->row_count > 0)
+        seen = phx_wait_or_replay(w, PHX_WAIT_ROWS, 1, t->source, words, phx_parts(s), &sum);
+    uint32_t fate = phx_dispatch_rows_fate(w, op, t, seen, sum);
+    if (t->share == 0)
+        phx_store_u64(w, &op->handle.present[t->source], fate);
+    // Planted: rows that never came are taken from where they would stand.
+    int present = fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ);
     struct phx_row_places places = phx_dispatch_row_places(s, op->common.sequence);
     struct phx_worker *split = phx_split(w, &storage);
-    while (i < entry_count) {
-        // Planted: rows that never came are taken from where they would stand.
-        phx_dispatch_place(split, op, &places, source, &placing,
-                           fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ));
+    uint32_t i = t->share + phx_split_first(w) * shares;
+    while (p.is_there) {
+        phx_dispatch_place(split, op, phx_row_from(w, t->source, &places, p.slot), &p, present);
         i += phx_split_step(split) * shares;
-        phx_dispatch_find(split, op, source, i, &placing);
+        phx_dispatch_find(split, op, t->source, i, &p);
+        phx_dispatch_aim(split, op, t->source, &p);
     }
     phx_split_end(w);
 }
@@ -482,12 +517,19 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
         return;
     for (uint32_t e = w->index; e < rank->experts_local; e += w->count)
         phx_dispatch_lay_out(w, op, e);
-    if (!phx_barrier(w))
+    uint64_t all = phx_barrier_arrive(w);
+    struct phx_service v = phx_service_by_peer(w);
+    struct phx_taking taking;
+    if (v.offset < rank->shape.ranks) // while others still lay out
+        phx_dispatch_prepare(w, op, v, &taking);
+    if (!phx_barrier_wait(w, all))
         return;
-    for (struct phx_service v = phx_service_by_peer(w); v.offset < rank->shape.ranks;
-         v.offset += v.step) {
+    while (v.offset < rank->shape.ranks) {
         phx_dispatch_fetch_row(w, op, v.offset + PHX_TURNS_AHEAD * v.step);
-        phx_dispatch_take_rows(w, op, phx_service_peer(w, v), v.part);
+        phx_dispatch_take_rows(w, op, &taking);
+        v.offset += v.step;
+        if (v.offset < rank->shape.ranks)
+            phx_dispatch_prepare(w, op, v, &taking);
     }
     phx_barrier_leave(w);
 }

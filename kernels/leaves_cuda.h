@@ -9,7 +9,8 @@
 #include "kernels/device_cuda.h"
 
 #define PHX_COPY_AHEAD 4u   // loads of a thread under way at once, of a row that a block copies,
-#define PHX_PLACE_AHEAD 14u // and of one that a warp does
+#define PHX_PLACE_AHEAD 14u // of one that a warp does,
+#define PHX_SCALES_AHEAD 2u // and of its scales
 
 template <uint32_t AHEAD>
 PHX_FN void phx_copy_ahead(void *target, const void *source, uint32_t size_bytes, uint32_t lane,
@@ -45,12 +46,6 @@ PHX_FN void phx_copy_lanes(const struct phx_worker *w, void *target, const void 
                            uint64_t size_bytes)
 {
     phx_copy_span(target, source, (uint32_t)size_bytes, phx_lane(w), w->lanes);
-}
-#define PHX_PLACE_ROW
-PHX_FN void phx_place_row(const struct phx_worker *w, void *target, const void *source,
-                          uint64_t size_bytes)
-{
-    phx_copy_ahead<PHX_PLACE_AHEAD>(target, source, (uint32_t)size_bytes, phx_lane(w), w->lanes);
 }
 
 PHX_FN void phx_copy(const struct phx_worker *w, void *target, const void *source,
@@ -252,8 +247,29 @@ PHX_FN uint64_t phx_row_load(const struct phx_worker *w, const uint64_t *word)
 PHX_FN void phx_scatter(const struct phx_worker *w, uint32_t *target, uint64_t stride,
                         const uint32_t *source, uint32_t count)
 {
-    for (uint32_t i = phx_lane(w); i < count; i += w->lanes)
-        target[i * stride] = source[i];
+    PHX_ROLLED for (uint32_t i = phx_lane(w); i < count; i += w->lanes) target[i * stride] =
+        source[i];
+}
+
+// By a warp. Scales are under way together with the first bytes of the payload.
+PHX_FN void phx_place_received(const struct phx_worker *w, uint8_t *target, const uint8_t *wire,
+                               uint64_t payload_bytes, uint32_t *scales, uint64_t stride,
+                               uint32_t words)
+{
+    const uint32_t *from = (const uint32_t *)(const void *)(wire + payload_bytes);
+    uint32_t scale[PHX_SCALES_AHEAD];
+#pragma unroll
+    for (uint32_t i = 0; i < PHX_SCALES_AHEAD; i++)
+        if (phx_lane(w) + i * PHX_WARP < words)
+            scale[i] = from[phx_lane(w) + i * PHX_WARP];
+    phx_copy_ahead<PHX_PLACE_AHEAD>(target, wire, (uint32_t)payload_bytes, phx_lane(w), PHX_WARP);
+#pragma unroll
+    for (uint32_t i = 0; i < PHX_SCALES_AHEAD; i++)
+        if (phx_lane(w) + i * PHX_WARP < words)
+            scales[(phx_lane(w) + i * PHX_WARP) * stride] = scale[i];
+    uint32_t done = PHX_SCALES_AHEAD * PHX_WARP;
+    if (words > done)
+        phx_scatter(w, scales + done * stride, stride, from + done, words - done);
 }
 
 #endif
