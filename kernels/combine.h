@@ -153,6 +153,11 @@ PHX_FN uint32_t phx_combine_rows_for(struct phx_worker *w, const struct phx_comb
         return 0;
     return phx_route_header(phx_handle_route(&op->handle, source))->row_count;
 }
+// The first offset whose signals this worker waits for.
+PHX_FN uint32_t phx_combine_taken_first(const struct phx_worker *w)
+{
+    return w->index;
+}
 // What one dispatched row of a source is summed from.
 PHX_FN struct phx_row_list *phx_combine_row_list(struct phx_worker *w,
                                                  const struct phx_combine_op *op, uint32_t source,
@@ -411,7 +416,7 @@ PHX_FN void phx_combine_receive(struct phx_worker *w, const struct phx_combine_o
     phx_operation_begin(w, &op->common);
     if (w->index == 0)
         phx_phase(w, PHX_PHASE_COMBINE_RECEIVE, op->common.sequence);
-    for (uint32_t i = w->index; i < rank->shape.ranks; i += w->count)
+    for (uint32_t i = phx_combine_taken_first(w); i < rank->shape.ranks; i += w->count)
         phx_combine_take(w, op, (rank->rank + i) % rank->shape.ranks);
     uint32_t token = w->index;
     struct phx_token *t = NULL;

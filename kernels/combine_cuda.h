@@ -42,6 +42,13 @@ PHX_FN uint32_t phx_combine_rows_for(struct phx_worker *w, const struct phx_comb
     return phx_chip()->tally[source];
 }
 
+// The first offset whose signals this worker waits for: the workers that have the fewest tokens.
+PHX_FN uint32_t phx_combine_taken_first(const struct phx_worker *w)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    return w->count >= s->ranks ? phx_route_first(s, w->index) : w->index;
+}
+
 PHX_FN struct phx_row_list *phx_combine_row_list(struct phx_worker *w,
                                                  const struct phx_combine_op *op, uint32_t source,
                                                  uint32_t row)

@@ -325,8 +325,7 @@ PHX_FN uint64_t phx_poll_until(const struct phx_worker *w, uint64_t now)
 PHX_FN void phx_wait_charge(const struct phx_worker *w, uint32_t source, uint64_t since_ns,
                             int64_t charged)
 {
-    // Of the workers that wait for one source, the one of part 0 keeps the account.
-    if (w->op->wait_ns == NULL || w->index >= w->rank->shape.ranks)
+    if (w->op->wait_ns == NULL)
         return;
     uint32_t rank = charged >= 0 ? (uint32_t)charged : source;
     uint64_t waited = phx_now(w) - since_ns;
@@ -380,7 +379,10 @@ PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
         }
     }
     phx_note_unblocked(w, source, 0);
-    phx_wait_charge(w, source, since, charged);
+    // Of the workers that wait for one source, the one of part 0 keeps the account; for a source's
+    // answers one alone waits.
+    if (w->index < rank->shape.ranks || phase == PHX_WAIT_COMBINE)
+        phx_wait_charge(w, source, since, charged);
     return result;
 }
 
@@ -451,7 +453,8 @@ PHX_FN void phx_room_end(struct phx_worker *w, uint32_t peer, const struct phx_r
     if (!room->waited)
         return;
     phx_note_unblocked(w, peer, PHX_BLOCKED_SENDING);
-    phx_wait_charge(w, peer, room->since_ns, room->charged);
+    if (w->index < w->rank->shape.ranks)
+        phx_wait_charge(w, peer, room->since_ns, room->charged);
 }
 
 // The three ways to put, with a wait for room. 0: the op was not posted.
