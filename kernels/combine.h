@@ -26,7 +26,7 @@ PHX_FN const uint16_t *phx_combine_output_row(const struct phx_worker *w,
     uint64_t in_expert =
         (uint64_t)op->handle.begin[(uint64_t)entry->expert * s->ranks + source] + entry->index;
     uint64_t at = phx_row_at(s, &op->handle, entry->expert, in_expert);
-    if (s->layout == PHX_LAYOUT_COMPACT && at >= op->handle.rows_max)
+    if (phx_is_compact(s) && at >= op->handle.rows_max)
         return NULL;
     return op->y + at * s->channels;
 }
@@ -183,7 +183,7 @@ PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_comb
     for (uint32_t i = 0; i < count; i++)
         if (list->row[i] == NULL)
             return 0;
-    if (s->rows == PHX_ROWS_ONCE) {
+    if (phx_is_once(s)) {
         uint8_t *stage = phx_combine_stage(w, puts, token);
         phx_sum_rows(w, (uint16_t *)(void *)stage, list, count, 1.0f);
         phx_combine_seal(w, op, stage, token);
@@ -249,10 +249,10 @@ PHX_FN int phx_combine_token_holds(struct phx_worker *w, const struct phx_combin
         int64_t expert = phx_topk_expert(s, op->topk_idx, token, k);
         if (expert < 0 || w->rank->expert_rank[expert] != peer)
             continue;
-        if (is_there && s->rows == PHX_ROWS_ONCE)
+        if (is_there && phx_is_once(s))
             break;
         is_there = 1;
-        uint64_t slot = s->rows == PHX_ROWS_ONCE ? token : (uint64_t)token * s->top_k + k;
+        uint64_t slot = phx_is_once(s) ? token : (uint64_t)token * s->top_k + k;
         if (!phx_row_holds(w, phx_region_of(w, peer) + phx_combine_row_offset(s, sequence, slot),
                            phx_combine_row_bytes(s->channels),
                            phx_check_key(PHX_COMBINE, sequence, slot)))
@@ -349,7 +349,7 @@ phx_combine_weigh(struct phx_worker *w, const struct phx_combine_op *op, struct 
 PHX_BOTH int phx_combine_adds(const struct phx_shape *s, const struct phx_token *t, uint32_t k)
 {
     return t->peer[k] != PHX_NO_PEER && t->flag[k] != 0 &&
-           (s->rows != PHX_ROWS_ONCE || phx_token_first(t, k));
+           (!phx_is_once(s) || phx_token_first(t, k));
 }
 
 // Lists the rows of one token that came, in the order in which they are summed: in order of k, or,
@@ -360,7 +360,7 @@ PHX_FN uint32_t phx_combine_list(struct phx_worker *w, const struct phx_combine_
 {
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
-    int is_once = s->rows == PHX_ROWS_ONCE;
+    int is_once = phx_is_once(s);
     uint64_t rows_at = phx_combine_row_offset(s, op->common.sequence, 0);
     uint64_t stride = phx_combine_row_stride(s);
     uint32_t count = 0;

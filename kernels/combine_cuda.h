@@ -11,7 +11,7 @@ PHX_FN void phx_combine_prepare(struct phx_worker *w, const struct phx_combine_o
 {
     const struct phx_shape *s = &w->rank->shape;
     struct phx_chip *chip = phx_chip();
-    uint32_t by_token = s->division == PHX_BY_TOKEN;
+    uint32_t by_token = phx_is_by_token(s);
     phx_each_begin(w);
     PHX_EACH(w, at, s->ranks * s->top_k)
     {
@@ -56,8 +56,7 @@ PHX_FN struct phx_row_list *phx_combine_row_list(struct phx_worker *w,
     const struct phx_shape *s = &w->rank->shape;
     uint32_t offset =
         source >= w->rank->rank ? source - w->rank->rank : source + s->ranks - w->rank->rank;
-    if (s->division == PHX_BY_TOKEN && offset < PHX_LISTS &&
-        row == phx_part_of(s, w->index, offset))
+    if (phx_is_by_token(s) && offset < PHX_LISTS && row == phx_part_of(s, w->index, offset))
         return &phx_chip()->lists[offset];
     struct phx_row_list *list = phx_row_list_of(w);
     phx_each_begin(w);

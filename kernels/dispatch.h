@@ -47,7 +47,7 @@ PHX_BOTH struct phx_service phx_service_by_peer(const struct phx_worker *w)
 PHX_BOTH struct phx_service phx_service_first(const struct phx_worker *w)
 {
     struct phx_service v;
-    if (w->rank->shape.division != PHX_BY_TOKEN)
+    if (!phx_is_by_token(&w->rank->shape))
         return phx_service_by_peer(w);
     v.offset = 1 % w->rank->shape.ranks; // itself comes last: what has to travel goes first
     v.part = phx_part_of(&w->rank->shape, w->index, v.offset);
@@ -57,7 +57,7 @@ PHX_BOTH struct phx_service phx_service_first(const struct phx_worker *w)
 PHX_BOTH struct phx_service phx_service_next(const struct phx_worker *w, struct phx_service v)
 {
     const struct phx_shape *s = &w->rank->shape;
-    if (s->division != PHX_BY_TOKEN)
+    if (!phx_is_by_token(s))
         v.offset += v.step;
     else
         v.offset = v.offset == 0 ? s->ranks : v.offset + 1 == s->ranks ? 0 : v.offset + 1;
@@ -228,7 +228,7 @@ PHX_FN void phx_dispatch_send(struct phx_worker *w, const struct phx_dispatch_op
     phx_routes_build(w, op);
     for (uint32_t i = phx_route_first(s, w->index); i < s->ranks; i += w->count)
         phx_dispatch_send_route(w, op, (w->rank->rank + i) % s->ranks);
-    if (s->division == PHX_BY_TOKEN)
+    if (phx_is_by_token(s))
         phx_dispatch_send_by_token(w, op);
     else
         phx_dispatch_send_by_peer(w, op);
@@ -288,7 +288,7 @@ PHX_FN void phx_dispatch_lay_out(struct phx_worker *w, const struct phx_dispatch
     if (op->cumulative_received != NULL)
         phx_store_i32(w, &op->cumulative_received[expert],
                       op->cumulative_received[expert] + (int32_t)total);
-    if (s->layout != PHX_LAYOUT_COMPACT)
+    if (!phx_is_compact(s))
         return;
     PHX_EACH_ALL(w, i, expert * s->ranks)
     phx_scan(w, i < expert * s->ranks ? phx_dispatch_count(op, i % s->ranks, i / s->ranks) : 0,
@@ -371,7 +371,7 @@ PHX_FN void phx_dispatch_place(struct phx_worker *w, const struct phx_dispatch_o
     // Planted: four exponents a word, and a last word that is not full is forgotten.
     if (PHX_BUG(SCALES_CUT_SHORT) && s->scale_format == PHX_SCALE_UE8M0)
         words = phx_scale_groups(s->channels) / 4;
-    if (s->layout == PHX_LAYOUT_COMPACT && at >= handle->rows_max) {
+    if (phx_is_compact(s) && at >= handle->rows_max) {
         phx_local_count(w, &rank->state->rows_dropped, 1);
         return;
     }
@@ -472,7 +472,7 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
 PHX_FN void phx_dispatch_expect_rows(struct phx_worker *w, const struct phx_dispatch_op *op)
 {
     struct phx_service v = phx_service_by_peer(w);
-    if (op->common.replay == NULL && v.offset < w->rank->shape.ranks)
+    if (!phx_replays(&op->common) && v.offset < w->rank->shape.ranks)
         phx_expect(w, phx_fate_word(w, PHX_WAIT_ROWS, phx_service_peer(w, v)),
                    phx_dispatch_rows_words(w, op, phx_service_peer(w, v)),
                    phx_parts(&w->rank->shape));

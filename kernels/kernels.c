@@ -6,5 +6,6 @@
 
 void phx_kernel_run(void *argument, uint32_t worker)
 {
-    phx_launch_run(argument, worker);
+    const struct phx_launch *launch = (const struct phx_launch *)argument;
+    phx_launch_run(launch, worker, launch->kind, launch->halves);
 }

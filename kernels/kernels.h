@@ -39,7 +39,7 @@ void phx_kernel_run(void *argument, uint32_t worker);
 // send half alone worker 0's stay.
 PHX_BOTH uint32_t phx_kernel_barriers(const struct phx_shape *s, uint32_t kind, uint32_t halves)
 {
-    uint32_t send = kind == PHX_DISPATCH && s->division != PHX_BY_TOKEN ? 1 : 0;
+    uint32_t send = kind == PHX_DISPATCH && !phx_is_by_token(s) ? 1 : 0;
     uint32_t receive = kind == PHX_DISPATCH ? 3 : 1;
     uint32_t leave = halves == PHX_HALF_SEND;
     return (halves & PHX_HALF_SEND ? send : 0) + (halves & PHX_HALF_RECEIVE ? receive : 0) + leave;

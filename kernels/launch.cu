@@ -1,151 +1,17 @@
 // kernels/launch.cu: the kernel bodies, compiled for GPUs, and their launch.
 
-#define PHX_FIGURES_ON_CHIP // layout.h
+#include "kernels/block_cuda.h"
 
 #include "kernels/launch.h"
 
 #include <cuda_runtime.h>
-
-#include "kernels/operation.h"
-
-// --- a block ------------------------------------------------------------------------------------
-
-static __device__ struct phx_op_common *common_of(struct phx_launch *launch)
-{
-    return launch->kind == PHX_DISPATCH ? &launch->dispatch.common : &launch->combine.common;
-}
-
-static __device__ void take_numbers(struct phx_launch *launch, const struct phx_gpu_counters *c)
-{
-    struct phx_op_common *op = common_of(launch);
-    uint32_t kind = launch->kind - 1;
-    int sends = (launch->halves & PHX_HALF_SEND) != 0;
-    op->sequence = (sends ? c->sent[kind] : c->received[kind]) + 1;
-    op->operation = sends ? c->operations + 1 : c->operation_of[kind][op->sequence % PHX_SLOTS_MAX];
-    op->sent = c->operations + (uint64_t)sends;
-    op->barriers_before = c->barriers;
-}
-
-static __device__ void give_numbers(const struct phx_launch *launch, struct phx_gpu_counters *c,
-                                    uint64_t barriers)
-{
-    const struct phx_op_common *op =
-        launch->kind == PHX_DISPATCH ? &launch->dispatch.common : &launch->combine.common;
-    uint32_t kind = launch->kind - 1;
-    if (launch->halves & PHX_HALF_SEND) {
-        c->operations = op->operation;
-        c->sent[kind] = op->sequence;
-        c->operation_of[kind][op->sequence % PHX_SLOTS_MAX] = op->operation;
-    }
-    if (launch->halves & PHX_HALF_RECEIVE)
-        c->received[kind] = op->sequence;
-    c->barriers = op->barriers_before + barriers;
-    c->finished = 0;
-}
-
-template <typename T> static __device__ __forceinline__ void chip_copy(T *to, const T *from)
-{
-    static_assert(sizeof *from % 4 == 0, "copied by words");
-#pragma unroll 1
-    for (uint32_t i = threadIdx.x; i < sizeof *from / 4; i += PHX_THREADS)
-        ((uint32_t *)(void *)to)[i] = ((const uint32_t *)(const void *)from)[i];
-}
-
-// What lies in global memory, a word a thread, all under way at once.
-struct fetched {
-    uint32_t word;
-    uint32_t *to; // on chip; NULL: none
-};
-static __device__ __forceinline__ struct fetched fetch(const struct phx_rank *rank,
-                                                       const struct phx_gpu_counters *counters)
-{
-    struct phx_chip *chip = phx_chip();
-    const uint32_t rank_words = sizeof *rank / 4;
-    const uint32_t counters_at = (rank_words + PHX_WARP - 1) / PHX_WARP * PHX_WARP;
-    const uint32_t counters_words = sizeof *counters / 4;
-    static_assert((sizeof *rank + sizeof *counters) / 4 + PHX_WARP <= PHX_THREADS, "one each");
-    uint32_t i = threadIdx.x;
-    struct fetched f = {0, NULL};
-    if (i < rank_words) {
-        f.word = ((const uint32_t *)(const void *)rank)[i];
-        f.to = (uint32_t *)(void *)&chip->rank + i;
-    } else if (i - counters_at < counters_words && counters != NULL) {
-        f.word = ((const uint32_t *)(const void *)counters)[i - counters_at];
-        f.to = (uint32_t *)(void *)&chip->counters + (i - counters_at);
-    }
-    return f;
-}
-
-static __device__ __forceinline__ void chip_begin(const struct phx_launch *launch,
-                                                  const struct phx_figures *figures,
-                                                  const struct phx_gpu_counters *counters,
-                                                  uint32_t slots)
-{
-    struct phx_chip *chip = phx_chip();
-    struct fetched fetched = fetch(launch->rank, counters);
-    chip_copy(&chip->launch, launch);
-    chip_copy(&chip->figures, figures);
-    if (fetched.to != NULL)
-        *fetched.to = fetched.word;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        uint32_t dispatch = chip->figures.dispatch_stride;
-        uint32_t combine = chip->figures.combine_stride;
-        chip->slot_bytes = dispatch > combine ? dispatch : combine;
-        chip->slots = slots;
-        chip->expected.words = NULL;
-        chip->expected.seen = 0;
-        chip->posted = 0;
-        chip->taken = 0;
-        chip->freed = 0;
-        chip->launch.rank = &chip->rank;
-        if (counters != NULL)
-            take_numbers(&chip->launch, &chip->counters);
-    }
-    static_assert(PHX_THREADS >= 2 * PHX_WARP + PHX_REGIONS, "a thread for each");
-    uint32_t near = threadIdx.x - 2 * PHX_WARP; // regions
-    if (near < PHX_REGIONS && near < chip->rank.shape.ranks) {
-        chip->from[near] = chip->rank.from[near];
-        chip->to[near] = chip->rank.to[near];
-    }
-    if (threadIdx.x == PHX_WARP) {
-        uint64_t after = chip->rank.state->die_after_puts;
-        chip->may_die = (after | chip->rank.state->dead) != 0;
-    }
-    __syncthreads();
-}
-
-static __device__ __forceinline__ void block_run(const struct phx_launch *launch,
-                                                 const struct phx_figures *figures,
-                                                 struct phx_gpu_counters *counters, uint32_t worker,
-                                                 uint32_t slots)
-{
-    struct phx_chip *chip = phx_chip();
-    chip_begin(launch, figures, counters, slots);
-    if (threadIdx.x >= PHX_LANES) {
-        phx_wire_run();
-        return;
-    }
-    phx_launch_run(&chip->launch, worker);
-    phx_sync_block();
-    if (threadIdx.x != 0)
-        return;
-    phx_wire_post(PHX_WIRE_END, NULL, NULL, 0, 0);
-    if (counters == NULL)
-        return;
-    uint32_t workers = chip->rank.shape.workers;
-    if (phx_local_word(counters->finished).fetch_add(1, cuda::memory_order_acq_rel) + 1 == workers)
-        give_numbers(
-            &chip->launch, counters,
-            phx_kernel_barriers(&chip->rank.shape, chip->launch.kind, chip->launch.halves));
-}
 
 __global__ void __launch_bounds__(PHX_THREADS, 1)
     phx_gpu_rank(const __grid_constant__ struct phx_launch launch,
                  const __grid_constant__ struct phx_figures figures,
                  struct phx_gpu_counters *counters, uint32_t slots)
 {
-    block_run(&launch, &figures, counters, blockIdx.x, slots);
+    block_run(&launch, &figures, counters, blockIdx.x, slots, 0, 0);
 }
 
 __global__ void __launch_bounds__(PHX_THREADS, 1)
@@ -153,7 +19,7 @@ __global__ void __launch_bounds__(PHX_THREADS, 1)
                   const __grid_constant__ struct phx_figures figures, uint32_t workers,
                   uint32_t slots)
 {
-    block_run(&launches[blockIdx.x / workers], &figures, NULL, blockIdx.x % workers, slots);
+    block_run(&launches[blockIdx.x / workers], &figures, NULL, blockIdx.x % workers, slots, 0, 0);
 }
 
 // --- the host -----------------------------------------------------------------------------------
@@ -226,6 +92,14 @@ static int launch_blocks(const struct phx_shape *shape, const void *kernel, uint
     return error == cudaSuccess ? 0 : cuda_fail(error, "cudaLaunchCooperativeKernel", message);
 }
 
+// What launch_usual.cu is compiled for, but for replays.
+static int is_usual(const struct phx_shape *s, uint32_t halves)
+{
+    return s->division == PHX_BY_TOKEN && s->layout == PHX_LAYOUT_SLOTS &&
+           s->rows == PHX_ROWS_ONCE && s->check != PHX_CHECK_ROWS &&
+           halves == (PHX_HALF_SEND | PHX_HALF_RECEIVE);
+}
+
 extern "C" int phx_gpu_launch(const struct phx_shape *shape, const struct phx_launch *launch,
                               struct phx_gpu_counters *counters, void *stream,
                               struct phx_message *message)
@@ -233,13 +107,21 @@ extern "C" int phx_gpu_launch(const struct phx_shape *shape, const struct phx_la
     uint32_t slots = 0;
     struct phx_figures figures = phx_figures_of(shape);
     void *arguments[] = {(void *)launch, (void *)&figures, (void *)&counters, (void *)&slots};
-    return launch_blocks(shape, (const void *)phx_gpu_rank, shape->workers, arguments, &slots,
-                         (cudaStream_t)stream, message);
+    const struct phx_op_common *op =
+        launch->kind == PHX_DISPATCH ? &launch->dispatch.common : &launch->combine.common;
+    const void *kernel = is_usual(shape, launch->halves) && op->replay == NULL
+                             ? phx_gpu_rank_usual(launch->kind)
+                             : (const void *)phx_gpu_rank;
+    return launch_blocks(shape, kernel, shape->workers, arguments, &slots, (cudaStream_t)stream,
+                         message);
 }
 
 extern "C" int phx_gpu_run(const struct phx_shape *shape, const struct phx_launch *launches,
-                           uint32_t ranks, float *kernel_us, struct phx_message *message)
+                           uint32_t ranks, uint32_t halves, float *kernel_us,
+                           struct phx_message *message)
 {
+    const void *kernel =
+        is_usual(shape, halves) ? phx_gpu_ranks_usual() : (const void *)phx_gpu_ranks;
     cudaEvent_t begin = NULL;
     cudaEvent_t end = NULL;
     float ms = 0.0f;
@@ -253,8 +135,7 @@ extern "C" int phx_gpu_run(const struct phx_shape *shape, const struct phx_launc
     int rc = error == cudaSuccess ? 0 : cuda_fail(error, "cudaEventCreate", message);
     if (rc == 0) {
         cudaEventRecord(begin);
-        rc = launch_blocks(shape, (const void *)phx_gpu_ranks, ranks * workers, arguments, &slots,
-                           NULL, message);
+        rc = launch_blocks(shape, kernel, ranks * workers, arguments, &slots, NULL, message);
         cudaEventRecord(end);
     }
     if (rc == 0) {

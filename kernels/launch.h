@@ -22,9 +22,10 @@ extern "C" {
 int phx_gpu_launch(const struct phx_shape *shape, const struct phx_launch *launch,
                    struct phx_gpu_counters *counters, void *stream, struct phx_message *message);
 
-// launches: [ranks] in device memory, of this shape. Runs and waits. Errors as above.
+// launches: [ranks] in device memory, of this shape and these halves, none a replay. Runs and waits.
+// Errors as above.
 int phx_gpu_run(const struct phx_shape *shape, const struct phx_launch *launches, uint32_t ranks,
-                float *kernel_us, struct phx_message *message);
+                uint32_t halves, float *kernel_us, struct phx_message *message);
 
 // The most workers that a rank of this shape can have, alone on the current device. 0: an error.
 uint32_t phx_gpu_workers_max(const struct phx_shape *shape);

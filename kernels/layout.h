@@ -95,6 +95,27 @@ static __device__ const struct phx_figures *phx_figures_here(void);
 #define PHX_FIGURE(name, formula) (formula)
 #endif
 
+// A block of a GPU runs most of its code once, and pays for each question that it asks. What most
+// launches answer alike is also compiled in (launch_usual.cu).
+#if defined(__CUDA_ARCH__) && defined(PHX_USUAL)
+#define PHX_USUALLY(usual, value) (usual)
+#else
+#define PHX_USUALLY(usual, value) (value)
+#endif
+
+PHX_BOTH int phx_is_by_token(const struct phx_shape *s)
+{
+    return PHX_USUALLY(1, s->division == PHX_BY_TOKEN);
+}
+PHX_BOTH int phx_is_compact(const struct phx_shape *s)
+{
+    return PHX_USUALLY(0, s->layout == PHX_LAYOUT_COMPACT);
+}
+PHX_BOTH int phx_is_once(const struct phx_shape *s)
+{
+    return PHX_USUALLY(1, s->rows == PHX_ROWS_ONCE);
+}
+
 // Workers that share the rows of one peer when work is divided by peer. With at least one worker
 // per rank, worker w serves peer offset w % ranks, share w / ranks; with fewer, it serves every
 // peer offset that is w modulo workers.
@@ -106,14 +127,14 @@ PHX_BOTH uint32_t phx_shares(const struct phx_shape *s)
 // Parts that an ordered pair's rows are sent in, each with a word and a worker of its own.
 PHX_BOTH uint32_t phx_parts(const struct phx_shape *s)
 {
-    return PHX_FIGURE(parts, s->division == PHX_BY_TOKEN ? s->workers : phx_shares(s));
+    return PHX_FIGURE(parts, phx_is_by_token(s) ? s->workers : phx_shares(s));
 }
 // The part that a worker sends to the peer at `offset` (peer = (rank + offset) % ranks), if it
 // serves that peer. By token the parts are turned from peer to peer, so that the workers whose part
 // of one peer is empty are not those of the next.
 PHX_BOTH uint32_t phx_part_of(const struct phx_shape *s, uint32_t worker, uint32_t offset)
 {
-    if (s->division != PHX_BY_TOKEN)
+    if (!phx_is_by_token(s))
         return s->workers >= s->ranks ? worker / s->ranks : 0;
     return (worker + offset * phx_shares(s)) % s->workers;
 }
@@ -121,7 +142,7 @@ PHX_BOTH uint32_t phx_part_of(const struct phx_shape *s, uint32_t worker, uint32
 // apart. By token these are the last workers, which have the fewest tokens.
 PHX_BOTH uint32_t phx_route_first(const struct phx_shape *s, uint32_t worker)
 {
-    return s->division == PHX_BY_TOKEN ? s->workers - 1 - worker : worker;
+    return phx_is_by_token(s) ? s->workers - 1 - worker : worker;
 }
 
 PHX_BOTH uint32_t phx_slots(const struct phx_shape *s)
@@ -248,7 +269,7 @@ PHX_BOTH uint64_t phx_dispatch_row_bytes(const struct phx_shape *s, uint32_t cha
 }
 PHX_BOTH int phx_rows_checked(const struct phx_shape *s)
 {
-    return s->check == PHX_CHECK_ROWS;
+    return PHX_USUALLY(0, s->check == PHX_CHECK_ROWS);
 }
 // Where the check of a row of `row_bytes` stands: at the end of the last 16 bytes.
 PHX_BOTH uint64_t phx_check_offset(uint64_t row_bytes)
@@ -291,7 +312,7 @@ PHX_BOTH uint64_t phx_combine_row_stride(const struct phx_shape *s)
 PHX_BOTH uint64_t phx_combine_rows_per_slot(const struct phx_shape *s)
 {
     return PHX_FIGURE(combine_rows_per_slot,
-                      (uint64_t)s->tokens_max * (s->rows == PHX_ROWS_PER_EXPERT ? s->top_k : 1));
+                      (uint64_t)s->tokens_max * (!phx_is_once(s) ? s->top_k : 1));
 }
 
 // --- heads -------------------------------------------------------------------------------------
@@ -405,7 +426,7 @@ PHX_BOTH struct phx_row_places phx_dispatch_row_places(const struct phx_shape *s
 // where rows leave before the message is built, the token itself.
 PHX_BOTH uint32_t phx_row_slot(const struct phx_shape *s, uint32_t row, uint32_t token)
 {
-    return s->division == PHX_BY_TOKEN ? token : row;
+    return phx_is_by_token(s) ? token : row;
 }
 PHX_BOTH uint64_t phx_row_place(const struct phx_row_places *p, uint32_t row)
 {

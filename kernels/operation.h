@@ -1,5 +1,6 @@
 // kernels/operation.h: one launch on one worker: which bodies run, in which order. The same on
-// every target.
+// every target. kind and halves are the launch's; a GPU kernel that is for one kind alone gives it
+// as a constant.
 
 #ifndef PHX_KERNELS_OPERATION_H
 #define PHX_KERNELS_OPERATION_H
@@ -8,24 +9,25 @@
 #include "kernels/dispatch.h"
 #include "kernels/kernels.h"
 
-PHX_FN void phx_launch_run(const struct phx_launch *launch, uint32_t worker)
+PHX_FN void phx_launch_run(const struct phx_launch *launch, uint32_t worker, uint32_t kind,
+                           uint32_t halves)
 {
     const struct phx_op_common *op =
-        launch->kind == PHX_DISPATCH ? &launch->dispatch.common : &launch->combine.common;
+        kind == PHX_DISPATCH ? &launch->dispatch.common : &launch->combine.common;
     struct phx_worker w;
     phx_worker_begin(&w, launch->rank, worker, op->barriers_before);
-    if (launch->kind == PHX_DISPATCH) {
-        if (launch->halves & PHX_HALF_SEND)
+    if (kind == PHX_DISPATCH) {
+        if (halves & PHX_HALF_SEND)
             phx_dispatch_send(&w, &launch->dispatch);
-        if (launch->halves & PHX_HALF_RECEIVE)
+        if (halves & PHX_HALF_RECEIVE)
             phx_dispatch_receive(&w, &launch->dispatch);
     } else {
-        if (launch->halves & PHX_HALF_SEND)
+        if (halves & PHX_HALF_SEND)
             phx_combine_send(&w, &launch->combine);
-        if (launch->halves & PHX_HALF_RECEIVE)
+        if (halves & PHX_HALF_RECEIVE)
             phx_combine_receive(&w, &launch->combine);
     }
-    if (launch->halves == PHX_HALF_SEND) // a full lane is a wait, too, and is told like one
+    if (halves == PHX_HALF_SEND) // a full lane is a wait, too, and is told like one
         phx_barrier_leave(&w);
 }
 

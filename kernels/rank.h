@@ -87,6 +87,11 @@ struct phx_op_common {
     const uint8_t *replay;    // see above
 };
 
+PHX_BOTH int phx_replays(const struct phx_op_common *op)
+{
+    return PHX_USUALLY(0, op->replay != NULL);
+}
+
 struct phx_dispatch_op {
     struct phx_op_common common;
     const uint16_t *x;         // [token_count, channels] bf16
@@ -142,7 +147,7 @@ PHX_BOTH uint8_t *phx_handle_route(const struct phx_handle_view *h, uint32_t sou
 PHX_BOTH uint64_t phx_row_at(const struct phx_shape *s, const struct phx_handle_view *h,
                              uint32_t expert, uint64_t row)
 {
-    if (s->layout == PHX_LAYOUT_COMPACT)
+    if (phx_is_compact(s))
         return (uint64_t)h->offset[expert] + row;
     return (uint64_t)expert * s->ranks * s->tokens_max + row;
 }
@@ -151,14 +156,14 @@ PHX_BOTH uint64_t phx_row_at(const struct phx_shape *s, const struct phx_handle_
 PHX_BOTH uint64_t phx_scales_at(const struct phx_shape *s, const struct phx_handle_view *h,
                                 uint32_t expert, uint64_t row)
 {
-    if (s->layout == PHX_LAYOUT_COMPACT)
+    if (phx_is_compact(s))
         return (uint64_t)h->offset[expert] + row;
     uint64_t rows = (uint64_t)s->ranks * s->tokens_max;
     return (uint64_t)expert * phx_stored_scale_words(s) * rows + row;
 }
 PHX_BOTH uint64_t phx_scales_stride(const struct phx_shape *s, const struct phx_handle_view *h)
 {
-    return s->layout == PHX_LAYOUT_COMPACT ? h->rows_max : (uint64_t)s->ranks * s->tokens_max;
+    return phx_is_compact(s) ? h->rows_max : (uint64_t)s->ranks * s->tokens_max;
 }
 
 #endif

@@ -242,7 +242,7 @@ PHX_FN uint8_t *phx_route_message(struct phx_worker *w, const struct phx_dispatc
     phx_store_u64(w, &op->handle.sent_at[peer], peer * phx_route_stride(s));
     uint8_t *message = w->rank->stage + phx_stage_routes_offset(s, op->common.sequence) +
                        peer * phx_route_stride(s);
-    if (s->division == PHX_BY_TOKEN) // else the rows' senders read it again
+    if (phx_is_by_token(s)) // else the rows' senders read it again
         message = phx_stage_take(w, message, phx_route_stride(s));
     struct phx_route_row *rows = phx_route_rows(s, message);
     uint32_t row_count = is_single ? 0 : phx_route_count_rows(w, op, peer);
@@ -343,7 +343,7 @@ PHX_FN uint32_t phx_route_taken_first(const struct phx_worker *w)
 {
     const struct phx_shape *s = &w->rank->shape;
     uint32_t first = phx_route_first(s, w->index);
-    return s->division == PHX_BY_TOKEN && w->count >= 2 * s->ranks ? first - s->ranks : first;
+    return phx_is_by_token(s) && w->count >= 2 * s->ranks ? first - s->ranks : first;
 }
 
 // A message is checked on chip, if it fits there.

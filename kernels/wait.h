@@ -408,7 +408,7 @@ PHX_FN uint32_t phx_wait_or_replay(struct phx_worker *w, uint32_t phase, uint32_
                                    uint32_t source, const uint64_t *words, uint32_t count,
                                    uint64_t *sum)
 {
-    if (w->op->replay == NULL)
+    if (!phx_replays(w->op))
         return phx_wait(w, phase, source, words, count, sum);
     uint64_t values = 0;
     PHX_ASIDE_BEGIN(w);
@@ -520,7 +520,7 @@ PHX_COLD void phx_send_masked_apart(struct phx_worker *w, uint32_t phase, uint32
                                     uint64_t word_at, uint32_t token)
 {
     const struct phx_rank *rank = w->rank;
-    if (w->op->replay != NULL)
+    if (phx_replays(w->op))
         return;
     for (uint32_t p = PHX_WAIT_PHASES; p-- > 0;) { // the latest first: there may be room for one
         uint64_t *entry = &rank->owed[(uint64_t)p * rank->shape.ranks + peer];

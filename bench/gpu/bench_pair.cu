@@ -10,7 +10,8 @@
 // median of 21. `push` is the same number of bytes stored to the other GPUs by a plain kernel.
 //
 //     nvcc -std=c++20 -arch=sm_90 -O3 --fmad=false -ftz=false -prec-div=true -I. \
-//         -o bench_pair bench/gpu/bench_pair.cu kernels/launch.cu engine/error.c
+//         -o bench_pair bench/gpu/bench_pair.cu kernels/launch.cu kernels/launch_usual.cu \
+//         engine/error.c
 
 #include <algorithm>
 #include <cstdio>

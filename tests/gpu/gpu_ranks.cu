@@ -260,7 +260,7 @@ static int launch(struct gpu_ranks *g, uint32_t kind, uint32_t halves, float *ke
     int rc = result(g, message);
     float us = 0.0f;
     if (rc == 0)
-        rc = phx_gpu_run(s, g->launches, s->ranks, &us, message);
+        rc = phx_gpu_run(s, g->launches, s->ranks, halves, &us, message);
     *kernel_us += us;
     return rc;
 }

@@ -1,0 +1,147 @@
+// kernels/block_cuda.h: a block, from its launch to its end: what it fetches, the body, the numbers
+// that it leaves. For kernels: launch.cu has those for every launch, launch_usual.cu those for most.
+
+#ifndef PHX_KERNELS_BLOCK_CUDA_H
+#define PHX_KERNELS_BLOCK_CUDA_H
+
+#define PHX_FIGURES_ON_CHIP // layout.h
+
+#include "kernels/operation.h"
+
+// Kernels of launch_usual.cu, as phx_gpu_rank() and phx_gpu_ranks().
+const void *phx_gpu_rank_usual(uint32_t kind);
+const void *phx_gpu_ranks_usual(void);
+
+static __device__ struct phx_op_common *common_of(struct phx_launch *launch)
+{
+    return launch->kind == PHX_DISPATCH ? &launch->dispatch.common : &launch->combine.common;
+}
+
+static __device__ void take_numbers(struct phx_launch *launch, const struct phx_gpu_counters *c)
+{
+    struct phx_op_common *op = common_of(launch);
+    uint32_t kind = launch->kind - 1;
+    int sends = (launch->halves & PHX_HALF_SEND) != 0;
+    op->sequence = (sends ? c->sent[kind] : c->received[kind]) + 1;
+    op->operation = sends ? c->operations + 1 : c->operation_of[kind][op->sequence % PHX_SLOTS_MAX];
+    op->sent = c->operations + (uint64_t)sends;
+    op->barriers_before = c->barriers;
+}
+
+static __device__ void give_numbers(const struct phx_launch *launch, struct phx_gpu_counters *c,
+                                    uint64_t barriers)
+{
+    const struct phx_op_common *op =
+        launch->kind == PHX_DISPATCH ? &launch->dispatch.common : &launch->combine.common;
+    uint32_t kind = launch->kind - 1;
+    if (launch->halves & PHX_HALF_SEND) {
+        c->operations = op->operation;
+        c->sent[kind] = op->sequence;
+        c->operation_of[kind][op->sequence % PHX_SLOTS_MAX] = op->operation;
+    }
+    if (launch->halves & PHX_HALF_RECEIVE)
+        c->received[kind] = op->sequence;
+    c->barriers = op->barriers_before + barriers;
+    c->finished = 0;
+}
+
+template <typename T> static __device__ __forceinline__ void chip_copy(T *to, const T *from)
+{
+    static_assert(sizeof *from % 4 == 0, "copied by words");
+#pragma unroll 1
+    for (uint32_t i = threadIdx.x; i < sizeof *from / 4; i += PHX_THREADS)
+        ((uint32_t *)(void *)to)[i] = ((const uint32_t *)(const void *)from)[i];
+}
+
+// What lies in global memory, a word a thread, all under way at once.
+struct fetched {
+    uint32_t word;
+    uint32_t *to; // on chip; NULL: none
+};
+static __device__ __forceinline__ struct fetched fetch(const struct phx_rank *rank,
+                                                       const struct phx_gpu_counters *counters)
+{
+    struct phx_chip *chip = phx_chip();
+    const uint32_t rank_words = sizeof *rank / 4;
+    const uint32_t counters_at = (rank_words + PHX_WARP - 1) / PHX_WARP * PHX_WARP;
+    const uint32_t counters_words = sizeof *counters / 4;
+    static_assert((sizeof *rank + sizeof *counters) / 4 + PHX_WARP <= PHX_THREADS, "one each");
+    uint32_t i = threadIdx.x;
+    struct fetched f = {0, NULL};
+    if (i < rank_words) {
+        f.word = ((const uint32_t *)(const void *)rank)[i];
+        f.to = (uint32_t *)(void *)&chip->rank + i;
+    } else if (i - counters_at < counters_words && counters != NULL) {
+        f.word = ((const uint32_t *)(const void *)counters)[i - counters_at];
+        f.to = (uint32_t *)(void *)&chip->counters + (i - counters_at);
+    }
+    return f;
+}
+
+static __device__ __forceinline__ void chip_begin(const struct phx_launch *launch,
+                                                  const struct phx_figures *figures,
+                                                  const struct phx_gpu_counters *counters,
+                                                  uint32_t slots)
+{
+    struct phx_chip *chip = phx_chip();
+    struct fetched fetched = fetch(launch->rank, counters);
+    chip_copy(&chip->launch, launch);
+    chip_copy(&chip->figures, figures);
+    if (fetched.to != NULL)
+        *fetched.to = fetched.word;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        uint32_t dispatch = chip->figures.dispatch_stride;
+        uint32_t combine = chip->figures.combine_stride;
+        chip->slot_bytes = dispatch > combine ? dispatch : combine;
+        chip->slots = slots;
+        chip->expected.words = NULL;
+        chip->expected.seen = 0;
+        chip->posted = 0;
+        chip->taken = 0;
+        chip->freed = 0;
+        chip->launch.rank = &chip->rank;
+        if (counters != NULL)
+            take_numbers(&chip->launch, &chip->counters);
+    }
+    static_assert(PHX_THREADS >= 2 * PHX_WARP + PHX_REGIONS, "a thread for each");
+    uint32_t near = threadIdx.x - 2 * PHX_WARP; // regions
+    if (near < PHX_REGIONS && near < chip->rank.shape.ranks) {
+        chip->from[near] = chip->rank.from[near];
+        chip->to[near] = chip->rank.to[near];
+    }
+    if (threadIdx.x == PHX_WARP) {
+        uint64_t after = chip->rank.state->die_after_puts;
+        chip->may_die = (after | chip->rank.state->dead) != 0;
+    }
+    __syncthreads();
+}
+
+// kind and halves: the launch's, where they are known before it; 0 otherwise.
+static __device__ __forceinline__ void block_run(const struct phx_launch *launch,
+                                                 const struct phx_figures *figures,
+                                                 struct phx_gpu_counters *counters, uint32_t worker,
+                                                 uint32_t slots, uint32_t kind, uint32_t halves)
+{
+    struct phx_chip *chip = phx_chip();
+    chip_begin(launch, figures, counters, slots);
+    if (threadIdx.x >= PHX_LANES) {
+        phx_wire_run();
+        return;
+    }
+    phx_launch_run(&chip->launch, worker, kind != 0 ? kind : chip->launch.kind,
+                   halves != 0 ? halves : chip->launch.halves);
+    phx_sync_block();
+    if (threadIdx.x != 0)
+        return;
+    phx_wire_post(PHX_WIRE_END, NULL, NULL, 0, 0);
+    if (counters == NULL)
+        return;
+    uint32_t workers = chip->rank.shape.workers;
+    if (phx_local_word(counters->finished).fetch_add(1, cuda::memory_order_acq_rel) + 1 == workers)
+        give_numbers(
+            &chip->launch, counters,
+            phx_kernel_barriers(&chip->rank.shape, chip->launch.kind, chip->launch.halves));
+}
+
+#endif
