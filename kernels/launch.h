@@ -22,8 +22,8 @@ extern "C" {
 int phx_gpu_launch(const struct phx_shape *shape, const struct phx_launch *launch,
                    struct phx_gpu_counters *counters, void *stream, struct phx_message *message);
 
-// launches: [ranks] in device memory, of this shape and these halves, none a replay. Runs and waits.
-// Errors as above.
+// launches: [ranks] in device memory, of this shape and these halves, none a replay. Runs and
+// waits. Errors as above.
 int phx_gpu_run(const struct phx_shape *shape, const struct phx_launch *launches, uint32_t ranks,
                 uint32_t halves, float *kernel_us, struct phx_message *message);
 

@@ -31,21 +31,21 @@ static_assert(PHX_RANKS_MAX < PHX_BLOCKED_SENDING, "a rank and a flag fit 16 bit
 // Mutable, shared by a rank's workers; rank-local atomics only. Arrays are [ranks] unless said.
 struct phx_rank_state {
     uint64_t barrier_arrived; // workers that ever arrived, all barriers together
-    uint64_t blocked_on;     // operation << 16 | PHX_BLOCKED_SENDING, if so, | (rank + 1), of a
-                             // worker blocked for D/4; + 0: that rank has come
-    uint64_t abort;          // not 0: every wait ends
-    uint64_t rows_dropped;   // rows beyond the capacity of a compact output, in this operation
-    uint64_t puts;           // GPU test launches: puts so far; the rank dies at die_after_puts
-    uint64_t die_after_puts; // 0: never
-    uint64_t dead;           // GPU test launches: this rank's blocks have left
+    uint64_t blocked_on;      // operation << 16 | PHX_BLOCKED_SENDING, if so, | (rank + 1), of a
+                              // worker blocked for D/4; + 0: that rank has come
+    uint64_t abort;           // not 0: every wait ends
+    uint64_t rows_dropped;    // rows beyond the capacity of a compact output, in this operation
+    uint64_t puts;            // GPU test launches: puts so far; the rank dies at die_after_puts
+    uint64_t die_after_puts;  // 0: never
+    uint64_t dead;            // GPU test launches: this rank's blocks have left
 };
 
 struct phx_rank {
     struct phx_shape shape;
     uint32_t rank;
-    uint32_t epoch;         // low 16 bits go into words
-    uint32_t experts_local; // on this rank
-    uint32_t stage_reused;  // not 0: puts have read their source when they return
+    uint32_t epoch;               // low 16 bits go into words
+    uint32_t experts_local;       // on this rank
+    uint32_t stage_reused;        // not 0: puts have read their source when they return
     const uint16_t *expert_rank;  // [experts] where each expert lives
     const uint16_t *expert_local; // [experts] its index there
     uint8_t *const *from;         // [ranks] region in our memory that each source writes
