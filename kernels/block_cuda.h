@@ -1,5 +1,6 @@
 // kernels/block_cuda.h: a block, from its launch to its end: what it fetches, the body, the numbers
-// that it leaves. For kernels: launch.cu has those for every launch, launch_usual.cu those for most.
+// that it leaves. For kernels: launch.cu has those for every launch, launch_usual.cu those for
+// most.
 
 #ifndef PHX_KERNELS_BLOCK_CUDA_H
 #define PHX_KERNELS_BLOCK_CUDA_H
@@ -42,7 +43,7 @@ static __device__ void give_numbers(const struct phx_launch *launch, struct phx_
     if (launch->halves & PHX_HALF_RECEIVE)
         c->received[kind] = op->sequence;
     c->barriers = op->barriers_before + barriers;
-    c->finished = 0;
+    c->readers = 0;
 }
 
 template <typename T> static __device__ __forceinline__ void chip_copy(T *to, const T *from)
@@ -104,7 +105,14 @@ static __device__ __forceinline__ void chip_begin(const struct phx_launch *launc
         if (counters != NULL)
             take_numbers(&chip->launch, &chip->counters);
     }
-    static_assert(PHX_THREADS >= 2 * PHX_WARP + PHX_REGIONS, "a thread for each");
+    __syncthreads();
+}
+
+// Addresses, which lie one step further. The lanes of the body find them after they next meet.
+static __device__ __forceinline__ void chip_addresses(void)
+{
+    struct phx_chip *chip = phx_chip();
+    static_assert(PHX_LANES >= 2 * PHX_WARP + PHX_REGIONS, "a thread for each");
     uint32_t near = threadIdx.x - 2 * PHX_WARP; // regions
     if (near < PHX_REGIONS && near < chip->rank.shape.ranks) {
         chip->from[near] = chip->rank.from[near];
@@ -114,7 +122,17 @@ static __device__ __forceinline__ void chip_begin(const struct phx_launch *launc
         uint64_t after = chip->rank.state->die_after_puts;
         chip->may_die = (after | chip->rank.state->dead) != 0;
     }
-    __syncthreads();
+}
+
+// The last block that has read the numbers writes those of the next launch.
+static __device__ __forceinline__ void pass_numbers(struct phx_gpu_counters *counters)
+{
+    const struct phx_chip *chip = phx_chip();
+    const struct phx_launch *launch = &chip->launch;
+    uint64_t before = phx_local_word(counters->readers).fetch_add(1, cuda::memory_order_acq_rel);
+    if (before + 1 == chip->rank.shape.workers)
+        give_numbers(launch, counters,
+                     phx_kernel_barriers(&chip->rank.shape, launch->kind, launch->halves));
 }
 
 // kind and halves: the launch's, where they are known before it; 0 otherwise.
@@ -126,22 +144,21 @@ static __device__ __forceinline__ void block_run(const struct phx_launch *launch
     struct phx_chip *chip = phx_chip();
     chip_begin(launch, figures, counters, slots);
     if (threadIdx.x >= PHX_LANES) {
+        if (threadIdx.x == PHX_LANES && counters != NULL)
+            pass_numbers(counters);
+        __syncwarp();
         phx_wire_run();
         return;
     }
+    chip_addresses();
+    if (halves == 0 || (halves & PHX_HALF_SEND) == 0) // a send half meets before it sends
+        phx_sync_block();
     phx_launch_run(&chip->launch, worker, kind != 0 ? kind : chip->launch.kind,
                    halves != 0 ? halves : chip->launch.halves);
     phx_sync_block();
     if (threadIdx.x != 0)
         return;
     phx_wire_post(PHX_WIRE_END, NULL, NULL, 0, 0);
-    if (counters == NULL)
-        return;
-    uint32_t workers = chip->rank.shape.workers;
-    if (phx_local_word(counters->finished).fetch_add(1, cuda::memory_order_acq_rel) + 1 == workers)
-        give_numbers(
-            &chip->launch, counters,
-            phx_kernel_barriers(&chip->rank.shape, chip->launch.kind, chip->launch.halves));
 }
 
 #endif

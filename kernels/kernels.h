@@ -24,11 +24,11 @@ struct phx_launch {
 // is replayed. Device memory, zeroed at first; one launch of a group at a time.
 struct phx_gpu_counters {
     uint64_t operations;
-    uint64_t sent[2];     // [enum phx_kind - 1] send halves
-    uint64_t received[2]; // receive halves
+    uint64_t sent[2];                        // [enum phx_kind - 1] send halves
+    uint64_t received[2];                    // receive halves
     uint64_t operation_of[2][PHX_SLOTS_MAX]; // of sequence % PHX_SLOTS_MAX
     uint64_t barriers;
-    uint64_t finished; // blocks of the launch that runs
+    uint64_t readers; // blocks of the launch that runs which have read these
 };
 
 // A phx_body_fn (engine/executor.h): argument is a struct phx_launch.
