@@ -105,6 +105,8 @@ static __device__ __forceinline__ void chip_begin(const struct phx_launch *launc
         if (counters != NULL)
             take_numbers(&chip->launch, &chip->counters);
     }
+    if (threadIdx.x == PHX_LANES)
+        chip->begun_ns = phx_own_now();
     __syncthreads();
 }
 

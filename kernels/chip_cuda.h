@@ -49,6 +49,8 @@ struct phx_route_token { // one token of a route message that is built
 
 struct phx_chip {
     uint64_t handed[2][PHX_GATHERED];
+    uint64_t looked_ns[2]; // when a look began
+    uint64_t begun_ns;     // when the launch did
     uint64_t warp_sum[2][PHX_LANES / PHX_WARP];
     uint32_t warp_three[2][PHX_LANES / PHX_WARP][3];
     uint32_t warp_seen[2][PHX_LANES / PHX_WARP];

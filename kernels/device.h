@@ -5,7 +5,8 @@
 // thread index, block barrier or shared memory, no libc.
 //
 //   who        w->index, w->count, w->rank
-//   time       phx_now, phx_settle
+//   time       phx_now, phx_settle; phx_now_begun: when the operation began; phx_now_looked: when
+//              the last phx_gather or phx_look did. Both may be known already
 //   waiting    phx_load (acquire), phx_gather, phx_look, phx_park; only wait.h calls them, from
 //              phx_wait and phx_barrier. phx_expect: what will be waited for next; phx_peek
 //   peers      phx_region_of, phx_heads_of: the region of this rank that a source writes, and where
@@ -13,6 +14,7 @@
 //              phx_put, phx_put_signal, phx_signal; on the worker's own lane; 0: it has no room
 //              now. Bodies call phx_send_put and its like of wait.h, which wait for room
 //   rank       phx_local_load, _store, _add, _cas: atomics among the workers of one rank;
+//              phx_local_claim: a _cas that orders nothing, of what others use after a barrier;
 //              phx_local_count: an addition that nobody waits for; phx_arrive; phx_wake
 //   user mask  phx_mask_clear: entries of active_ranks, by any worker; phx_suspects_to: whether to
 //              send to a peer, as phx_take_masks() saw it (or later)

@@ -21,6 +21,14 @@ PHX_FN uint64_t phx_now(const struct phx_worker *w)
     struct phx_executor *e = phx_env(w)->executor;
     return e->ops->now_ns(e, w->index);
 }
+PHX_FN uint64_t phx_now_begun(const struct phx_worker *w)
+{
+    return phx_now(w);
+}
+PHX_FN uint64_t phx_now_looked(const struct phx_worker *w)
+{
+    return phx_now(w);
+}
 
 PHX_FN uint64_t phx_load(const struct phx_worker *w, const uint64_t *word)
 {
@@ -162,6 +170,11 @@ PHX_FN uint64_t phx_local_cas(const struct phx_worker *w, uint64_t *word, uint64
     (void)w;
     __atomic_compare_exchange_n(word, &expected, desired, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
     return expected;
+}
+PHX_FN uint64_t phx_local_claim(const struct phx_worker *w, uint64_t *word, uint64_t expected,
+                                uint64_t desired)
+{
+    return phx_local_cas(w, word, expected, desired);
 }
 
 // --- loops that threads share: here there is one -------------------------------------------------

@@ -73,12 +73,32 @@ PHX_FN void phx_worker_init(struct phx_worker *w)
 
 // --- time and waiting ---------------------------------------------------------------------------
 
+PHX_FN uint64_t phx_own_now(void)
+{
+    uint64_t now;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+    return now;
+}
 PHX_FN uint64_t phx_now(const struct phx_worker *w)
 {
-    uint64_t now = 0;
-    if (phx_lane(w) == 0)
-        asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-    return phx_from_lane0(w, now);
+    return phx_from_lane0(w, phx_lane(w) == 0 ? phx_own_now() : 0);
+}
+PHX_FN uint64_t phx_now_begun(const struct phx_worker *w)
+{
+    (void)w;
+    return phx_chip()->begun_ns;
+}
+// Reading the clock takes half as long as a load from memory: so it goes along with one, in a warp
+// that has no other.
+#define PHX_CLOCK_LANE (PHX_LANES / 2)
+PHX_FN void phx_note_now(uint32_t turn)
+{
+    if (threadIdx.x == PHX_CLOCK_LANE)
+        phx_chip()->looked_ns[turn] = phx_own_now();
+}
+PHX_FN uint64_t phx_now_looked(const struct phx_worker *w) // before it hands on anything else
+{
+    return phx_chip()->looked_ns[w->turn];
 }
 
 PHX_FN uint64_t phx_own_load(const uint64_t *word)
@@ -113,6 +133,7 @@ PHX_FN void phx_gather(const struct phx_worker *w, const uint64_t *const *words,
     struct phx_chip *chip = phx_chip();
     uint32_t turn = phx_turn(w);
     phx_gather_load(words, count, threadIdx.x, turn);
+    phx_note_now(turn);
     phx_sync(w);
     for (uint32_t i = 0; i < count; i++)
         values[i] = chip->handed[turn][i];
@@ -158,6 +179,7 @@ PHX_FN uint32_t phx_look(const struct phx_worker *w, const uint64_t *const *loca
     if (local_count > 0) // by the last lanes, which have the fewest words
         phx_gather_load(local, local_count, PHX_LANES - 1 - threadIdx.x, turn);
     phx_look_warp(w, words, count, turn);
+    phx_note_now(turn);
     phx_sync(w);
     for (uint32_t i = 0; i < local_count; i++)
         values[i] = chip->handed[turn][i];
@@ -322,6 +344,16 @@ PHX_FN uint64_t phx_local_cas(const struct phx_worker *w, uint64_t *word, uint64
     phx_sync(w);
     if (phx_lane(w) == 0)
         expected = phx_own_cas(word, expected, desired);
+    return phx_from_lane0(w, expected);
+}
+
+PHX_FN uint64_t phx_local_claim(const struct phx_worker *w, uint64_t *word, uint64_t expected,
+                                uint64_t desired)
+{
+    phx_sync(w);
+    if (phx_lane(w) == 0)
+        phx_local_word(*word).compare_exchange_strong(expected, desired,
+                                                      cuda::memory_order_relaxed);
     return phx_from_lane0(w, expected);
 }
 

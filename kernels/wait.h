@@ -43,7 +43,7 @@ PHX_FN void phx_operation_begin(struct phx_worker *w, const struct phx_op_common
     if (w->op == op)
         return;
     w->op = op;
-    w->start_ns = phx_now(w);
+    w->start_ns = phx_now_begun(w);
     w->last_poll_ns = w->start_ns;
     w->restarted = 0;
     w->announced = 0;
@@ -136,7 +136,10 @@ PHX_FN uint32_t phx_fate_decide(const struct phx_worker *w, uint32_t phase, uint
     if (PHX_BUG(TWO_DECISIONS))
         return fate;
     while (seen >> 8 != w->op->operation) {
-        uint64_t before = phx_local_cas(w, word, seen, w->op->operation << 8 | fate);
+        // Of rows, others who wait for them follow at once; the rest is read after a barrier.
+        uint64_t mine = w->op->operation << 8 | fate;
+        uint64_t before = phase == PHX_WAIT_ROWS ? phx_local_cas(w, word, seen, mine)
+                                                 : phx_local_claim(w, word, seen, mine);
         if (before == seen)
             return fate;
         seen = before;
@@ -350,12 +353,12 @@ PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
     const uint64_t *const local[4] = {phx_fate_word(w, phase, source), &rank->suspected[source],
                                       &rank->state->abort, &rank->state->dead};
     uint64_t state[4];
-    uint64_t since = phx_now(w);
     int64_t charged = -1;
     uint32_t result = PHX_SEEN_NOTHING;
     w->fate_at = local[0];
     if (phx_expected(w, words, sum)) // the fate was not decided then, and may be by now
         return PHX_SEEN_ALL;
+    uint64_t since = phx_now(w);
     if (PHX_BUG(DEADLINE_PER_RANK)) // planted: D for each source, one after the other
         w->start_ns = since;
     while (result == PHX_SEEN_NOTHING) {
@@ -371,7 +374,7 @@ PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
         } else if (seen == PHX_SEEN_GONE) {
             result = phx_wait_end(phx_fate_absent(w, phase, source, PHX_CAUSE_GAVE_UP));
         } else {
-            uint64_t now = phx_now(w);
+            uint64_t now = phx_now_looked(w);
             if (phx_overdue(w, source, 0, now, &charged))
                 result = phx_wait_end(phx_fate_absent(w, phase, source, PHX_CAUSE_TIMEOUT));
             else
@@ -576,7 +579,7 @@ PHX_FN int phx_barrier_wait(struct phx_worker *w, uint64_t all)
             w->has_ended = 1;
             return 0;
         }
-        uint64_t now = phx_now(w);
+        uint64_t now = phx_now_looked(w);
         phx_notice_pause(w, now);
         phx_announce(w, seen[3]);
         phx_peek(w);
