@@ -244,6 +244,8 @@ PHX_FN uint64_t phx_dispatch_take_route(struct phx_worker *w, const struct phx_d
     const uint64_t *word = phx_word_from(w, source, phx_counts_word_offset(s, op->common.sequence));
     uint64_t rows;
     uint32_t fate = PHX_FATE_ABSENT;
+    // If this rank ends before it has taken its rows, combine must find none.
+    phx_store_u64(w, &op->handle.present[source], PHX_FATE_ABSENT);
     if (phx_wait_or_replay(w, PHX_WAIT_COUNTS, 0, source, word, 1, &rows) == PHX_SEEN_ALL) {
         int bytes = phx_route_take(w, op, source, rows, at);
         phx_store_u64(w, &op->handle.route_at[source], at);
