@@ -214,8 +214,10 @@ PHX_FN int phx_wire_hold(struct phx_wire *v, const struct phx_wire_job *job)
 PHX_FN void phx_wire_flush(struct phx_wire *v)
 {
     uint32_t lane = threadIdx.x % PHX_WARP;
-    if (lane == 0) // complete, they are seen by ordinary loads: no fence between the proxies
+    if (lane == 0) {
         asm volatile("cp.async.bulk.commit_group;\n\tcp.async.bulk.wait_group 0;" ::: "memory");
+        asm volatile("fence.proxy.async;" ::: "memory");
+    }
     __syncwarp();
     for (;;) {
         const struct phx_wire_job *job = phx_wire_next(v);
