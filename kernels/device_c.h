@@ -367,8 +367,9 @@ PHX_FN void phx_zero_row(const struct phx_worker *w, void *target, uint64_t size
 // Among very many ranks what a source wrote is in no cache when its turn comes.
 __attribute__((always_inline)) PHX_FN void phx_fetch(const void *base, uint64_t size_bytes)
 {
-    for (uint64_t i = 0; i < size_bytes; i += 64)
-        __builtin_prefetch((const uint8_t *)base + i);
+    const uint8_t *line = (const uint8_t *)((uintptr_t)base / 64 * 64);
+    for (; line < (const uint8_t *)base + size_bytes; line += 64)
+        __builtin_prefetch(line);
 }
 // Where to build a row of up to size_bytes that will be put: its place in staging memory, here.
 PHX_FN uint8_t *phx_stage_take(struct phx_worker *w, uint8_t *home, uint64_t size_bytes)

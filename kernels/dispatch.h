@@ -480,8 +480,8 @@ PHX_FN void phx_dispatch_expect_rows(struct phx_worker *w, const struct phx_disp
                    phx_parts(&w->rank->shape));
 }
 
-// Of a source whose turn comes a few turns later: its words and its route message, or its first
-// row.
+// Of a source whose turn comes a few turns later: its words and its route message, or its first row
+// (by token nobody knows which slot that is in).
 #define PHX_TURNS_AHEAD 4u
 PHX_FN void phx_dispatch_fetch_route(const struct phx_worker *w, const struct phx_dispatch_op *op,
                                      uint32_t offset)
@@ -496,7 +496,7 @@ PHX_FN void phx_dispatch_fetch_row(const struct phx_worker *w, const struct phx_
                                    uint32_t offset)
 {
     const struct phx_shape *s = &w->rank->shape;
-    if (offset >= s->ranks || phx_near_rows(s) == 0)
+    if (offset >= s->ranks || phx_near_rows(s) == 0 || s->division == PHX_BY_TOKEN)
         return;
     struct phx_row_places places = phx_dispatch_row_places(s, op->common.sequence);
     phx_fetch(phx_row_from(w, (w->rank->rank + offset) % s->ranks, &places, 0), places.stride);

@@ -75,8 +75,8 @@ static uint32_t carried_take(struct phx_fabric *f)
         if (f->fresh == f->fresh_end && !pages_grow(f))
             return PHX_NO_MESSAGE;
         index = f->fresh++;
-        if (f->fresh + TAKEN_AHEAD < f->fresh_end)
-            fetch(phx_carried_at(f, f->fresh + TAKEN_AHEAD), sizeof(struct phx_carried));
+        if (index + TAKEN_AHEAD < f->fresh_end)
+            fetch(phx_carried_at(f, index + TAKEN_AHEAD), sizeof(struct phx_carried));
     } else {
         index = f->free[--f->free_count];
         if (f->free_count >= TAKEN_AHEAD)

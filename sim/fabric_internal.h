@@ -145,7 +145,7 @@ struct phx_sim_mem { // one handle of one process
 static_assert(sizeof(struct phx_sim_mem) == 64, "a cache line");
 
 // From one rank's process to a peer's incarnation. Among very many ranks a message meets all of it
-// on its way, and finds what it needs on one page.
+// on its way, and the connection back when it lands: two records instead of six tables.
 struct phx_connection {
     uint32_t incarnation;   // of the peer
     uint32_t attempt;       // of connecting
@@ -153,7 +153,7 @@ struct phx_connection {
     uint8_t state;          // enum phx_connection_state
     bool has_queues;        // they were used, or are about to be
     struct phx_queue queue; // of lane 0; those of the other lanes are apart
-    // The first that the peer may write, and the first of the peer's.
+    // The first ever that the peer may write, and the first ever of the peer's.
     struct phx_sim_mem mems[2] __attribute__((aligned(64)));
 };
 static_assert(sizeof(struct phx_connection) == 256, "four cache lines, two of them handles");
@@ -305,6 +305,7 @@ static inline struct phx_sim_mem *phx_sim_mem_of(const struct phx_fabric *f, uin
     index -= 2 * f->rank_count;
     return index < f->ranks[rank].mem_count ? &f->ranks[rank].mems[index] : NULL;
 }
+
 // --- fabric.c -----------------------------------------------------------------------------------
 
 void phx_fabric_handle_events(struct phx_fabric *f);

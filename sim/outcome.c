@@ -24,7 +24,7 @@ struct owed {         // of one (peer, lane)
 
 struct phx_outcome {
     struct phx_sim_transport *transport;
-    struct owed **peers; // [ranks]; NULL until one was posted there that owes an event
+    struct owed **peers; // [ranks]; NULL until an op there owed, or had, an event
     uint64_t *silent;    // [ranks][lanes] posted: nearly all are, so that this much is side by side
     uint32_t *losses;    // [ranks] reported, and not polled yet
 };

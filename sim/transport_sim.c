@@ -77,8 +77,7 @@ bool phx_sim_mem_find(const struct phx_fabric *f, uint32_t rank, const void *add
 {
     const struct phx_sim_mem *mem;
     for (uint32_t i = 0; (mem = phx_sim_mem_of(f, rank, i)) != NULL; i++) {
-        if (mem->epoch == 0 || mem->imported || mem->peer == PHX_WRITER_NONE ||
-            !mem_has(mem, address, offset_bytes))
+        if (mem->imported || mem->peer == PHX_WRITER_NONE || !mem_has(mem, address, offset_bytes))
             continue;
         *writer = mem->peer;
         return true;
@@ -224,7 +223,8 @@ static void *sim_mem_head(struct phx_transport *transport, struct phx_mem mem, u
     struct phx_sim_transport *t = self_of(transport);
     struct phx_memory *memory = t->fabric->memory;
     struct phx_sim_mem *entry = phx_sim_mem_of(t->fabric, t->rank, mem.index);
-    phx_assert(entry != NULL && entry->live && entry->epoch == mem.epoch && entry->head_bytes == 0);
+    phx_assert(entry != NULL);
+    phx_assert(entry->live && entry->epoch == mem.epoch && entry->head_bytes == 0);
     if (entry->imported || entry->peer == PHX_WRITER_NONE || size_bytes >= entry->size_bytes)
         return NULL;
     uint8_t *head = head_take(t->fabric, size_bytes);

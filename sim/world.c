@@ -136,8 +136,8 @@ void phx_world_destroy(struct phx_world *world)
     for (uint32_t i = world->hook_count; i > 0; i--)
         if (world->hooks[i - 1].destroy != NULL)
             world->hooks[i - 1].destroy(world->hooks[i - 1].context);
-    for (uint32_t r = 0; world->ranks != NULL && world->strands != NULL && r < world->rank_count;
-         r++)
+    bool has_ranks = world->ranks != NULL && world->strands != NULL && world->parked != NULL;
+    for (uint32_t r = 0; has_ranks && r < world->rank_count; r++)
         phx_rank_release(&world->ranks[r]);
     phx_fibers_destroy(world->fibers);
     // After every fiber: what ran on them may hold memory of any rank.

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "sim/fabric.h"
+#include "sim/fabric_internal.h"
 #include "sim/world_internal.h"
 #include "tests/test.h"
 
@@ -312,4 +312,60 @@ TEST(network_nvlink4_push_is_within_a_tenth_of_the_hardware)
                       (unsigned long long)rows[i].bytes, pieces, (unsigned long long)got_ns,
                       (unsigned long long)want_ns);
         }
+}
+
+static int posted_to(struct phx_fabric *f, struct phx_mem source, struct phx_mem target)
+{
+    struct phx_op op;
+    struct phx_event event;
+    memset(&op, 0, sizeof op);
+    op.code = PHX_OP_PUT;
+    op.peer = (struct phx_peer){1, 1};
+    op.size_bytes = op.wire_bytes = 8;
+    op.source.mem = source;
+    op.target.mem = target;
+    CHECK_EQ(phx_post(phx_fabric_transport(f, 0), &op, 1), 1);
+    while (phx_core_step(f->core))
+        continue;
+    event.status = 1;
+    while (phx_poll(phx_fabric_transport(f, 0), &event, 1) > 0)
+        continue;
+    return event.status;
+}
+
+TEST(network_knows_a_handle_that_was_never_taken)
+{
+    struct phx_world *world = cluster(1);
+    struct phx_fabric *f = phx_fabric_of(world);
+    struct phx_transport *t = phx_fabric_transport(f, 0);
+    struct phx_mem source, target, mem, second;
+    struct phx_mem_key key;
+    uint8_t *a = phx_sim_alloc(phx_world_rank(world, 0), 4096);
+    uint8_t *b = phx_sim_alloc(phx_world_rank(world, 1), 8192);
+    CHECK_EQ(phx_peer_connect(t, (struct phx_peer){1, 1}), 0);
+    while (phx_core_step(f->core))
+        continue;
+    CHECK_EQ(phx_mem_register(t, a, 4096, PHX_WRITER_NONE, &source, NULL), 0);
+    CHECK_EQ(phx_mem_register(phx_fabric_transport(f, 1), b, 4096, 0, &mem, &key), 0);
+    CHECK_EQ(phx_mem_import(t, (struct phx_peer){1, 1}, &key, &target), 0);
+    CHECK_EQ(posted_to(f, source, target), 0);
+    CHECK_EQ(posted_to(f, source, (struct phx_mem){.index = 4, .epoch = 0}), PHX_ERR_STALE);
+    CHECK_EQ(posted_to(f, source, (struct phx_mem){.index = 1000, .epoch = 1}), PHX_ERR_PROTECTION);
+    CHECK_EQ(posted_to(f, source, (struct phx_mem){.index = UINT32_MAX, .epoch = 1}),
+             PHX_ERR_PROTECTION);
+    phx_mem_release(t, (struct phx_mem){.index = 1000, .epoch = 1});
+    // The peer's second region, and one whose key names what is not there.
+    CHECK_EQ(phx_mem_register(phx_fabric_transport(f, 1), b + 4096, 4096, 0, &mem, &key), 0);
+    CHECK_EQ(phx_mem_import(t, (struct phx_peer){1, 1}, &key, &second), 0);
+    CHECK_EQ(posted_to(f, source, second), 0);
+    CHECK(mem.index >= 2 * RANKS && second.index >= 2 * RANKS);
+    uint32_t writer;
+    uint64_t offset;
+    CHECK(phx_sim_mem_find(f, 1, b + 4096 + 8, &writer, &offset) && writer == 0 && offset == 8);
+    uint32_t index = 5000;
+    memcpy(key.bytes + 8, &index, sizeof index);
+    CHECK_EQ(phx_mem_import(t, (struct phx_peer){1, 1}, &key, &second), 0);
+    CHECK_EQ(posted_to(f, source, second), PHX_ERR_PROTECTION);
+    CHECK_EQ(posted_to(f, source, target), 0);
+    phx_world_destroy(world);
 }
