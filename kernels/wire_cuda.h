@@ -216,6 +216,7 @@ PHX_FN void phx_wire_flush(struct phx_wire *v)
     uint32_t lane = threadIdx.x % PHX_WARP;
     if (lane == 0) {
         asm volatile("cp.async.bulk.commit_group;\n\tcp.async.bulk.wait_group 0;" ::: "memory");
+        // Their completion orders them for us, by PTX; nobody has run without this over NVLink yet.
         asm volatile("fence.proxy.async;" ::: "memory");
     }
     __syncwarp();

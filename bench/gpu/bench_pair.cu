@@ -2,8 +2,7 @@
 // tuning the kernels: phx bench ep has the figures of processes.
 //
 //     bench_pair [--gpus G] [--ranks R] [--tokens T] [--experts E] [--bf16] [--per-expert]
-//     [--compact]
-//                [--workers W] [--repeat N]
+//                [--compact] [--workers W] [--repeat N]
 //
 // Ranks are dealt out among the GPUs. A sample is a graph of N operations of one kind on every
 // rank's stream, replayed; printed are microseconds an operation, the slowest rank's, least and
