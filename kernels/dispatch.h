@@ -443,11 +443,8 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
     uint64_t sum = 0;
     struct phx_worker storage;
     struct phx_placing p = t->first;
-    if (!t->is_counted) {
-        if (t->share == 0)
-            phx_store_u64(w, &op->handle.present[t->source], PHX_FATE_ABSENT);
+    if (!t->is_counted) // and not present, as it was said when its route did not come
         return;
-    }
     phx_dispatch_aim(w, op, t->source, &p);
     uint32_t seen = PHX_SEEN_DECIDED;
     if (!PHX_BUG(WORD_UNWRITTEN) || t->row_count > 0)
@@ -496,7 +493,7 @@ PHX_FN void phx_dispatch_fetch_row(const struct phx_worker *w, const struct phx_
                                    uint32_t offset)
 {
     const struct phx_shape *s = &w->rank->shape;
-    if (offset >= s->ranks || phx_near_rows(s) == 0 || s->division == PHX_BY_TOKEN)
+    if (offset >= s->ranks || phx_near_rows(s) == 0 || phx_is_by_token(s))
         return;
     struct phx_row_places places = phx_dispatch_row_places(s, op->common.sequence);
     phx_fetch(phx_row_from(w, (w->rank->rank + offset) % s->ranks, &places, 0), places.stride);

@@ -96,7 +96,8 @@ static __device__ const struct phx_figures *phx_figures_here(void);
 #endif
 
 // A block of a GPU runs most of its code once, and pays for each question that it asks. What most
-// launches answer alike is also compiled in (launch_usual.cu).
+// launches answer alike is also compiled in (launch_usual.cu). Each such answer is asked for in
+// is_usual() of launch.cu, which chooses between the two.
 #if defined(__CUDA_ARCH__) && defined(PHX_USUAL)
 #define PHX_USUALLY(usual, value) (usual)
 #else

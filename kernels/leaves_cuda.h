@@ -247,8 +247,9 @@ PHX_FN uint64_t phx_row_load(const struct phx_worker *w, const uint64_t *word)
 PHX_FN void phx_scatter(const struct phx_worker *w, uint32_t *target, uint64_t stride,
                         const uint32_t *source, uint32_t count)
 {
-    PHX_ROLLED for (uint32_t i = phx_lane(w); i < count; i += w->lanes) target[i * stride] =
-        source[i];
+#pragma unroll 1
+    for (uint32_t i = phx_lane(w); i < count; i += w->lanes)
+        target[i * stride] = source[i];
 }
 
 // By a warp. Scales are under way together with the first bytes of the payload.

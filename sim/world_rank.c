@@ -239,7 +239,6 @@ void phx_rank_release(struct phx_sim_rank *rank)
             .wake_ps = PHX_TIME_NEVER,
             .alarm_ps = PHX_TIME_NEVER,
         };
-        rank->world->parked[strand->index].is_parked = false;
     }
     rank->workers_left = 0;
     rank->events_arrived = false;
