@@ -199,7 +199,7 @@ static void carve_group(struct carver *c, struct phx_group *g, const struct phx_
     g->regions = carve(c, ranks * sizeof *g->regions, 64);
     g->keys = carve(c, ranks * sizeof *g->keys, 64);
     g->from = carve(c, ranks * sizeof *g->from, 64);
-    g->heads = carve(c, ranks * sizeof *g->heads, 64);
+    g->heads = carve(c, phx_slots(s) * ranks * sizeof *g->heads, 64);
     g->to = carve(c, ranks * sizeof *g->to, 64);
     g->peer_answered = carve(c, ranks, 64);
     g->peer_lost = carve(c, ranks, 64);
@@ -334,10 +334,14 @@ bool phx__makes_memory(const struct phx_group *group)
 void phx__heads_place(struct phx_group *group, uint32_t rank)
 {
     const struct phx_shape *s = &group->rank.shape;
-    void *head = NULL;
-    if (phx_near_rows(s) > 0 && s->ranks >= HEADS_RANKS_MIN)
-        head = phx_mem_head(group->target.transport, group->regions[rank], phx_heads_bytes(s));
-    group->heads[rank] = head != NULL ? head : group->from[rank];
+    struct phx_transport *t = group->target.transport;
+    uint64_t bytes = phx_head_bytes(s);
+    void *at[PHX_MEM_HEADS_MAX];
+    int apart = phx_near_rows(s) > 0 && s->ranks >= HEADS_RANKS_MIN &&
+                phx_mem_heads(t, group->regions[rank], (uint32_t)bytes, phx_slots(s), at);
+    for (uint32_t slot = 0; slot < phx_slots(s); slot++)
+        group->heads[slot * s->ranks + rank] =
+            apart ? (uint8_t *)((uintptr_t)at[slot] - slot * bytes) : group->from[rank];
 }
 
 static int register_memory(struct phx_group *g, struct phx_message *message)

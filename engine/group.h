@@ -70,7 +70,7 @@ struct phx_group {
     struct phx_mem *regions;  // [ranks]
     struct phx_mem_key *keys; // [ranks] of our regions, each for its writer
     uint8_t **from;           // [ranks]
-    uint8_t **heads;          // [ranks] of from[], or where the transport keeps them
+    uint8_t **heads;          // [slots][ranks], of phx_rank
     uint8_t **to;             // [ranks] NULL unless the transport makes_memory
     bool has_twin;            // of the executor's, for workers with memory of their own
     uint32_t streaming;       // enum phx_streaming

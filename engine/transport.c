@@ -79,11 +79,13 @@ void *phx_mem_base(struct phx_transport *t, struct phx_mem mem)
     return base;
 }
 
-void *phx_mem_head(struct phx_transport *t, struct phx_mem mem, uint64_t size_bytes)
+int phx_mem_heads(struct phx_transport *t, struct phx_mem mem, uint32_t part_bytes, uint32_t parts,
+                  void **at)
 {
     phx_assert(t != NULL);
-    phx_assert(size_bytes > 0);
-    return t->ops->mem_head != NULL ? t->ops->mem_head(t, mem, size_bytes) : NULL;
+    phx_assert(part_bytes > 0);
+    phx_assert(parts > 0 && parts <= PHX_MEM_HEADS_MAX);
+    return t->ops->mem_heads != NULL ? t->ops->mem_heads(t, mem, part_bytes, parts, at) : 0;
 }
 
 int phx_peer_connect(struct phx_transport *t, struct phx_peer peer)

@@ -83,8 +83,8 @@ struct phx_transport_info { // fixed at open
     uint16_t incarnation;   // of the owner: the epoch in its struct phx_peer, from 1
     uint16_t lane_count;
     uint16_t is_copied_at_post; // not 0: the source of an op is reusable once phx_post() took it
-    uint32_t post_count_max; // ops in flight per (peer, lane) before phx_post() says "full"
-    uint32_t makes_memory;   // not 0: registered memory is the transport's own (phx_mem_base())
+    uint32_t post_count_max;    // ops in flight per (peer, lane) before phx_post() says "full"
+    uint32_t makes_memory;      // not 0: registered memory is the transport's own (phx_mem_base())
 };
 
 const struct phx_transport_info *phx_transport_info(const struct phx_transport *t);
@@ -108,11 +108,15 @@ void phx_mem_release(struct phx_transport *t, struct phx_mem mem);
 // Where the rank's workers find registered memory, or store into an imported one. Only of a
 // transport that makes_memory; stays the same until the release.
 void *phx_mem_base(struct phx_transport *t, struct phx_mem mem);
-// Moves the first size_bytes of registered memory, which nobody has used yet, to where the
-// transport keeps such parts of all regions side by side, and says where: what is written often of
-// very many regions is then in few pages. NULL: they stay. To its writer a region is one range as
-// before, but what reaches from one part into the other fails as PHX_ERR_PROTECTION.
-void *phx_mem_head(struct phx_transport *t, struct phx_mem mem, uint64_t size_bytes);
+// Moves the first `parts` times part_bytes of registered memory, which nobody has used yet, to
+// where the transport keeps the first parts of all regions side by side, and the second ones, and
+// so on, and says where each lies in at[parts]: what is written often of very many regions is then
+// in few pages, and what one operation writes is not among what the next one does. Returns 0: they
+// stay. To its writer a region is one range as before, but what reaches from one part into another
+// fails as PHX_ERR_PROTECTION. parts: 1 to PHX_MEM_HEADS_MAX.
+#define PHX_MEM_HEADS_MAX 4u
+int phx_mem_heads(struct phx_transport *t, struct phx_mem mem, uint32_t part_bytes, uint32_t parts,
+                  void **at);
 
 // Begins connecting every lane to a peer; the answer comes as PHX_EVENT_PEER, up or lost.
 int phx_peer_connect(struct phx_transport *t, struct phx_peer peer);

@@ -22,7 +22,8 @@ struct phx_transport_ops { // no entry but the last two may be NULL
     uint32_t (*poll)(struct phx_transport *t, struct phx_event *events, uint32_t capacity);
     uint64_t (*pending)(const struct phx_transport *t, struct phx_peer peer);
     void *(*mem_base)(struct phx_transport *t, struct phx_mem mem); // with info.makes_memory
-    void *(*mem_head)(struct phx_transport *t, struct phx_mem mem, uint64_t size_bytes); // or NULL
+    int (*mem_heads)(struct phx_transport *t, struct phx_mem mem, uint32_t part_bytes,
+                     uint32_t parts, void **at); // or NULL
 };
 
 // Called by the wrappers, in this order of use: `refuse` may fail a control call before the

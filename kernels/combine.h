@@ -276,8 +276,8 @@ PHX_FN int phx_combine_rows_hold(struct phx_worker *w, const struct phx_combine_
 PHX_FN void phx_combine_take(struct phx_worker *w, const struct phx_combine_op *op, uint32_t peer)
 {
     const struct phx_shape *s = &w->rank->shape;
-    const uint64_t *words =
-        phx_word_from(w, peer, phx_combine_word_offset(s, op->common.sequence, 0));
+    const uint64_t *words = phx_word_from(w, peer, op->common.sequence,
+                                          phx_combine_word_offset(s, op->common.sequence, 0));
     uint64_t sum;
     uint64_t answered = 0;
     if (phx_wait_or_replay(w, PHX_WAIT_COMBINE, 0, peer, words, phx_parts(s), &sum) ==
@@ -300,8 +300,8 @@ PHX_FN uint64_t phx_combine_words_look(struct phx_worker *w, const struct phx_co
 {
     const struct phx_shape *s = &w->rank->shape;
     uint64_t sum;
-    const uint64_t *words =
-        phx_word_from(w, peer, phx_combine_word_offset(s, op->common.sequence, 0));
+    const uint64_t *words = phx_word_from(w, peer, op->common.sequence,
+                                          phx_combine_word_offset(s, op->common.sequence, 0));
     return phx_look(w, NULL, NULL, 0, words, phx_parts(s), &sum) == PHX_SEEN_ALL &&
            sum == op->handle.sent_rows[peer];
 }

@@ -9,8 +9,8 @@
 //              the last phx_gather or phx_look did. Both may be known already
 //   waiting    phx_load (acquire), phx_gather, phx_look, phx_park; only wait.h calls them, from
 //              phx_wait and phx_barrier. phx_expect: what will be waited for next; phx_peek
-//   peers      phx_region_of, phx_heads_of: the region of this rank that a source writes, and where
-//              its heads lie; to both an offset in the region is added
+//   peers      phx_region_of, phx_head_of: the region of this rank that a source writes, and where
+//              its head of an operation lies; to both an offset in the region is added
 //              phx_put, phx_put_signal, phx_signal; on the worker's own lane; 0: it has no room
 //              now. Bodies call phx_send_put and its like of wait.h, which wait for room
 //   rank       phx_local_load, _store, _add, _cas: atomics among the workers of one rank;
@@ -102,16 +102,18 @@ PHX_FN void phx_worker_rejoin(struct phx_worker *w, const struct phx_worker *asi
 #include "kernels/device_c.h"
 #endif
 
-// A word of a source's region, at an offset in it, and the wire row in a slot.
-PHX_FN const uint64_t *phx_word_from(const struct phx_worker *w, uint32_t source, uint64_t offset)
+// A word in the head of operation `sequence` of a source's region, at an offset in the region, and
+// the wire row in a slot.
+PHX_FN const uint64_t *phx_word_from(const struct phx_worker *w, uint32_t source, uint64_t sequence,
+                                     uint64_t offset)
 {
-    return (const uint64_t *)(const void *)(phx_heads_of(w, source) + offset);
+    return (const uint64_t *)(const void *)(phx_head_of(w, source, sequence) + offset);
 }
 PHX_FN const uint8_t *phx_row_from(const struct phx_worker *w, uint32_t source,
                                    const struct phx_row_places *places, uint32_t slot)
 {
-    const uint8_t *base =
-        slot < places->near_rows ? phx_heads_of(w, source) : phx_region_of(w, source);
+    const uint8_t *base = slot < places->near_rows ? phx_head_of(w, source, places->sequence)
+                                                   : phx_region_of(w, source);
     return base + phx_row_place(places, slot);
 }
 

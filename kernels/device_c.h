@@ -131,9 +131,10 @@ PHX_FN uint8_t *phx_region_of(const struct phx_worker *w, uint32_t source)
 {
     return w->rank->from[source];
 }
-PHX_FN uint8_t *phx_heads_of(const struct phx_worker *w, uint32_t source)
+PHX_FN uint8_t *phx_head_of(const struct phx_worker *w, uint32_t source, uint64_t sequence)
 {
-    return w->rank->heads[source];
+    const struct phx_shape *s = &w->rank->shape;
+    return w->rank->heads[phx_slot(s, sequence) * s->ranks + source];
 }
 
 // --- the workers of this rank -------------------------------------------------------------------

@@ -288,8 +288,9 @@ PHX_FN uint8_t *phx_region_of(const struct phx_worker *w, uint32_t source)
 {
     return source < PHX_REGIONS ? phx_chip()->from[source] : w->rank->from[source];
 }
-PHX_FN uint8_t *phx_heads_of(const struct phx_worker *w, uint32_t source)
+PHX_FN uint8_t *phx_head_of(const struct phx_worker *w, uint32_t source, uint64_t sequence)
 {
+    (void)sequence;
     return phx_region_of(w, source);
 }
 PHX_FN uint8_t *phx_region_at(const struct phx_worker *w, uint32_t peer)

@@ -241,7 +241,8 @@ PHX_FN uint64_t phx_dispatch_take_route(struct phx_worker *w, const struct phx_d
                                         uint32_t source, uint64_t at)
 {
     const struct phx_shape *s = &w->rank->shape;
-    const uint64_t *word = phx_word_from(w, source, phx_counts_word_offset(s, op->common.sequence));
+    const uint64_t *word = phx_word_from(w, source, op->common.sequence,
+                                         phx_counts_word_offset(s, op->common.sequence));
     uint64_t rows;
     uint32_t fate = PHX_FATE_ABSENT;
     // If this rank ends before it has taken its rows, combine must find none.
@@ -417,7 +418,8 @@ PHX_FN int phx_dispatch_rows_hold(struct phx_worker *w, const struct phx_dispatc
 PHX_FN const uint64_t *phx_dispatch_rows_words(const struct phx_worker *w,
                                                const struct phx_dispatch_op *op, uint32_t source)
 {
-    return phx_word_from(w, source, phx_rows_word_offset(&w->rank->shape, op->common.sequence, 0));
+    return phx_word_from(w, source, op->common.sequence,
+                         phx_rows_word_offset(&w->rank->shape, op->common.sequence, 0));
 }
 
 // What became of the rows of a source, of which phx_wait() said `seen`.
@@ -485,7 +487,7 @@ PHX_FN void phx_dispatch_fetch_route(const struct phx_worker *w, const struct ph
 {
     const struct phx_shape *s = &w->rank->shape;
     if (offset < s->ranks)
-        phx_fetch(phx_word_from(w, (w->rank->rank + offset) % s->ranks,
+        phx_fetch(phx_word_from(w, (w->rank->rank + offset) % s->ranks, op->common.sequence,
                                 phx_counts_word_offset(s, op->common.sequence)),
                   phx_words_per_slot(s) * 8 + sizeof(struct phx_route_header) + 64);
 }

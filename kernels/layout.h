@@ -2,8 +2,8 @@
 //
 // Each ordered pair (source s, destination d) has one region in d's memory, written by s alone:
 //
-//   heads    [slots] near rows, words (counts | rows[parts] | combine[parts]) and a route message
-//            (route.h) of few rows
+//   heads    [slots] words (counts | rows[parts] | combine[parts]), a short route message (route.h)
+//            and near rows
 //   status   one word
 //   routes   [slots] longer route messages, if rows can be near
 //   dispatch [slots][tokens_max] wire rows: payload, then scales     wire slot = place in the route
@@ -82,7 +82,6 @@ struct phx_figures {
     uint64_t combine_rows_per_slot;
     uint64_t route_stride;
     uint64_t words_per_slot;
-    uint64_t words_offset;
     uint64_t head_bytes;
     uint64_t far_rows_offset;
     uint64_t combine_offset; // of the first combine row, in a region
@@ -317,11 +316,11 @@ PHX_BOTH uint64_t phx_combine_rows_per_slot(const struct phx_shape *s)
 }
 
 // --- heads -------------------------------------------------------------------------------------
-// The words of a slot and its route message stand side by side, and the first rows before them if
+// The words of a slot and its route message stand side by side, and the first rows behind them if
 // they are small: among many ranks few rows go from one to another, and then all of it lies in the
-// head, and heads may lie apart from what else a region has (phx_mem_head()). Rows of a full hidden
-// size are far, and take no page that they do not fill; the same goes for a route message that
-// needs more room than the near rows' would.
+// head, from its first byte on, and heads may lie apart from what else a region has
+// (phx_mem_heads()). Rows of a full hidden size are far, and take no page that they do not fill;
+// the same goes for a route message that needs more room than the near rows' would.
 
 #define PHX_NEAR_BYTES 3072u
 #define PHX_NEAR_ROWS_MIN 4u
@@ -349,7 +348,7 @@ PHX_BOTH uint64_t phx_near_route_bytes(const struct phx_shape *s)
     uint32_t rows = phx_near_rows(s);
     if (rows == 0)
         return phx_route_stride(s);
-    return phx_align(phx_route_bytes(s, rows, rows * phx_route_row_entries_max(s)), 128);
+    return phx_align(phx_route_bytes(s, rows, rows * phx_route_row_entries_max(s)), 64);
 }
 // Of one of `row_count` rows; both ends know no more when they look for it.
 PHX_BOTH int phx_route_is_near(const struct phx_shape *s, uint64_t row_count)
@@ -359,21 +358,22 @@ PHX_BOTH int phx_route_is_near(const struct phx_shape *s, uint64_t row_count)
 }
 PHX_BOTH uint64_t phx_words_per_slot(const struct phx_shape *s)
 {
-    // Whole cache lines, in pairs.
-    return PHX_FIGURE(words_per_slot, phx_align(1 + 2 * (uint64_t)phx_parts(s), 16));
+    // Whole cache lines, in pairs, unless the head is a small one.
+    return PHX_FIGURE(words_per_slot,
+                      phx_align(1 + 2 * (uint64_t)phx_parts(s), phx_near_rows(s) == 0 ? 16 : 8));
 }
-PHX_BOTH uint64_t phx_words_offset(const struct phx_shape *s) // in a head
+PHX_BOTH uint64_t phx_near_rows_at(const struct phx_shape *s) // in a head
 {
-    return PHX_FIGURE(words_offset, phx_align(phx_near_rows(s) * phx_dispatch_row_stride(s), 128));
+    return phx_words_per_slot(s) * 8 + phx_near_route_bytes(s);
 }
 PHX_BOTH uint64_t phx_head_bytes(const struct phx_shape *s)
 {
     return PHX_FIGURE(head_bytes,
-                      phx_words_offset(s) + phx_words_per_slot(s) * 8 + phx_near_route_bytes(s));
+                      phx_near_rows_at(s) + phx_near_rows(s) * phx_dispatch_row_stride(s));
 }
 PHX_BOTH uint64_t phx_counts_word_offset(const struct phx_shape *s, uint64_t sequence)
 {
-    return phx_slot(s, sequence) * phx_head_bytes(s) + phx_words_offset(s);
+    return phx_slot(s, sequence) * phx_head_bytes(s);
 }
 PHX_BOTH uint64_t phx_rows_word_offset(const struct phx_shape *s, uint64_t sequence, uint32_t part)
 {
@@ -388,7 +388,7 @@ PHX_BOTH uint64_t phx_status_word_offset(const struct phx_shape *s)
 {
     return phx_slots(s) * phx_head_bytes(s);
 }
-PHX_BOTH uint64_t phx_heads_bytes(const struct phx_shape *s) // and the status word
+PHX_BOTH uint64_t phx_heads_bytes(const struct phx_shape *s) // and the status word behind them
 {
     return phx_status_word_offset(s) + 128;
 }
@@ -412,6 +412,7 @@ struct phx_row_places {
     uint64_t near_at;
     uint64_t far_at;
     uint64_t stride;
+    uint64_t sequence;
     uint32_t near_rows;
 };
 PHX_BOTH struct phx_row_places phx_dispatch_row_places(const struct phx_shape *s, uint64_t sequence)
@@ -419,7 +420,8 @@ PHX_BOTH struct phx_row_places phx_dispatch_row_places(const struct phx_shape *s
     struct phx_row_places p;
     p.stride = phx_dispatch_row_stride(s);
     p.near_rows = phx_near_rows(s);
-    p.near_at = phx_slot(s, sequence) * phx_head_bytes(s);
+    p.sequence = sequence;
+    p.near_at = phx_slot(s, sequence) * phx_head_bytes(s) + phx_near_rows_at(s);
     p.far_at = phx_far_rows_offset(s) + phx_slot(s, sequence) * s->tokens_max * p.stride;
     return p;
 }
@@ -503,7 +505,6 @@ static inline struct phx_figures phx_figures_of(const struct phx_shape *s) // ho
     f.combine_rows_per_slot = phx_combine_rows_per_slot(s);
     f.route_stride = phx_route_stride(s);
     f.words_per_slot = phx_words_per_slot(s);
-    f.words_offset = phx_words_offset(s);
     f.head_bytes = phx_head_bytes(s);
     f.far_rows_offset = phx_far_rows_offset(s);
     f.combine_offset = phx_combine_row_offset(s, 0, 0);

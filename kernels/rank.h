@@ -49,9 +49,11 @@ struct phx_rank {
     const uint16_t *expert_rank;  // [experts] where each expert lives
     const uint16_t *expert_local; // [experts] its index there
     uint8_t *const *from;         // [ranks] region in our memory that each source writes
-    uint8_t *const *heads;        // [ranks] where its heads lie, if not there; C targets only
-    uint8_t *const *to;           // [ranks] our region in each peer's memory; GPU targets only
-    uint8_t *stage;               // phx_stage_bytes()
+    // [slots][ranks] What is added to an offset in that region's head of the slot, which may lie
+    // apart: from[source], or an address that is nothing by itself. C targets only.
+    uint8_t *const *heads;
+    uint8_t *const *to; // [ranks] our region in each peer's memory; GPU targets only
+    uint8_t *stage;     // phx_stage_bytes()
     struct phx_rank_state *state;
     uint64_t *suspected; // [ranks] enum phx_cause
     uint64_t *fates;     // [PHX_WAIT_PHASES][ranks] operation << 8 | enum phx_fate

@@ -390,9 +390,10 @@ PHX_FN int phx_route_take(struct phx_worker *w, const struct phx_dispatch_op *op
 {
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
-    const uint8_t *base =
-        phx_route_is_near(s, row_count) ? phx_heads_of(w, source) : phx_region_of(w, source);
-    const uint8_t *region = base + phx_route_offset(s, op->common.sequence, row_count);
+    uint64_t sequence = op->common.sequence;
+    const uint8_t *base = phx_route_is_near(s, row_count) ? phx_head_of(w, source, sequence)
+                                                          : phx_region_of(w, source);
+    const uint8_t *region = base + phx_route_offset(s, sequence, row_count);
     uint8_t *kept = op->handle.routes + at;
     uint8_t *message = phx_route_desk(w, kept);
     uint64_t bytes = phx_route_fetch(w, message, region, row_count);

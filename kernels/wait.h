@@ -171,7 +171,8 @@ PHX_FN uint32_t phx_fate_absent(struct phx_worker *w, uint32_t phase, uint32_t s
 PHX_FN int64_t phx_waiting_on(const struct phx_worker *w, uint32_t source)
 {
     const struct phx_rank *rank = w->rank;
-    uint64_t word = phx_load(w, phx_word_from(w, source, phx_status_word_offset(&rank->shape)));
+    const uint8_t *at = phx_region_of(w, source) + phx_status_word_offset(&rank->shape);
+    uint64_t word = phx_load(w, (const uint64_t *)(const void *)at);
     uint32_t age = ((uint32_t)w->op->operation - phx_word_sequence(word)) & 0xFFFFFFu;
     uint32_t value = phx_word_value(word);
     uint32_t base = value < PHX_WORD_VALUE_HELD ? PHX_WORD_VALUE_WAITING : PHX_WORD_VALUE_HELD;

@@ -130,8 +130,11 @@ enum phx_connection_state {
 struct phx_sim_mem { // one handle of one process
     uint8_t *base;
     uint64_t size_bytes;
-    uint8_t *head; // where the first head_bytes lie, if there are any
-    uint64_t head_bytes;
+    // Where the first head_parts times head_bytes lie, if they are apart: each head_step behind the
+    // one before.
+    uint8_t *head;
+    uint32_t head_bytes;
+    uint32_t head_step;
     uint64_t nonce;        // of the key
     uint32_t incarnation;  // of the process that holds it
     uint32_t epoch;        // of the handle; 0: it was never taken
@@ -139,8 +142,9 @@ struct phx_sim_mem { // one handle of one process
     uint32_t remote_epoch;
     uint32_t remote_incarnation;
     uint16_t peer; // registered: who may write, or PHX_WRITER_NONE. Imported: whose it is
-    bool imported;
-    bool live;
+    uint8_t head_parts;
+    bool imported : 1;
+    bool live : 1;
 };
 static_assert(sizeof(struct phx_sim_mem) == 64, "a cache line");
 
@@ -158,11 +162,13 @@ struct phx_connection {
 };
 static_assert(sizeof(struct phx_connection) == 256, "four cache lines, two of them handles");
 
-struct phx_head_block { // heads of regions, one behind the other
+struct phx_head_block { // heads of regions: all first parts one behind the other, then all second
+                        // ones
     struct phx_head_block *next;
     uint8_t *base;
-    size_t size_bytes;
-    size_t used_bytes;
+    uint32_t parts;
+    uint32_t part_bytes; // of all first parts
+    uint32_t used_bytes; // of those
 };
 
 struct phx_sim_transport {

@@ -15,8 +15,9 @@
 
 #include "sim/pages.h"
 
-#define HEADS_BYTES_FIRST ((size_t)256 << 10)
-#define HEADS_BYTES_MOST ((size_t)64 << 20)
+// Of first parts alone.
+#define HEADS_BYTES_FIRST (128u << 10)
+#define HEADS_BYTES_MOST (32u << 20)
 #define EVIDENCE_PS 500000000ull // a robust lock tells a process's death in under a millisecond
 
 struct key { // the opaque 32 bytes
@@ -51,25 +52,33 @@ int phx_sim_mem_check(const struct phx_fabric *f, uint32_t rank, uint32_t incarn
     return 0;
 }
 
+static uint64_t heads_bytes(const struct phx_sim_mem *mem)
+{
+    return (uint64_t)mem->head_parts * mem->head_bytes;
+}
+
 uint8_t *phx_sim_mem_at(const struct phx_sim_mem *mem, uint64_t offset_bytes, uint64_t size_bytes)
 {
     if (offset_bytes > mem->size_bytes || size_bytes > mem->size_bytes - offset_bytes)
         return NULL;
-    if (offset_bytes >= mem->head_bytes)
+    if (offset_bytes >= heads_bytes(mem))
         return mem->base + offset_bytes;
-    return size_bytes <= mem->head_bytes - offset_bytes ? mem->head + offset_bytes : NULL;
+    uint8_t *at = mem->head;
+    for (; offset_bytes >= mem->head_bytes; offset_bytes -= mem->head_bytes)
+        at += mem->head_step;
+    return size_bytes <= mem->head_bytes - offset_bytes ? at + offset_bytes : NULL;
 }
 
 static bool mem_has(const struct phx_sim_mem *mem, const void *address, uint64_t *offset_bytes)
 {
-    uint64_t offset = (uintptr_t)address - (uintptr_t)mem->head;
-    bool has = offset < mem->head_bytes;
-    if (!has) {
-        offset = (uintptr_t)address - (uintptr_t)mem->base;
-        has = offset >= mem->head_bytes && offset < mem->size_bytes;
+    for (uint32_t i = 0; i < mem->head_parts; i++) {
+        uint64_t offset = (uintptr_t)address - (uintptr_t)mem->head - (uint64_t)i * mem->head_step;
+        *offset_bytes = (uint64_t)i * mem->head_bytes + offset;
+        if (offset < mem->head_bytes)
+            return true;
     }
-    *offset_bytes = offset;
-    return has;
+    *offset_bytes = (uintptr_t)address - (uintptr_t)mem->base;
+    return *offset_bytes >= heads_bytes(mem) && *offset_bytes < mem->size_bytes;
 }
 
 bool phx_sim_mem_find(const struct phx_fabric *f, uint32_t rank, const void *address,
@@ -187,56 +196,95 @@ static void sim_mem_release(struct phx_transport *transport, struct phx_mem mem)
     entry->live = false;
     if (entry->imported || entry->peer == PHX_WRITER_NONE)
         return;
-    phx_memory_remove(t->fabric->memory, t->rank, entry->base + entry->head_bytes);
-    if (entry->head_bytes > 0)
-        phx_memory_remove(t->fabric->memory, t->rank, entry->head);
+    phx_memory_remove(t->fabric->memory, t->rank, entry->base + heads_bytes(entry));
+    for (uint32_t i = 0; i < entry->head_parts; i++)
+        phx_memory_remove(t->fabric->memory, t->rank, entry->head + (size_t)i * entry->head_step);
 }
 
 // From the system's memory, in huge pages when there are many; each rank's side by side. One is not
 // handed out again: a store of an old incarnation that is still under way finds it as it was, as it
 // does the rest of a renewed region.
-static uint8_t *head_take(struct phx_fabric *f, uint64_t size_bytes)
+static struct phx_head_block *head_block_make(struct phx_fabric *f, uint32_t parts,
+                                              uint32_t part_bytes)
+{
+    const struct phx_head_block *b = f->heads;
+    struct phx_head_block *made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return NULL;
+    uint32_t room = b == NULL ? HEADS_BYTES_FIRST : 2 * b->part_bytes;
+    room = room > HEADS_BYTES_MOST ? HEADS_BYTES_MOST : room;
+    made->part_bytes = room < part_bytes ? part_bytes : room;
+    made->parts = parts;
+    made->base = phx_pages_take((size_t)parts * made->part_bytes);
+    if (made->base == NULL) {
+        free(made);
+        return NULL;
+    }
+    made->next = f->heads;
+    f->heads = made;
+    return made;
+}
+
+// From the system's memory, in huge pages when there are many; each rank's side by side. One is not
+// handed out again: a store of an old incarnation that is still under way finds it as it was, as it
+// does the rest of a renewed region.
+static uint8_t *heads_take(struct phx_fabric *f, uint32_t parts, uint32_t part_bytes,
+                           uint32_t *step)
 {
     struct phx_head_block *b = f->heads;
-    if (b == NULL || b->size_bytes - b->used_bytes < size_bytes) {
-        size_t room = b == NULL ? HEADS_BYTES_FIRST : 2 * b->size_bytes;
-        room = room > HEADS_BYTES_MOST ? HEADS_BYTES_MOST : room;
-        struct phx_head_block *made = calloc(1, sizeof *made);
-        if (made == NULL)
-            return NULL;
-        made->size_bytes = room < size_bytes ? size_bytes : room;
-        made->base = phx_pages_take(made->size_bytes);
-        if (made->base == NULL) {
-            free(made);
-            return NULL;
-        }
-        made->next = b;
-        b = f->heads = made;
-    }
+    uint32_t room = (part_bytes + 63) / 64 * 64;
+    if (b == NULL || b->parts != parts || b->part_bytes - b->used_bytes < room)
+        b = head_block_make(f, parts, room);
+    if (b == NULL)
+        return NULL;
     uint8_t *head = b->base + b->used_bytes;
-    b->used_bytes += (size_bytes + 63) / 64 * 64;
+    b->used_bytes += room;
+    *step = b->part_bytes;
     return head;
 }
 
-static void *sim_mem_head(struct phx_transport *transport, struct phx_mem mem, uint64_t size_bytes)
+// The checker's regions, of which the transport has registered the memory as one. All or none.
+static bool heads_check(struct phx_memory *memory, uint32_t rank, const struct phx_sim_mem *entry,
+                        uint8_t *head, uint32_t step, uint32_t parts, uint32_t part_bytes)
+{
+    uint32_t added = 0;
+    while (added < parts &&
+           phx_memory_add(memory, rank, head + (size_t)added * step, part_bytes, entry->peer) == 0)
+        added++;
+    if (added == parts)
+        return true;
+    while (added > 0)
+        phx_memory_remove(memory, rank, head + (size_t)--added * step);
+    return false;
+}
+
+static int sim_mem_heads(struct phx_transport *transport, struct phx_mem mem, uint32_t part_bytes,
+                         uint32_t parts, void **at)
 {
     struct phx_sim_transport *t = self_of(transport);
     struct phx_memory *memory = t->fabric->memory;
     struct phx_sim_mem *entry = phx_sim_mem_of(t->fabric, t->rank, mem.index);
+    uint64_t bytes = (uint64_t)parts * part_bytes;
+    uint32_t step = 0;
     phx_assert(entry != NULL);
-    phx_assert(entry->live && entry->epoch == mem.epoch && entry->head_bytes == 0);
-    if (entry->imported || entry->peer == PHX_WRITER_NONE || size_bytes >= entry->size_bytes)
-        return NULL;
-    uint8_t *head = head_take(t->fabric, size_bytes);
-    if (head == NULL || phx_memory_add(memory, t->rank, head, size_bytes, entry->peer) != 0)
-        return NULL;
+    phx_assert(entry->live && entry->epoch == mem.epoch && entry->head_parts == 0);
+    if (entry->imported || entry->peer == PHX_WRITER_NONE || bytes >= entry->size_bytes ||
+        part_bytes > HEADS_BYTES_MOST)
+        return 0;
+    uint8_t *head = heads_take(t->fabric, parts, part_bytes, &step);
+    if (head == NULL || !heads_check(memory, t->rank, entry, head, step, parts, part_bytes))
+        return 0;
     phx_memory_remove(memory, t->rank, entry->base);
-    if (phx_memory_add(memory, t->rank, entry->base + size_bytes, entry->size_bytes - size_bytes,
+    if (phx_memory_add(memory, t->rank, entry->base + bytes, entry->size_bytes - bytes,
                        entry->peer) != 0)
         phx_world_stop(t->fabric->world, PHX_ERR_NO_MEMORY, "no memory for the checker's regions");
     entry->head = head;
-    entry->head_bytes = size_bytes;
-    return head;
+    entry->head_bytes = part_bytes;
+    entry->head_step = step;
+    entry->head_parts = (uint8_t)parts;
+    for (uint32_t i = 0; i < parts; i++)
+        at[i] = head + (size_t)i * step;
+    return 1;
 }
 
 static void heads_free(struct phx_fabric *f)
@@ -244,7 +292,7 @@ static void heads_free(struct phx_fabric *f)
     while (f->heads != NULL) {
         struct phx_head_block *b = f->heads;
         f->heads = b->next;
-        phx_pages_give(b->base, b->size_bytes);
+        phx_pages_give(b->base, (size_t)b->parts * b->part_bytes);
         free(b);
     }
 }
@@ -493,7 +541,7 @@ static const struct phx_transport_ops sim_ops = {
     .mem_register = sim_mem_register,
     .mem_import = sim_mem_import,
     .mem_release = sim_mem_release,
-    .mem_head = sim_mem_head,
+    .mem_heads = sim_mem_heads,
     .peer_connect = sim_peer_connect,
     .peer_fence = sim_peer_fence,
     .peer_flush = sim_peer_flush,

@@ -145,8 +145,9 @@ static inline uint8_t *phx_region_of(const struct phx_worker *w, uint32_t source
 {
     return w->rank->from[source];
 }
-static inline uint8_t *phx_heads_of(const struct phx_worker *w, uint32_t source)
+static inline uint8_t *phx_head_of(const struct phx_worker *w, uint32_t source, uint64_t sequence)
 {
+    (void)sequence;
     return w->rank->from[source];
 }
 

@@ -200,28 +200,38 @@ static void cut(void *context, const struct phx_event_record *event)
     down(context, event->object != 0);
 }
 
-// The head of a region lies elsewhere: offsets stay, and nothing reaches from one part into the
-// other.
-TEST(transport_sim_head_of_a_region_may_lie_apart)
+// The heads of a region lie elsewhere: offsets stay, and nothing reaches from one part into
+// another.
+TEST(transport_sim_heads_of_a_region_may_lie_apart)
 {
-    static const uint64_t head_bytes = 4096;
+    static const uint32_t part = 2048;
     struct pair p = pair_make(world_make(1, 2, NULL, PHX_TIE_FIFO));
     struct phx_event event;
-    const uint8_t *head = phx_mem_head(p.to, p.target_mem, head_bytes);
-    CHECK(head != NULL && head != p.target);
-    put(&p, 0, 256, head_bytes - 256, 1, PHX_OP_SILENT, 1);
-    put(&p, 0, 256, head_bytes, 2, PHX_OP_SILENT, 2);
+    void *heads[2] = {NULL, NULL};
+    CHECK_EQ(phx_mem_heads(p.to, p.target_mem, part, 2, heads), 1);
+    const uint8_t *first = heads[0];
+    const uint8_t *second = heads[1];
+    CHECK(first != p.target && second >= first + part);
+    put(&p, 0, 256, part - 256, 1, PHX_OP_SILENT, 1);
+    put(&p, 0, 256, part, 2, PHX_OP_SILENT, 2);
+    put(&p, 0, 256, 2 * part - 256, 3, PHX_OP_SILENT, 3);
+    put(&p, 0, 256, 2 * part, 4, PHX_OP_SILENT, 4);
     drain(&p);
     CHECK_EQ(phx_poll(p.from, &event, 1), 0);
-    CHECK_MEM_EQ(head + head_bytes - 256, p.source + head_bytes - 256, 256);
-    CHECK_MEM_EQ(p.target + head_bytes, p.source + head_bytes, 256);
-    CHECK_EQ(p.target[head_bytes - 1], 0);
-    CHECK_EQ(value_at(&p), 2);
-    put(&p, 0, 256, head_bytes - 128, 3, 0, 3);
-    drain(&p);
-    CHECK_EQ(phx_poll(p.from, &event, 1), 1);
-    CHECK_EQ(event.status, PHX_ERR_PROTECTION);
-    CHECK_EQ(value_at(&p), 2);
+    CHECK_MEM_EQ(first + part - 256, p.source + part - 256, 256);
+    CHECK_MEM_EQ(second, p.source + part, 256);
+    CHECK_MEM_EQ(second + part - 256, p.source + 2 * part - 256, 256);
+    CHECK_MEM_EQ(p.target + 2 * part, p.source + 2 * part, 256);
+    CHECK_EQ(p.target[part], 0);
+    CHECK_EQ(p.target[2 * part - 1], 0);
+    CHECK_EQ(value_at(&p), 4);
+    for (uint32_t i = 1; i <= 2; i++) {
+        put(&p, 0, 256, i * part - 128, 4 + i, 0, 4 + i);
+        drain(&p);
+        CHECK_EQ(phx_poll(p.from, &event, 1), 1);
+        CHECK_EQ(event.status, PHX_ERR_PROTECTION);
+        CHECK_EQ(value_at(&p), 4);
+    }
     phx_mem_release(p.to, p.target_mem);
     pair_close(&p);
 }

@@ -185,6 +185,7 @@ static void take(struct route_case *c, struct fake_target *fake)
     struct phx_worker w;
     struct phx_dispatch_op op;
     uint8_t *from[RANKS] = {NULL};
+    uint8_t *heads[PHX_MEM_HEADS_MAX * RANKS];
     memset(&environment, 0, sizeof environment);
     memset(&rank, 0, sizeof rank);
     memset(&w, 0, sizeof w);
@@ -200,7 +201,9 @@ static void take(struct route_case *c, struct fake_target *fake)
     rank.shape = *s;
     rank.experts_local = c->local;
     rank.from = from;
-    rank.heads = from;
+    for (uint32_t i = 0; i < PHX_MEM_HEADS_MAX * RANKS; i++)
+        heads[i] = from[i % RANKS];
+    rank.heads = heads;
     rank.environment = &environment;
     w.rank = &rank;
     w.count = 1;

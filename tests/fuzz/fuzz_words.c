@@ -136,7 +136,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     op.operation = whole(&in, 24);
     from[1] = fuzz_alloc(phx_heads_bytes(&rank.shape));
     rank.from = from;
-    rank.heads = from;
     environment.executor = fake_target_of(fake).executor;
     rank.environment = &environment;
     w.rank = &rank;
