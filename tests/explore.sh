@@ -59,11 +59,14 @@ END
 expect 1 explore "$dir/wrong.yaml" --keep-expectations --faults-max 0 --seeds 2 --out "$dir/bad"
 says out 'expect-alive'
 saved=$dir/bad/seed-1.yaml
+expect 1 explore "$dir/wrong.yaml" --keep-expectations --faults-max 0 --seeds 1 --out "$dir/a/b/c"
+says out '1 run FAILED'
+[ -f "$dir/a/b/c/seed-1.yaml" ] || fail 'a failure was not saved: nothing above its directory'
 expect 1 replay "$saved"
 says out 'expect-alive, as saved'
 says out ', as saved'
 expect 0 shrink "$saved" --out "$dir/a.yaml"
-says out '1 faults, 2 ranks'
+says out '1 fault, 2 ranks'
 expect 0 shrink "$saved" --out "$dir/b.yaml"
 cmp -s "$dir/a.yaml" "$dir/b.yaml" || fail 'shrinking twice gives two files'
 expect 1 replay "$dir/a.yaml"
@@ -73,6 +76,13 @@ says out 'expect-alive, as saved'
 expect 2 explore --seeds 1 --bug fence-missing
 says err 'no planted bugs'
 expect 2 explore --seeds 0
+expect 2 explore --seeds 1 --out "$saved"
+says err "--out=$saved: failures could not be saved there: Not a directory"
+expect 2 explore --seeds 1 --out "$saved/deeper"
+expect 2 explore --seeds 1 --out ''
+says err '--out=: failures could not be saved there: No such file or directory'
+expect 2 explore --seeds 1 --out "$(printf '%0901d' 0)"
+says err 'File name too long'
 expect 2 explore --seeds 1 "$dir/nothing.yaml"
 expect 2 explore --keep-expectations --seeds 1
 expect 2 replay

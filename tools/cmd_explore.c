@@ -12,6 +12,7 @@
 
 #include "tools/bug_option.h"
 #include "tools/command.h"
+#include "tools/directory.h"
 #include "tools/options.h"
 #include "tools/explore_jobs.h"
 #include "tools/explore_report.h"
@@ -310,13 +311,26 @@ static int range_fill(struct explore *e, struct phx_totals *totals)
     return rc == 0 || is_missing ? 0 : say(&message, PHX_EXIT_USAGE);
 }
 
+// Before hours are spent on runs whose failures could not be kept.
+static int directory_ready(const struct explore *e)
+{
+    int error = phx_directory_check(e->jobs.directory);
+    if (error == 0)
+        return 0;
+    (void)fprintf(stderr, "phx explore: --out=%s: failures could not be saved there: %s\n",
+                  e->jobs.directory, strerror(error));
+    return PHX_EXIT_USAGE;
+}
+
 static int campaign_run(struct explore *e)
 {
     struct phx_totals *totals = calloc(1, sizeof *totals);
     struct phx_message message;
     if (totals == NULL)
         return PHX_EXIT_INTERNAL;
-    int status = range_fill(e, totals);
+    int status = directory_ready(e);
+    if (status == 0)
+        status = range_fill(e, totals);
     if (status == 0) {
         struct phx_progress progress;
         phx_progress_open(&progress, &e->jobs, totals);

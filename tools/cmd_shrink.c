@@ -61,11 +61,17 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     }
 }
 
+static void print_count(FILE *out, uint32_t count, const char *of, const char *behind)
+{
+    (void)fprintf(out, "%u %s%s%s", count, of, count == 1 ? "" : "s", behind);
+}
+
 static void print_size(FILE *out, const struct phx_scenario *s)
 {
-    (void)fprintf(out, "%u faults, %u ranks, %u pairs of %u tokens", s->workload.fault_count,
-                  s->workload.cluster.nodes * s->workload.cluster.ranks_per_node,
-                  s->loads[0].steps * s->loads[0].layers, s->loads[0].tokens);
+    print_count(out, s->workload.fault_count, "fault", ", ");
+    print_count(out, s->workload.cluster.nodes * s->workload.cluster.ranks_per_node, "rank", ", ");
+    print_count(out, s->loads[0].steps * s->loads[0].layers, "pair", " of ");
+    print_count(out, s->loads[0].tokens, "token", "");
 }
 
 static void show(void *context, const struct phx_shrink *shrink)

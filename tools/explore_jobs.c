@@ -12,11 +12,11 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "tools/command.h"
+#include "tools/directory.h"
 
 #define CHUNK 16u
 #define STATE_EVERY_MS 5000.0
@@ -93,7 +93,7 @@ static int failure_file(const struct phx_jobs *jobs, const struct phx_scenario *
 {
     char path[1024];
     struct phx_message message;
-    (void)mkdir(jobs->directory, 0777); // where it is there already, that is fine
+    (void)phx_directory_make(jobs->directory); // without it saving fails, and says why
     phx_failure_path(jobs, trial->number, path, sizeof path);
     int rc = phx_failure_save(s, trial, path, &message);
     if (rc != 0)

@@ -37,7 +37,7 @@ struct phx_jobs {
     uint64_t end;           // number behind the last run; UINT64_MAX: no end
     double until_wall_ms;   // phx_wall_ms() at which to stop; 0: none
     uint64_t failures_max;  // stop after so many; 0: never
-    const char *directory;  // where failures are saved; made when there is one
+    const char *directory;  // where failures are saved (directory.h); made when there is one
     const char *state_path; // NULL: none is kept
     uint64_t signature;     // of the campaign
     // Told now and then, and at the end; `failure` is NULL or a failed run as it is found.

@@ -112,7 +112,7 @@ void phx_totals_print(FILE *out, const struct phx_jobs *jobs, const struct phx_t
         (void)fprintf(out, "no run failed\n");
         return;
     }
-    (void)fprintf(out, "%" PRIu64 " runs FAILED\n", t->failed);
+    (void)fprintf(out, "%" PRIu64 " run%s FAILED\n", t->failed, t->failed == 1 ? "" : "s");
     for (uint32_t i = 0; i < t->rule_count; i++) {
         char path[1024];
         phx_failure_path(jobs, t->rules[i].first, path, sizeof path);
