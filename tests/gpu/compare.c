@@ -256,11 +256,15 @@ static void compare_rank(struct tally *t, const struct phx_shape *s, const struc
     compare_bytes(t, "token_loss", gpu->token_loss, sim->token_loss, gpu->token_count * 4);
 }
 
-static int run_case(uint64_t number, struct tally *t, struct phx_message *message)
+// death_timeout_us: 0, or the deadline of a case with a death.
+static int run_case(uint64_t number, uint64_t death_timeout_us, struct tally *t,
+                    struct phx_message *message)
 {
     struct test_case *c = case_make(number, number % 2 == 1);
     if (c == NULL)
         return phx_fail(message, PHX_ERR_NO_MEMORY, "no memory for a case");
+    if (death_timeout_us != 0 && c->victim != CASE_NOBODY)
+        c->timeout_us = death_timeout_us;
     struct rank_io *gpu = case_io_make(c);
     struct rank_io *sim = case_io_make(c);
     for (uint32_t i = 0; i < c->pairs * c->shape.ranks; i++) {
@@ -296,18 +300,19 @@ static int run_case(uint64_t number, struct tally *t, struct phx_message *messag
 struct arguments {
     uint64_t cases;
     uint64_t first;
+    uint64_t death_timeout_us;
 };
 
 static error_t parse(int key, char *value, struct argp_state *state)
 {
     struct arguments *a = state->input;
     char *end;
-    if (key != 'n' && key != 'f')
+    if (key != 'n' && key != 'f' && key != 't')
         return ARGP_ERR_UNKNOWN;
     uint64_t number = strtoull(value, &end, 10);
     if (*value == 0 || *end != 0)
         argp_error(state, "%s is not a number", value);
-    *(key == 'n' ? &a->cases : &a->first) = number;
+    *(key == 'n' ? &a->cases : key == 'f' ? &a->first : &a->death_timeout_us) = number;
     return 0;
 }
 
@@ -316,11 +321,13 @@ int main(int argc, char **argv)
     static const struct argp_option options[] = {
         {"cases", 'n', "N", 0, "how many cases (default 240)", 0},
         {"first", 'f', "NUMBER", 0, "the first case's number (default 0)", 0},
+        {"death-timeout-us", 't', "US", 0,
+         "the deadline of cases with a death (default: some 10 ms, by their size)", 0},
         {0}};
     static const struct argp argp = {
         options, parse, NULL, "Compares the kernels on a GPU with the simulator's.",
         NULL,    NULL,  NULL};
-    struct arguments a = {240, 0};
+    struct arguments a = {240, 0, 0};
     struct tally t = {0};
     struct phx_message message = {""};
     argp_err_exit_status = 2;
@@ -330,7 +337,7 @@ int main(int argc, char **argv)
         return 77;
     }
     for (uint64_t i = a.first; i < a.first + a.cases; i++) {
-        if (run_case(i, &t, &message) != 0) {
+        if (run_case(i, a.death_timeout_us, &t, &message) != 0) {
             printf("FAIL: case %llu could not be compared: %s\n", (unsigned long long)i,
                    message.text);
             return 3;
