@@ -243,12 +243,13 @@ PHX_FN uint64_t phx_dispatch_take_route(struct phx_worker *w, const struct phx_d
     const struct phx_shape *s = &w->rank->shape;
     const uint64_t *word = phx_word_from(w, source, op->common.sequence,
                                          phx_counts_word_offset(s, op->common.sequence));
+    uint8_t *desk = phx_route_desk(w, op->handle.routes + at);
     uint64_t rows;
     uint32_t fate = PHX_FATE_ABSENT;
     // If this rank ends before it has taken its rows, combine must find none.
     phx_store_u64(w, &op->handle.present[source], PHX_FATE_ABSENT);
     if (phx_wait_or_replay(w, PHX_WAIT_COUNTS, 0, source, word, 1, &rows) == PHX_SEEN_ALL) {
-        int bytes = phx_route_take(w, op, source, rows, at);
+        int bytes = phx_route_take(w, op, source, rows, at, desk);
         phx_store_u64(w, &op->handle.route_at[source], at);
         at += phx_align((uint64_t)bytes, 16);
         if (bytes != 0)

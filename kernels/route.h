@@ -383,10 +383,11 @@ PHX_FN int phx_route_check(struct phx_worker *w, uint8_t *message, uint32_t *scr
 }
 #endif
 
-// Copies the message of `source` into the handle, to `at`, and checks the copy. `row_count` came in
-// the signal. Returns the message's bytes; 0: it does not hold.
+// Copies the message of `source` into the handle, to `at`, and checks the copy, at `desk`, which
+// phx_route_desk() gave. `row_count` came in the signal. Returns the message's bytes; 0: it does
+// not hold.
 PHX_FN int phx_route_take(struct phx_worker *w, const struct phx_dispatch_op *op, uint32_t source,
-                          uint64_t row_count, uint64_t at)
+                          uint64_t row_count, uint64_t at, uint8_t *desk)
 {
     const struct phx_rank *rank = w->rank;
     const struct phx_shape *s = &rank->shape;
@@ -395,13 +396,12 @@ PHX_FN int phx_route_take(struct phx_worker *w, const struct phx_dispatch_op *op
                                                           : phx_region_of(w, source);
     const uint8_t *region = base + phx_route_offset(s, sequence, row_count);
     uint8_t *kept = op->handle.routes + at;
-    uint8_t *message = phx_route_desk(w, kept);
-    uint64_t bytes = phx_route_fetch(w, message, region, row_count);
+    uint64_t bytes = phx_route_fetch(w, desk, region, row_count);
     if (bytes == 0)
         return 0;
-    if (message != kept)
-        phx_copy_row(w, kept, message, bytes);
-    return phx_route_check(w, message, &op->handle.begin[source]) ? (int)bytes : 0;
+    if (desk != kept)
+        phx_copy_row(w, kept, desk, bytes);
+    return phx_route_check(w, desk, &op->handle.begin[source]) ? (int)bytes : 0;
 }
 
 #endif

@@ -49,6 +49,27 @@ PHX_FN uint32_t phx_bits_before(uint32_t line, uint32_t at)
            (uint32_t)__popc(chip->bits[line][at / 32] & ((1u << at % 32) - 1));
 }
 
+// This lane's part of what phx_route_check_sum() adds up over a message of so many words, four of
+// them at a time: a message begins at a multiple of 16 bytes, and so does what lies behind it.
+PHX_FN uint32_t phx_route_mix_mine(const struct phx_worker *w, const uint8_t *message,
+                                   uint32_t words)
+{
+    const uint4 *pieces = (const uint4 *)(const void *)message;
+    const uint32_t check = offsetof(struct phx_route_header, check) / 4;
+    uint32_t sum = 0;
+    PHX_EACH(w, i, (words + 3) / 4)
+    {
+        uint4 piece = pieces[i];
+        uint32_t at = 4 * i;
+        sum += phx_route_mix(piece.x, at);
+        sum += at + 1 < words ? phx_route_mix(piece.y, at + 1) : 0;
+        sum += at + 2 < words ? phx_route_mix(piece.z, at + 2) : 0;
+        sum += at + 3 < words && at + 3 != check ? phx_route_mix(piece.w, at + 3) : 0;
+    }
+    return sum;
+}
+static_assert(offsetof(struct phx_route_header, check) == 12, "the fourth word");
+
 // --- building -----------------------------------------------------------------------------------
 
 #define PHX_TABLE_NONE 0xFFFFFFFFu
@@ -215,19 +236,15 @@ PHX_FN void phx_route_finish_lanes(const struct phx_worker *w, uint8_t *message,
                                    uint32_t entries)
 {
     const struct phx_shape *s = &w->rank->shape;
-    const uint32_t *words = (const uint32_t *)(const void *)message;
     struct phx_route_header *h = phx_route_header(message);
-    uint32_t sum = 0;
     if (phx_lane(w) == 0) {
         h->row_count = rows;
         h->entry_count = entries;
         h->head_check = phx_route_head_check(s, rows, entries);
     }
     phx_sync(w);
-    PHX_EACH(w, i, (uint32_t)(phx_route_bytes(s, rows, entries) / 4))
-    if (i != offsetof(struct phx_route_header, check) / 4)
-        sum += phx_route_mix(words[i], i);
-    sum = (uint32_t)phx_sum_lanes(w, sum);
+    uint32_t words = (uint32_t)(phx_route_bytes(s, rows, entries) / 4);
+    uint32_t sum = (uint32_t)phx_sum_lanes(w, phx_route_mix_mine(w, message, words));
     phx_store_u32(w, &h->check, sum);
     phx_sync(w);
 }
@@ -293,15 +310,39 @@ struct phx_route_round {
     uint32_t expert_first;
 };
 
+// An entry, of three words that are loaded side by side.
+struct phx_route_numbers {
+    uint32_t index;
+    uint32_t row;
+    uint32_t expert;
+    uint32_t k;
+};
+static_assert(sizeof(struct phx_route_entry) == 12 && offsetof(struct phx_route_entry, row) == 2 &&
+                  offsetof(struct phx_route_entry, expert) == 8 &&
+                  offsetof(struct phx_route_entry, k) == 10,
+              "two numbers each in the first word and the last");
+PHX_FN struct phx_route_numbers phx_route_numbers_of(const struct phx_route_entry *entry)
+{
+    const uint32_t *words = (const uint32_t *)(const void *)entry;
+    struct phx_route_numbers n;
+    n.index = words[0] & 0xFFFFu;
+    n.row = words[0] >> 16;
+    n.expert = words[2] & 0xFFFFu;
+    n.k = words[2] >> 16;
+    return n;
+}
+
 // The row and the expert of an entry are of this round, so that it has a bit.
 PHX_FN int phx_route_entry_here(const struct phx_worker *w, const struct phx_route_round *round,
-                                const struct phx_route_entry *e)
+                                struct phx_route_numbers e)
 {
-    return e->row >= round->row_first && e->row < round->row_end &&
-           e->expert < w->rank->experts_local && e->expert - round->expert_first < PHX_BITS_EXPERTS;
+    return e.row >= round->row_first && e.row < round->row_end &&
+           e.expert < w->rank->experts_local && e.expert - round->expert_first < PHX_BITS_EXPERTS;
 }
 
 // Mistakes of a round's entries, but for their places: each stands where its row has its entries.
+// All that an entry is compared with is fetched at once, from where there is something whatever it
+// says, and nothing is asked in turn: a lane waits for two loads, one behind the other.
 PHX_FN uint32_t phx_route_entries_check(const struct phx_worker *w, uint8_t *message,
                                         const struct phx_route_round *round)
 {
@@ -309,16 +350,23 @@ PHX_FN uint32_t phx_route_entries_check(const struct phx_worker *w, uint8_t *mes
     const struct phx_route_header *h = phx_route_header(message);
     const struct phx_route_row *rows = phx_route_rows(s, message);
     const struct phx_route_entry *entries = phx_route_entries(s, message, h->row_count);
+    const uint32_t *counts = phx_route_counts(message);
     uint32_t bad = 0;
     for (uint32_t i = round->entry_first + phx_lane(w); i < round->entry_end; i += PHX_LANES) {
-        const struct phx_route_entry *e = &entries[i];
-        if (e->row < round->row_first || e->row >= round->row_end || i < rows[e->row].entry_begin ||
-            i >= phx_route_row_end(h, rows, e->row) ||
-            (i > rows[e->row].entry_begin && e->k <= entries[i - 1].k) || e->k >= s->top_k ||
-            e->expert >= w->rank->experts_local || e->index >= phx_route_counts(message)[e->expert])
-            bad++;
-        else if (phx_route_entry_here(w, round, e)) // an expert twice in a row: the bit is set
-            bad += !phx_bits_set(e->expert - round->expert_first, e->row - round->row_first);
+        struct phx_route_numbers e = phx_route_numbers_of(&entries[i]);
+        uint32_t k_before = entries[i > 0 ? i - 1 : 0].k;
+        int is_row = e.row >= round->row_first && e.row < round->row_end;
+        int is_expert = e.expert < w->rank->experts_local;
+        uint32_t row = is_row ? e.row : round->row_first;
+        uint32_t begin = rows[row].entry_begin;
+        uint32_t end = phx_route_row_end(h, rows, row);
+        uint32_t count = counts[is_expert ? e.expert : 0];
+        int is_bad = !is_row | !is_expert | (i < begin) | (i >= end) |
+                     ((i > begin) & (e.k <= k_before)) | (e.k >= s->top_k) | (e.index >= count);
+        if (!is_bad && e.expert - round->expert_first < PHX_BITS_EXPERTS)
+            // An expert twice in a row: the bit is set.
+            is_bad = !phx_bits_set(e.expert - round->expert_first, e.row - round->row_first);
+        bad += (uint32_t)is_bad;
     }
     return bad;
 }
@@ -330,10 +378,12 @@ PHX_FN uint32_t phx_route_places_check(const struct phx_worker *w, uint8_t *mess
     const struct phx_route_entry *entries =
         phx_route_entries(&w->rank->shape, message, phx_route_header(message)->row_count);
     uint32_t bad = 0;
-    for (uint32_t i = round->entry_first + phx_lane(w); i < round->entry_end; i += PHX_LANES)
-        if (phx_route_entry_here(w, round, &entries[i]))
-            bad += entries[i].index != phx_bits_before(entries[i].expert - round->expert_first,
-                                                       entries[i].row - round->row_first);
+    for (uint32_t i = round->entry_first + phx_lane(w); i < round->entry_end; i += PHX_LANES) {
+        struct phx_route_numbers e = phx_route_numbers_of(&entries[i]);
+        if (phx_route_entry_here(w, round, e))
+            bad += e.index !=
+                   phx_bits_before(e.expert - round->expert_first, e.row - round->row_first);
+    }
     return bad;
 }
 
@@ -372,7 +422,6 @@ PHX_FN void phx_route_sums(const struct phx_worker *w, uint8_t *message, uint32_
 {
     const struct phx_shape *s = &w->rank->shape;
     const struct phx_route_header *h = phx_route_header(message);
-    const uint32_t *words = (const uint32_t *)(const void *)message;
     const uint32_t *counts = phx_route_counts(message);
     PHX_EACH(w, e, s->experts_local_max)
     {
@@ -380,9 +429,8 @@ PHX_FN void phx_route_sums(const struct phx_worker *w, uint8_t *message, uint32_
         scratch[(uint64_t)e * stride] = 0;
         sums[1] += counts[e];
     }
-    PHX_EACH(w, i, (uint32_t)(phx_route_bytes(s, h->row_count, h->entry_count) / 4))
-    if (i != offsetof(struct phx_route_header, check) / 4)
-        sums[2] += phx_route_mix(words[i], i);
+    uint32_t words = (uint32_t)(phx_route_bytes(s, h->row_count, h->entry_count) / 4);
+    sums[2] += phx_route_mix_mine(w, message, words);
 }
 
 // Mistakes of up to PHX_LANES rows from `first` on, and of their entries. The bits of the first

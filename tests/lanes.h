@@ -36,6 +36,10 @@ struct phx_worker {
 
 #include "kernels/chip_cuda.h"
 
+typedef struct { // CUDA's
+    uint32_t x, y, z, w;
+} __attribute__((aligned(16))) uint4;
+
 struct lane_index {
     uint32_t x;
 };

@@ -211,7 +211,8 @@ static void take(struct route_case *c, struct fake_target *fake)
     op.handle.routes = fuzz_alloc(RANKS * stride);
     op.handle.begin = fuzz_alloc(sizeof(uint32_t) * s->experts_local_max * RANKS);
     int expected = plain_ok(c, c->message);
-    int ok = phx_route_take(&w, &op, source, c->row_count, source * stride) != 0;
+    uint8_t *desk = phx_route_desk(&w, op.handle.routes + source * stride);
+    int ok = phx_route_take(&w, &op, source, c->row_count, source * stride, desk) != 0;
     if (!c->is_written_on)
         FUZZ_CHECK(ok == expected, "accepted: %d; read plainly: %d", ok, expected);
     FUZZ_CHECK(!ok || plain_ok(c, op.handle.routes + source * stride),
