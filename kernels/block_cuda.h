@@ -98,8 +98,10 @@ static __device__ __forceinline__ void chip_begin(const struct phx_launch *launc
         chip->slots = slots;
         chip->expected.words = NULL;
         chip->expected.seen = 0;
+        chip->written = 0;
         chip->posted = 0;
         chip->taken = 0;
+        chip->taken_seen = 0;
         chip->freed = 0;
         chip->launch.rank = &chip->rank;
         if (counters != NULL)
@@ -160,7 +162,8 @@ static __device__ __forceinline__ void block_run(const struct phx_launch *launch
     phx_sync_block();
     if (threadIdx.x != 0)
         return;
-    phx_wire_post(PHX_WIRE_END, NULL, NULL, 0, 0);
+    phx_wire_write(PHX_WIRE_END, NULL, NULL, 0, 0);
+    phx_wire_post();
 }
 
 #endif

@@ -55,10 +55,12 @@ struct phx_chip {
     uint32_t warp_three[2][PHX_LANES / PHX_WARP][3];
     uint32_t warp_seen[2][PHX_LANES / PHX_WARP];
     struct phx_wire_job jobs[PHX_WIRE_JOBS];
-    uint32_t posted; // jobs ever, by lane 0
-    uint32_t taken;  // by the wire
-    uint32_t freed;  // slots whose rows have been read, by the wire
-    uint32_t slots;  // rows that fit behind this struct; 0: none
+    uint32_t written;    // jobs ever, by lane 0,
+    uint32_t posted;     // of these, told of
+    uint32_t taken;      // by the wire,
+    uint32_t taken_seen; // and of these, seen by lane 0
+    uint32_t freed;      // slots whose rows have been read, by the wire
+    uint32_t slots;      // rows that fit behind this struct; 0: none
     uint32_t slot_bytes;
     uint32_t may_die; // a test launch that lets the rank die
     struct phx_rank rank;

@@ -233,6 +233,7 @@ PHX_FN void phx_combine_send(struct phx_worker *w, const struct phx_combine_op *
     for (struct phx_service v = phx_service_first(w); v.offset < w->rank->shape.ranks;
          v = phx_service_next(w, v))
         phx_combine_send_part(w, op, phx_service_peer(w, v), v.part);
+    phx_told(w);
 }
 
 // --- receive ------------------------------------------------------------------------------------

@@ -232,6 +232,7 @@ PHX_FN void phx_dispatch_send(struct phx_worker *w, const struct phx_dispatch_op
         phx_dispatch_send_by_token(w, op);
     else
         phx_dispatch_send_by_peer(w, op);
+    phx_told(w);
 }
 
 // --- receive ------------------------------------------------------------------------------------

@@ -74,12 +74,11 @@ PHX_FN uint32_t phx_e4m3_pair(float low, float high)
 }
 
 // 16 channels by each thread, so that 8 neighbours make a group of 128 and agree on its scale.
-PHX_FN void phx_quantise_unit(const struct phx_worker *w, uint32_t unit, const uint16_t *x,
+// packed: the channels.
+PHX_FN void phx_quantise_unit(const struct phx_worker *w, uint32_t unit, const uint4 *packed,
                               uint8_t *row, uint8_t *scales)
 {
     const struct phx_shape *s = &w->rank->shape;
-    const uint4 *mine = (const uint4 *)(const void *)(x + (uint64_t)unit * 16);
-    uint4 packed[2] = {mine[0], mine[1]};
     const uint32_t words[8] = {packed[0].x, packed[0].y, packed[0].z, packed[0].w,
                                packed[1].x, packed[1].y, packed[1].z, packed[1].w};
     uint32_t group = 0xFFu << (threadIdx.x % PHX_WARP / 8 * 8);
@@ -117,6 +116,7 @@ PHX_FN void phx_quantise_unit(const struct phx_worker *w, uint32_t unit, const u
     ((uint4 *)(void *)row)[unit] = make_uint4(out[0], out[1], out[2], out[3]);
 }
 
+#define PHX_UNITS_AHEAD 2u // of a lane, whose loads are under way at once
 PHX_FN void phx_stage_row(const struct phx_worker *w, uint8_t *row, const uint16_t *x)
 {
     const struct phx_shape *s = &w->rank->shape;
@@ -131,9 +131,29 @@ PHX_FN void phx_stage_row(const struct phx_worker *w, uint8_t *row, const uint16
             ((uint32_t *)(void *)scales)[i] = 0;
         phx_sync(w);
     }
-    for (uint32_t unit = phx_lane(w); unit < s->channels / 16; unit += w->lanes)
-        phx_quantise_unit(w, unit, x, row, scales);
+    uint32_t units = s->channels / 16;
+#pragma unroll 1
+    for (uint32_t unit = phx_lane(w); unit < units; unit += PHX_UNITS_AHEAD * w->lanes) {
+        uint4 packed[PHX_UNITS_AHEAD][2];
+#pragma unroll
+        for (uint32_t i = 0; i < 2 * PHX_UNITS_AHEAD; i++) {
+            uint32_t at = unit + i / 2 * w->lanes;
+            if (at < units)
+                packed[i / 2][i % 2] = ((const uint4 *)(const void *)x)[2 * (uint64_t)at + i % 2];
+        }
+#pragma unroll
+        for (uint32_t i = 0; i < PHX_UNITS_AHEAD; i++)
+            if (unit + i * w->lanes < units)
+                phx_quantise_unit(w, unit + i * w->lanes, packed[i], row, scales);
+    }
     phx_sync(w);
+}
+
+PHX_FN uint32_t phx_bf16_pair(float low, float high) // phx_bf16_from_f32() of both
+{
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
 }
 
 // Eight channels of each of CHANNELS pieces of the sum, `step` channels apart; the loads of ROWS
@@ -176,8 +196,7 @@ PHX_FN void phx_sum_pieces(uint16_t *out, const struct phx_row_list *rows, uint3
         uint32_t words[4];
 #pragma unroll
         for (uint32_t j = 0; j < 4; j++)
-            words[j] = phx_bf16_from_f32(sum[i][2 * j] * scale) |
-                       (uint32_t)phx_bf16_from_f32(sum[i][2 * j + 1] * scale) << 16;
+            words[j] = phx_bf16_pair(sum[i][2 * j] * scale, sum[i][2 * j + 1] * scale);
         if (channel + i * step < channels)
             *(uint4 *)(void *)(out + channel + i * step) =
                 make_uint4(words[0], words[1], words[2], words[3]);

@@ -203,6 +203,7 @@ PHX_COLD void phx_announce_apart(struct phx_worker *w, uint32_t named)
         if ((peer != whom || !(named & PHX_BLOCKED_SENDING)) && !phx_suspects(w, peer))
             phx_signal(w, peer, phx_status_word_offset(&rank->shape), word, 0); // or not at all
     }
+    phx_told(w);
 }
 PHX_FN void phx_announce(struct phx_worker *w, uint64_t blocked)
 {

@@ -33,20 +33,37 @@ PHX_FN void phx_chip_store(uint32_t *word, uint32_t value)
 
 // --- posting: lane 0 ----------------------------------------------------------------------------
 
-static __device__ __noinline__ void phx_wire_post(uint32_t kind, uint8_t *to, const uint8_t *from,
-                                                  uint32_t size_bytes, uint64_t value)
+// Jobs are written one by one and told of a few at a time: a release takes as long as writing
+// several. phx_told() comes before anybody waits for what they do.
+PHX_FN void phx_wire_post(void)
 {
     struct phx_chip *chip = phx_chip();
-    uint32_t posted = chip->posted;
-    struct phx_wire_job *job = &chip->jobs[posted % PHX_WIRE_JOBS];
-    while (posted - phx_chip_load(&chip->taken) == PHX_WIRE_JOBS)
-        continue;
+    if (chip->posted != chip->written)
+        phx_chip_store(&chip->posted, chip->written);
+}
+static __device__ __noinline__ void phx_wire_write(uint32_t kind, uint8_t *to, const uint8_t *from,
+                                                   uint32_t size_bytes, uint64_t value)
+{
+    struct phx_chip *chip = phx_chip();
+    uint32_t written = chip->written;
+    struct phx_wire_job *job = &chip->jobs[written % PHX_WIRE_JOBS];
+    if (written - chip->taken_seen == PHX_WIRE_JOBS) {
+        phx_wire_post();
+        do
+            chip->taken_seen = phx_chip_load(&chip->taken);
+        while (written - chip->taken_seen == PHX_WIRE_JOBS);
+    }
     job->kind = kind;
     job->to = to;
     job->from = from;
     job->size_bytes = size_bytes;
     job->value = value;
-    phx_chip_store(&chip->posted, posted + 1);
+    chip->written = written + 1;
+}
+PHX_FN void phx_told(const struct phx_worker *w)
+{
+    if (phx_lane(w) == 0)
+        phx_wire_post();
 }
 
 // Where to build a row of up to size_bytes: the next slot on chip, once the row that was there has
@@ -58,7 +75,8 @@ PHX_FN uint8_t *phx_stage_take(struct phx_worker *w, uint8_t *home, uint64_t siz
         return home;
     if (phx_lane(w) == 0) {
         if (w->stages > 1) // of the last row but one: combine holds one put back
-            phx_wire_post(PHX_WIRE_FREE, NULL, NULL, 0, 0);
+            phx_wire_write(PHX_WIRE_FREE, NULL, NULL, 0, 0);
+        phx_wire_post();
         while (w->stages - phx_chip_load(&chip->freed) >= chip->slots)
             continue;
     }
@@ -94,7 +112,8 @@ PHX_FN int phx_dies_here(const struct phx_worker *w)
 }
 
 static __device__ __noinline__ void phx_put_bytes(uint8_t *to, const uint8_t *source,
-                                                  uint32_t size_bytes, uint32_t unfenced)
+                                                  uint32_t size_bytes, uint32_t unfenced,
+                                                  uint32_t post)
 {
     if (!__isShared(source)) {
         phx_sync_block();
@@ -107,22 +126,25 @@ static __device__ __noinline__ void phx_put_bytes(uint8_t *to, const uint8_t *so
         phx_sync_block();
     }
     // Whole 16-byte pieces: slots are multiples of 64 bytes at either end.
-    if (threadIdx.x == 0)
-        phx_wire_post(PHX_WIRE_PUT, to, source, (size_bytes + 15) / 16 * 16, 0);
+    if (threadIdx.x == 0) {
+        phx_wire_write(PHX_WIRE_PUT, to, source, (size_bytes + 15) / 16 * 16, 0);
+        if (post)
+            phx_wire_post();
+    }
 }
 // The payload's part of a put.
 PHX_FN void phx_put_payload(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
-                            const uint8_t *source, uint64_t size_bytes)
+                            const uint8_t *source, uint64_t size_bytes, uint32_t post)
 {
-    phx_put_bytes(phx_region_at(w, peer) + target_offset, source, (uint32_t)size_bytes,
-                  w->unfenced);
+    phx_put_bytes(phx_region_at(w, peer) + target_offset, source, (uint32_t)size_bytes, w->unfenced,
+                  post);
     ((struct phx_worker *)w)->unfenced = 0;
 }
 
 PHX_FN void phx_put_word(const struct phx_worker *w, uint32_t peer, uint64_t offset, uint64_t value)
 {
     if (phx_lane(w) == 0)
-        phx_wire_post(PHX_WIRE_SIGNAL, phx_region_at(w, peer) + offset, NULL, 0, value);
+        phx_wire_write(PHX_WIRE_SIGNAL, phx_region_at(w, peer) + offset, NULL, 0, value);
 }
 
 // Puts never find a lane full here, and a dead rank's are lost without its knowing: always 1.
@@ -132,7 +154,7 @@ PHX_FN int phx_put(const struct phx_worker *w, uint32_t peer, uint64_t target_of
     (void)wire_bytes;
     (void)token;
     if (!phx_dies_here(w))
-        phx_put_payload(w, peer, target_offset, source, size_bytes);
+        phx_put_payload(w, peer, target_offset, source, size_bytes, 1);
     return 1;
 }
 PHX_FN int phx_put_signal(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
@@ -143,8 +165,9 @@ PHX_FN int phx_put_signal(const struct phx_worker *w, uint32_t peer, uint64_t ta
     (void)token;
     if (phx_dies_here(w))
         return 1;
-    phx_put_payload(w, peer, target_offset, source, size_bytes);
+    phx_put_payload(w, peer, target_offset, source, size_bytes, 0);
     phx_put_word(w, peer, signal_offset, signal_value);
+    phx_told(w);
     return 1;
 }
 PHX_FN int phx_signal(const struct phx_worker *w, uint32_t peer, uint64_t signal_offset,
