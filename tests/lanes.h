@@ -36,9 +36,10 @@ struct phx_worker {
 
 #include "kernels/chip_cuda.h"
 
-typedef struct { // CUDA's
+struct lane_uint4 {
     uint32_t x, y, z, w;
-} __attribute__((aligned(16))) uint4;
+} __attribute__((aligned(16)));
+#define uint4 struct lane_uint4 // CUDA's
 
 struct lane_index {
     uint32_t x;
