@@ -66,7 +66,7 @@ PHX_BOTH struct phx_service phx_service_next(const struct phx_worker *w, struct 
 }
 PHX_BOTH uint32_t phx_service_peer(const struct phx_worker *w, struct phx_service v)
 {
-    return (w->rank->rank + v.offset) % w->rank->shape.ranks;
+    return phx_wrap(w->rank->rank + v.offset, w->rank->shape.ranks);
 }
 
 // --- send ---------------------------------------------------------------------------------------
@@ -195,14 +195,23 @@ PHX_FN void phx_dispatch_send_word(struct phx_worker *w, const struct phx_dispat
         phx_send_failed(w, PHX_WAIT_ROWS, peer);
 }
 
+#if defined(__CUDACC__)
+#include "kernels/dispatch_cuda.h"
+#else
+PHX_FN void phx_dispatch_send_words(struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    for (struct phx_service v = phx_service_first(w); v.offset < w->rank->shape.ranks;
+         v = phx_service_next(w, v))
+        phx_dispatch_send_word(w, op, phx_service_peer(w, v), v.part);
+}
+#endif
+
 PHX_FN void phx_dispatch_send_by_token(struct phx_worker *w, const struct phx_dispatch_op *op)
 {
     phx_tally_clear(w);
     for (uint32_t t = w->index; t < op->token_count; t += w->count)
         phx_dispatch_send_token(w, op, t);
-    for (struct phx_service v = phx_service_first(w); v.offset < w->rank->shape.ranks;
-         v = phx_service_next(w, v))
-        phx_dispatch_send_word(w, op, phx_service_peer(w, v), v.part);
+    phx_dispatch_send_words(w, op);
 }
 
 PHX_FN void phx_dispatch_send_by_peer(struct phx_worker *w, const struct phx_dispatch_op *op)

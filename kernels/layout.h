@@ -103,6 +103,14 @@ static __device__ const struct phx_figures *phx_figures_here(void);
 #define PHX_USUALLY(usual, value) (value)
 #endif
 
+// value % modulus, of a value that is mostly less than twice as much: without a division then.
+PHX_BOTH uint32_t phx_wrap(uint32_t value, uint32_t modulus)
+{
+    if (value >= modulus)
+        value -= modulus;
+    return value < modulus ? value : value % modulus;
+}
+
 PHX_BOTH int phx_is_by_token(const struct phx_shape *s)
 {
     return PHX_USUALLY(1, s->division == PHX_BY_TOKEN);
@@ -136,7 +144,7 @@ PHX_BOTH uint32_t phx_part_of(const struct phx_shape *s, uint32_t worker, uint32
 {
     if (!phx_is_by_token(s))
         return s->workers >= s->ranks ? worker / s->ranks : 0;
-    return (worker + offset * phx_shares(s)) % s->workers;
+    return phx_wrap(worker + offset * phx_shares(s), s->workers);
 }
 // The first peer offset whose route message a worker sends, and takes; the others are `workers`
 // apart. By token these are the last workers, which have the fewest tokens.

@@ -60,6 +60,32 @@ static __device__ __noinline__ void phx_wire_write(uint32_t kind, uint8_t *to, c
     job->value = value;
     chip->written = written + 1;
 }
+// The lanes of the first warp write a signal each, those that have one.
+PHX_FN void phx_wire_write_each(int has_one, uint8_t *to, uint64_t value)
+{
+    struct phx_chip *chip = phx_chip();
+    uint32_t all = __ballot_sync(PHX_WARP_ALL, has_one);
+    uint32_t count = (uint32_t)__popc(all);
+    uint32_t written = chip->written;
+    if (threadIdx.x == 0 && written + count - chip->taken_seen > PHX_WIRE_JOBS) {
+        phx_wire_post();
+        do
+            chip->taken_seen = phx_chip_load(&chip->taken);
+        while (written + count - chip->taken_seen > PHX_WIRE_JOBS);
+    }
+    __syncwarp();
+    if (has_one) {
+        uint32_t before = (uint32_t)__popc(all & ((1u << threadIdx.x) - 1));
+        struct phx_wire_job *job = &chip->jobs[(written + before) % PHX_WIRE_JOBS];
+        job->kind = PHX_WIRE_SIGNAL;
+        job->to = to;
+        job->value = value;
+    }
+    __syncwarp();
+    if (threadIdx.x == 0)
+        chip->written = written + count;
+    __syncwarp();
+}
 PHX_FN void phx_told(const struct phx_worker *w)
 {
     if (phx_lane(w) == 0)
