@@ -330,6 +330,7 @@ bool phx__makes_memory(const struct phx_group *group)
 
 // Few regions have few pages, whether their heads are apart or not.
 #define HEADS_RANKS_MIN 16u
+static_assert(PHX_SLOTS_MAX <= PHX_MEM_HEADS_MAX, "a place for each slot's head");
 
 void phx__heads_place(struct phx_group *group, uint32_t rank)
 {

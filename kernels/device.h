@@ -25,9 +25,9 @@
 //              phx_split(w): groups of threads share the turns of a loop, from phx_split_first()
 //              in steps of phx_split_step(); in it leaves, scalars and phx_local_*, on the split
 //              worker; then phx_split_end()
-//   sending    phx_stage_take: where to build a row that will be put; phx_tally_*: rows sent so
-//   far;
-//              phx_told, before any wait: ops posted so far may have been kept back until then
+//   sending    phx_stage_take: where to build a row that will be put; phx_tally_*: rows sent;
+//              phx_told: what was posted may be kept back until it is called, before any wait and
+//              before what takes long
 //   scalars    phx_store_i32, _u32, _u64, _i64, _f32: stored once per worker, seen by others after
 //              a barrier; a body does not read back what it stored before one
 //   leaves     phx_copy, phx_copy_row, phx_zero_row, phx_stage_row, phx_sum_rows, phx_check_sum,

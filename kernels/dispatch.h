@@ -237,6 +237,7 @@ PHX_FN void phx_dispatch_send(struct phx_worker *w, const struct phx_dispatch_op
     phx_routes_build(w, op);
     for (uint32_t i = phx_route_first(s, w->index); i < s->ranks; i += w->count)
         phx_dispatch_send_route(w, op, (w->rank->rank + i) % s->ranks);
+    phx_told(w); // by peer all rows are staged next
     if (phx_is_by_token(s))
         phx_dispatch_send_by_token(w, op);
     else

@@ -34,7 +34,7 @@ PHX_FN void phx_chip_store(uint32_t *word, uint32_t value)
 // --- posting: lane 0 ----------------------------------------------------------------------------
 
 // Jobs are written one by one and told of a few at a time: a release takes as long as writing
-// several. phx_told() comes before anybody waits for what they do.
+// several. phx_told() comes before anybody waits, and before what takes long.
 PHX_FN void phx_wire_post(void)
 {
     struct phx_chip *chip = phx_chip();
@@ -97,8 +97,10 @@ PHX_FN void phx_told(const struct phx_worker *w)
 PHX_FN uint8_t *phx_stage_take(struct phx_worker *w, uint8_t *home, uint64_t size_bytes)
 {
     struct phx_chip *chip = phx_chip();
-    if (chip->slots == 0 || size_bytes > chip->slot_bytes)
+    if (chip->slots == 0 || size_bytes > chip->slot_bytes) {
+        phx_told(w); // building it takes long
         return home;
+    }
     if (phx_lane(w) == 0) {
         if (w->stages > 1) // of the last row but one: combine holds one put back
             phx_wire_write(PHX_WIRE_FREE, NULL, NULL, 0, 0);
@@ -142,6 +144,8 @@ static __device__ __noinline__ void phx_put_bytes(uint8_t *to, const uint8_t *so
                                                   uint32_t post)
 {
     if (!__isShared(source)) {
+        if (threadIdx.x == 0)
+            phx_wire_post(); // the copy takes long
         phx_sync_block();
         phx_copy_span(to, source, size_bytes, threadIdx.x, PHX_LANES);
         phx_sync_block();
@@ -260,8 +264,8 @@ PHX_FN int phx_wire_hold(struct phx_wire *v, const struct phx_wire_job *job)
 }
 
 // Everything put before is complete; then the signals, and those that were queued meanwhile. By PTX
-// a bulk copy whose completion was observed is ordered before what this thread does next: no fence
-// between the proxies is needed.
+// a bulk copy whose completion lane 0 has observed is ordered before what it does next, and by the
+// __syncwarp() before what the other lanes do: no fence between the proxies is needed.
 PHX_FN void phx_wire_flush(struct phx_wire *v)
 {
     uint32_t lane = threadIdx.x % PHX_WARP;

@@ -201,13 +201,20 @@ static void sim_mem_release(struct phx_transport *transport, struct phx_mem mem)
         phx_memory_remove(t->fabric->memory, t->rank, entry->head + (size_t)i * entry->head_step);
 }
 
-// From the system's memory, in huge pages when there are many; each rank's side by side. One is not
-// handed out again: a store of an old incarnation that is still under way finds it as it was, as it
-// does the rest of a renewed region.
+// The latest for so many parts, with room for another head.
+static struct phx_head_block *head_block_of(const struct phx_fabric *f, uint32_t parts,
+                                            uint32_t part_bytes)
+{
+    struct phx_head_block *b = f->heads;
+    while (b != NULL && (b->parts != parts || b->part_bytes - b->used_bytes < part_bytes))
+        b = b->next;
+    return b;
+}
+
 static struct phx_head_block *head_block_make(struct phx_fabric *f, uint32_t parts,
                                               uint32_t part_bytes)
 {
-    const struct phx_head_block *b = f->heads;
+    const struct phx_head_block *b = head_block_of(f, parts, 0);
     struct phx_head_block *made = calloc(1, sizeof *made);
     if (made == NULL)
         return NULL;
@@ -231,9 +238,9 @@ static struct phx_head_block *head_block_make(struct phx_fabric *f, uint32_t par
 static uint8_t *heads_take(struct phx_fabric *f, uint32_t parts, uint32_t part_bytes,
                            uint32_t *step)
 {
-    struct phx_head_block *b = f->heads;
     uint32_t room = (part_bytes + 63) / 64 * 64;
-    if (b == NULL || b->parts != parts || b->part_bytes - b->used_bytes < room)
+    struct phx_head_block *b = head_block_of(f, parts, room);
+    if (b == NULL)
         b = head_block_make(f, parts, room);
     if (b == NULL)
         return NULL;

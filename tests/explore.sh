@@ -77,10 +77,13 @@ expect 2 explore --seeds 1 --bug fence-missing
 says err 'no planted bugs'
 expect 2 explore --seeds 0
 expect 2 explore --seeds 1 --out "$saved"
-says err "--out=$saved: failures could not be saved there: Not a directory"
+says err "failing runs could not be saved in \"$saved\" (--out): Not a directory"
 expect 2 explore --seeds 1 --out "$saved/deeper"
 expect 2 explore --seeds 1 --out ''
-says err '--out=: failures could not be saved there: No such file or directory'
+says err 'failing runs could not be saved in "" (--out): No such file or directory'
+ln -s "$dir/nowhere/at/all" "$dir/link"
+expect 2 explore --seeds 1 --out "$dir/link"
+says err '(--out): No such file or directory'
 expect 2 explore --seeds 1 --out "$(printf '%0901d' 0)"
 says err 'File name too long'
 expect 2 explore --seeds 1 "$dir/nothing.yaml"

@@ -362,6 +362,16 @@ TEST(network_knows_a_handle_that_was_never_taken)
     uint32_t writer;
     uint64_t offset;
     CHECK(phx_sim_mem_find(f, 1, b + 4096 + 8, &writer, &offset) && writer == 0 && offset == 8);
+    // Its heads lie apart now: an address in one is an offset in the region, and those that the
+    // region would have there are not.
+    void *heads[2] = {NULL, NULL};
+    CHECK_EQ(phx_mem_heads(phx_fabric_transport(f, 1), mem, 256, 2, heads), 1);
+    for (uint32_t i = 0; i < 2; i++) {
+        const uint8_t *head = heads[i];
+        CHECK(phx_sim_mem_find(f, 1, head + 255, &writer, &offset) && offset == 256 * i + 255);
+        CHECK(!phx_sim_mem_find(f, 1, b + 4096 + 256 * i, &writer, &offset));
+    }
+    CHECK(phx_sim_mem_find(f, 1, b + 4096 + 512, &writer, &offset) && offset == 512);
     uint32_t index = 5000;
     memcpy(key.bytes + 8, &index, sizeof index);
     CHECK_EQ(phx_mem_import(t, (struct phx_peer){1, 1}, &key, &second), 0);

@@ -275,6 +275,30 @@ static void entry_twice(const struct phx_shape *s, uint8_t *message, uint32_t ro
     entry->index = entry[-1].index;
 }
 
+// The first entry of a row names the row before, of which it would be the next.
+static void entry_of_row_before(const struct phx_shape *s, uint8_t *message, uint32_t row_count)
+{
+    if (row_count < 2)
+        return;
+    uint32_t row = 1 + draw(row_count - 1);
+    uint32_t at = phx_route_rows(s, message)[row].entry_begin;
+    struct phx_route_entry *entry = phx_route_entries(s, message, row_count) + at;
+    entry->row = (uint16_t)(row - 1);
+    if (entry[-1].k + 1u < s->top_k)
+        entry->k = (uint16_t)(entry[-1].k + 1);
+}
+
+// An entry stands for the k of the one before it.
+static void k_again(const struct phx_shape *s, uint8_t *message, uint32_t row_count,
+                    uint32_t entry_count)
+{
+    struct phx_route_entry *entry = phx_route_entries(s, message, row_count);
+    if (entry_count < 2)
+        return;
+    entry += 1 + draw(entry_count - 1);
+    entry->k = entry[-1].k;
+}
+
 // One number of a message changes.
 static void damage(const struct phx_shape *s, uint8_t *message, uint32_t row_count,
                    uint32_t entry_count)
@@ -315,8 +339,13 @@ static void region_damage(struct lanes_case *c)
 {
     const struct phx_shape *s = &c->rank.shape;
     struct phx_route_header *h = phx_route_header(c->region);
-    if (draw(4) == 0)
+    uint32_t kind = draw(6);
+    if (kind == 0)
         entry_twice(s, c->region, h->row_count, h->entry_count);
+    else if (kind == 1)
+        entry_of_row_before(s, c->region, h->row_count);
+    else if (kind == 2)
+        k_again(s, c->region, h->row_count, h->entry_count);
     else
         for (uint32_t i = draw(3); h->row_count > 0 && i < 3; i++)
             damage(s, c->region, h->row_count, h->entry_count);

@@ -77,7 +77,7 @@ static const struct argp_option OPTIONS[] = {
      "dispatches, each with its combine (default 8; systematic: 2)", 0},
     {"faults-max", OPTION_FAULTS_MAX, "N", 0, "drawn faults of a run (default 6)", 0},
     {"failures-max", OPTION_FAILURES_MAX, "N", 0,
-     "stop after so many failing runs; those that have begun still end", 0},
+     "stop after so many failing runs; each process ends the 16 that it has begun", 0},
     {"hang", OPTION_HANG, "SECONDS", 0, "a run that takes longer has hung (default 60)", 0},
     {"tie", OPTION_TIE, "KIND", 0, "fifo, random or pct in every run (default: drawn for each)", 0},
     {"bug", OPTION_BUG, "NAME", 0, "with a planted bug (phx-planted only)", 0},
@@ -317,7 +317,7 @@ static int directory_ready(const struct explore *e)
     int error = phx_directory_check(e->jobs.directory);
     if (error == 0)
         return 0;
-    (void)fprintf(stderr, "phx explore: --out=%s: failures could not be saved there: %s\n",
+    (void)fprintf(stderr, "phx explore: failing runs could not be saved in \"%s\" (--out): %s\n",
                   e->jobs.directory, strerror(error));
     return PHX_EXIT_USAGE;
 }

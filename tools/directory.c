@@ -38,6 +38,10 @@ int phx_directory_check(const char *path)
     if (!copied(at, path))
         return path[0] == '\0' ? ENOENT : ENAMETOOLONG;
     while (stat(at, &info) != 0) {
+        int error = errno;
+        if (lstat(at, &info) == 0) // a link to nothing
+            return error;
+        errno = error;
         if (errno != ENOENT || strcmp(at, ".") == 0 || strcmp(at, "/") == 0)
             return errno;
         go_up(at);
