@@ -200,6 +200,17 @@ static void cut(void *context, const struct phx_event_record *event)
     down(context, event->object != 0);
 }
 
+TEST(transport_sim_heads_stay_where_there_are_none_to_move)
+{
+    struct pair p = pair_make(world_make(1, 2, NULL, PHX_TIE_FIFO));
+    void *heads[2] = {NULL, NULL};
+    CHECK_EQ(phx_mem_heads(p.to, p.target_mem, SIZE / 2, 2, heads), 0); // nothing would be left
+    CHECK_EQ(phx_mem_heads(p.from, p.source_mem, 256, 2, heads), 0);    // nobody writes there
+    CHECK_EQ(phx_mem_heads(p.from, p.imported, 256, 2, heads), 0);      // it is the peer's
+    CHECK(heads[0] == NULL && heads[1] == NULL);
+    pair_close(&p);
+}
+
 // The heads of a region lie elsewhere: offsets stay, and nothing reaches from one part into
 // another.
 TEST(transport_sim_heads_of_a_region_may_lie_apart)
@@ -232,7 +243,16 @@ TEST(transport_sim_heads_of_a_region_may_lie_apart)
         CHECK_EQ(event.status, PHX_ERR_PROTECTION);
         CHECK_EQ(value_at(&p), 4);
     }
+    // The checker keeps the writer of each part, until all of them are released.
+    struct phx_memory *checker = p.fabric->memory;
+    CHECK(phx_memory_checks(checker));
+    CHECK_EQ(phx_memory_add(checker, 1, heads[0], part, 0), PHX_ERR_INVALID);
+    CHECK_EQ(phx_memory_add(checker, 1, heads[1], part, 0), PHX_ERR_INVALID);
+    CHECK_EQ(phx_memory_add(checker, 1, p.target + 2 * part, 64, 0), PHX_ERR_INVALID);
     phx_mem_release(p.to, p.target_mem);
+    CHECK_EQ(phx_memory_add(checker, 1, heads[0], part, 0), 0);
+    CHECK_EQ(phx_memory_add(checker, 1, heads[1], part, 0), 0);
+    CHECK_EQ(phx_memory_add(checker, 1, p.target, SIZE, 0), 0);
     pair_close(&p);
 }
 
