@@ -43,24 +43,28 @@ PHX_BOTH struct phx_service phx_service_by_peer(const struct phx_worker *w)
     }
     return v;
 }
+// By token, where a worker serves every peer: whom in a turn, from 0. Itself comes last: what has
+// to travel goes first. Past the last turn, as elsewhere, the offset is `ranks`.
+PHX_BOTH struct phx_service phx_service_in_turn(const struct phx_worker *w, uint32_t turn)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    struct phx_service v;
+    v.offset = turn + 1 < s->ranks ? turn + 1 : turn < s->ranks ? 0 : s->ranks;
+    v.part = phx_part_of(s, w->index, v.offset);
+    v.step = 1;
+    return v;
+}
 // To whom this worker sends words.
 PHX_BOTH struct phx_service phx_service_first(const struct phx_worker *w)
 {
-    struct phx_service v;
-    if (!phx_is_by_token(&w->rank->shape))
-        return phx_service_by_peer(w);
-    v.offset = 1 % w->rank->shape.ranks; // itself comes last: what has to travel goes first
-    v.part = phx_part_of(&w->rank->shape, w->index, v.offset);
-    v.step = 1;
-    return v;
+    return phx_is_by_token(&w->rank->shape) ? phx_service_in_turn(w, 0) : phx_service_by_peer(w);
 }
 PHX_BOTH struct phx_service phx_service_next(const struct phx_worker *w, struct phx_service v)
 {
     const struct phx_shape *s = &w->rank->shape;
-    if (!phx_is_by_token(s))
-        v.offset += v.step;
-    else
-        v.offset = v.offset == 0 ? s->ranks : v.offset + 1 == s->ranks ? 0 : v.offset + 1;
+    if (phx_is_by_token(s)) // the offset is one more than its turn
+        return phx_service_in_turn(w, v.offset == 0 ? s->ranks : v.offset);
+    v.offset += v.step;
     v.part = phx_part_of(s, w->index, v.offset);
     return v;
 }
@@ -181,6 +185,12 @@ PHX_FN void phx_dispatch_send_token(struct phx_worker *w, const struct phx_dispa
     }
 }
 
+// By token: how many of this worker's rows a peer was sent.
+PHX_FN uint64_t phx_dispatch_rows_word(const struct phx_worker *w, uint64_t sequence, uint32_t peer)
+{
+    return phx_word_make(w->rank->epoch, sequence, phx_tally_of(w, peer));
+}
+
 PHX_FN void phx_dispatch_send_word(struct phx_worker *w, const struct phx_dispatch_op *op,
                                    uint32_t peer, uint32_t part)
 {
@@ -188,7 +198,7 @@ PHX_FN void phx_dispatch_send_word(struct phx_worker *w, const struct phx_dispat
     uint64_t sequence = op->common.sequence;
     uint32_t tag = phx_token_tag(PHX_DISPATCH, sequence);
     uint64_t word_at = phx_rows_word_offset(s, sequence, part);
-    uint64_t word = phx_word_make(w->rank->epoch, sequence, phx_tally_of(w, peer));
+    uint64_t word = phx_dispatch_rows_word(w, sequence, peer);
     if (phx_suspects_to(w, peer))
         phx_send_masked(w, PHX_WAIT_ROWS, peer, word_at, tag);
     else if (!phx_send_signal(w, peer, word_at, word, tag))

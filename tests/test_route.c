@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/route.h"
+#include "kernels/dispatch.h"
 #include "tests/test.h"
 
 static struct phx_shape small_shape(void)
@@ -323,4 +323,36 @@ TEST(route_expert_twice_counts_once)
     CHECK_EQ(phx_topk_expert(&s, list, 0, 1), -1);
     CHECK_EQ(phx_topk_expert(&s, list, 0, 2), -1);
     CHECK_EQ(phx_topk_expert(&s, list, 0, 3), -1); // out of range
+}
+
+// Lanes of a GPU worker each have a turn; elsewhere a worker goes from one peer to the next. Both
+// go to every peer once, to itself last, and no two workers write a part of one peer.
+TEST(route_turns_go_the_way_from_peer_to_peer)
+{
+    for (uint32_t seed = 0; seed < 400; seed++) {
+        struct phx_rank rank;
+        uint32_t parts[24] = {0}; // of the first peer, by how many workers each is written
+        memset(&rank, 0, sizeof rank);
+        rank.shape.ranks = 1 + seed % 13;
+        rank.shape.workers = 1 + seed % 24;
+        rank.shape.division = PHX_BY_TOKEN;
+        rank.rank = seed % rank.shape.ranks;
+        for (uint32_t index = 0; index < rank.shape.workers; index++) {
+            struct phx_worker w = {.rank = &rank, .index = index, .count = rank.shape.workers};
+            struct phx_service v = phx_service_first(&w);
+            parts[v.part]++;
+            for (uint32_t turn = 0; turn < rank.shape.ranks; turn++) {
+                struct phx_service in_turn = phx_service_in_turn(&w, turn);
+                CHECK_EQ(in_turn.offset, v.offset);
+                CHECK_EQ(in_turn.part, v.part);
+                CHECK_EQ(v.offset, (turn + 1) % rank.shape.ranks);
+                CHECK_EQ(phx_service_peer(&w, v), (rank.rank + turn + 1) % rank.shape.ranks);
+                v = phx_service_next(&w, v);
+            }
+            CHECK_EQ(v.offset, rank.shape.ranks);
+            CHECK_EQ(phx_service_in_turn(&w, rank.shape.ranks + 3).offset, rank.shape.ranks);
+        }
+        for (uint32_t part = 0; part < rank.shape.workers; part++)
+            CHECK_EQ(parts[part], 1);
+    }
 }
