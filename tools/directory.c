@@ -39,11 +39,9 @@ int phx_directory_check(const char *path)
         return path[0] == '\0' ? ENOENT : ENAMETOOLONG;
     while (stat(at, &info) != 0) {
         int error = errno;
-        if (lstat(at, &info) == 0) // a link to nothing
+        int is_link = lstat(at, &info) == 0; // to nothing
+        if (error != ENOENT || is_link || strcmp(at, ".") == 0 || strcmp(at, "/") == 0)
             return error;
-        errno = error;
-        if (errno != ENOENT || strcmp(at, ".") == 0 || strcmp(at, "/") == 0)
-            return errno;
         go_up(at);
     }
     if (!S_ISDIR(info.st_mode))
