@@ -348,14 +348,13 @@ PHX_FN uint64_t phx_local_cas(const struct phx_worker *w, uint64_t *word, uint64
     return phx_from_lane0(w, expected);
 }
 
+// One worker alone decides here what it waits for alone: nobody can have been before it.
 PHX_FN uint64_t phx_local_claim(const struct phx_worker *w, uint64_t *word, uint64_t expected,
                                 uint64_t desired)
 {
-    phx_sync(w);
     if (phx_lane(w) == 0)
-        phx_local_word(*word).compare_exchange_strong(expected, desired,
-                                                      cuda::memory_order_relaxed);
-    return phx_from_lane0(w, expected);
+        phx_local_word(*word).store(desired, cuda::memory_order_relaxed);
+    return expected;
 }
 
 PHX_FN int32_t phx_own_mask_load(const int32_t *entry)
