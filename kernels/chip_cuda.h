@@ -13,11 +13,12 @@
 #endif
 #define PHX_THREADS (PHX_LANES + PHX_WARP) // and the wire
 #define PHX_GATHERED 4u                    // words that phx_gather() takes at a time
+#define PHX_SUMS_MAX 3u                    // that phx_sums() adds up at a time
 #define PHX_WIRE_JOBS 64u                  // a power of two
 #define PHX_BITS_EXPERTS 256u              // experts that route_cuda.h ranks at a time
 #define PHX_BITS_WORDS (PHX_LANES / 32u)
-#define PHX_TABLE 4096u // (token, k) pairs that route_cuda.h has on chip at a time
-static_assert(PHX_TABLE >= PHX_TOP_K_MAX, "a token fits");
+#define PHX_PASSES 4u // pairs of a token and a k that a lane has at a time when it builds a route
+#define PHX_SCRATCH 1024u // experts of which a route's check counts on chip
 
 #define PHX_REGIONS 64u // ranks whose regions' addresses are kept on chip
 #define PHX_LISTS 16u   // sources whose rows combine looks up at once
@@ -41,18 +42,12 @@ struct phx_expected {      // phx_expect()
     uint64_t fate_seen;
 };
 
-struct phx_route_token { // one token of a route message that is built
-    uint32_t set;        // of k, of its entries that go to the peer
-    uint32_t row;        // in the message, and its first entry
-    uint32_t entry;
-};
-
 struct phx_chip {
     uint64_t handed[2][PHX_GATHERED];
     uint64_t looked_ns[2]; // when a look began
     uint64_t begun_ns;     // when the launch did
     uint64_t warp_sum[2][PHX_LANES / PHX_WARP];
-    uint32_t warp_three[2][PHX_LANES / PHX_WARP][3];
+    uint32_t warp_sums[2][PHX_LANES / PHX_WARP][PHX_SUMS_MAX];
     uint32_t warp_seen[2][PHX_LANES / PHX_WARP];
     struct phx_wire_job jobs[PHX_WIRE_JOBS];
     uint32_t written;    // jobs ever, by lane 0,
@@ -75,13 +70,12 @@ struct phx_chip {
     struct phx_row_list lists[PHX_LISTS]; // combine_cuda.h
     uint8_t suspected[PHX_RANKS_MAX];
     uint32_t tally[PHX_RANKS_MAX];
-    struct phx_route_token tokens[PHX_LANES];
+    uint32_t pairs[PHX_PASSES][PHX_LANES / PHX_WARP]; // of a warp: rows | entries << 16
     // Lines one word longer, so that lanes that look at one word of different lines seldom want one
     // bank.
     uint32_t bits[PHX_BITS_EXPERTS][PHX_BITS_WORDS + 1];
     uint32_t before[PHX_BITS_EXPERTS][PHX_BITS_WORDS + 1]; // route_cuda.h
-    uint32_t table[PHX_TABLE];
-    float weights[PHX_TABLE];
+    uint32_t scratch[PHX_SCRATCH];
 };
 
 #define PHX_CHIP_BYTES ((sizeof(struct phx_chip) + 127) / 128 * 128)

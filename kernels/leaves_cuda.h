@@ -214,22 +214,22 @@ PHX_FN void phx_sum_rows(const struct phx_worker *w, uint16_t *out, const struct
     phx_sync(w);
 }
 
-// Each of three sums modulo 2^32 over the lanes of a whole block.
-PHX_FN void phx_sum_three(const struct phx_worker *w, uint32_t *sums)
+// Each of some sums modulo 2^32 over the lanes of a whole block.
+PHX_FN void phx_sums(const struct phx_worker *w, uint32_t *sums, uint32_t count)
 {
     struct phx_chip *chip = phx_chip();
     uint32_t turn = phx_turn(w);
-#pragma unroll
-    for (uint32_t i = 0; i < 3; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         uint32_t sum = __reduce_add_sync(PHX_WARP_ALL, sums[i]);
         if (threadIdx.x % PHX_WARP == 0)
-            chip->warp_three[turn][threadIdx.x / PHX_WARP][i] = sum;
+            chip->warp_sums[turn][threadIdx.x / PHX_WARP][i] = sum;
         sums[i] = 0;
     }
     phx_sync(w);
 #pragma unroll
-    for (uint32_t i = 0; i < 3 * (PHX_LANES / PHX_WARP); i++)
-        sums[i % 3] += chip->warp_three[turn][i / 3][i % 3];
+    for (uint32_t warp = 0; warp < PHX_LANES / PHX_WARP; warp++)
+        for (uint32_t i = 0; i < count; i++)
+            sums[i] += chip->warp_sums[turn][warp][i];
 }
 
 // Only of whole blocks or of a split worker's warp, like everything here; the order is no matter.

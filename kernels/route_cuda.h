@@ -1,15 +1,16 @@
 // kernels/route_cuda.h: building and checking route messages by all lanes of a GPU worker. The same
 // bytes, and the same yes or no, as route.h's serial forms.
 //
-// Lanes take turns at what they share out: at one time a lane has a token, or a row; at another a
-// pair of a token and a k, or an entry, so that all of them are busy and each for a short while.
+// Lanes take turns at what they share out: where a message is built a lane has a pair of a token
+// and a k, where it is checked a row or an entry, so that all are busy and each for a short while.
 // Which place an entry takes among the source's rows of its expert is the number of earlier tokens
-// that name it: bits of a table on chip, an expert a line, PHX_LANES tokens and PHX_BITS_EXPERTS
-// experts at a time, after those of the rounds before.
+// that name it: bits of a table on chip, an expert a line, at most PHX_LANES tokens and
+// PHX_BITS_EXPERTS experts at a time, after those of the rounds before.
 
 #ifndef PHX_KERNELS_ROUTE_CUDA_H
 #define PHX_KERNELS_ROUTE_CUDA_H
 
+#include "kernels/numerics.h"
 #include "kernels/route.h"
 
 PHX_FN void phx_bits_clear(const struct phx_worker *w, uint32_t experts)
@@ -49,6 +50,265 @@ PHX_FN uint32_t phx_bits_before(uint32_t line, uint32_t at)
            (uint32_t)__popc(chip->bits[line][at / 32] & ((1u << at % 32) - 1));
 }
 
+// --- building -----------------------------------------------------------------------------------
+
+// Pairs of a token and a k are dealt out so that the k of a token, filled up to a power of two, are
+// neighbours in one warp, which finds out about all of them by votes. In a round a lane has a pair
+// of each pass, and all their loads are under way at once.
+struct phx_pairs {
+    uint32_t k;        // of this lane
+    uint32_t token;    // in a pass
+    uint32_t siblings; // the lanes of its token, a bit each
+    uint32_t step;     // tokens of a pass
+    uint32_t passes;   // of a round, which has no more tokens than a line has bits
+};
+PHX_FN struct phx_pairs phx_pairs_of(const struct phx_shape *s)
+{
+    uint32_t shift = 32 - (uint32_t)__clz((int)(s->top_k - 1));
+    uint32_t lanes = 1u << shift;
+    struct phx_pairs p;
+    p.k = threadIdx.x & (lanes - 1);
+    p.token = threadIdx.x >> shift;
+    p.siblings = (uint32_t)((1ull << lanes) - 1) << (threadIdx.x % PHX_WARP - p.k);
+    p.step = PHX_LANES >> shift;
+    p.passes = lanes < PHX_PASSES ? lanes : PHX_PASSES;
+    return p;
+}
+
+// What a lane has of a pass, and what its warp has voted.
+struct phx_pair {
+    uint32_t expert; // local; PHX_PAIR_NONE: the entry does not go to the peer
+    float weight;
+    uint32_t entries; // lanes whose pair is an entry
+    uint32_t rows;    // first lanes of the tokens that have one
+};
+#define PHX_PAIR_NONE 0xFFFFFFFFu
+
+// Fetches the pairs of `count` tokens from `first` on.
+PHX_FN void phx_pairs_load(const struct phx_worker *w, const struct phx_dispatch_op *op,
+                           const struct phx_pairs *p, uint32_t peer, uint32_t first, uint32_t count,
+                           struct phx_pair *own)
+{
+    const struct phx_rank *rank = w->rank;
+    uint32_t top_k = rank->shape.top_k;
+    int64_t expert[PHX_PASSES];
+#pragma unroll
+    for (uint32_t i = 0; i < PHX_PASSES; i++) {
+        uint32_t token = i * p->step + p->token;
+        uint64_t at = (uint64_t)(first + token) * top_k + p->k;
+        int is_there = i < p->passes && token < count && p->k < top_k;
+        expert[i] = is_there ? op->topk_idx[at] : -1;
+        own[i].weight = is_there && op->topk_weights != NULL ? op->topk_weights[at] : 1.0f;
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < PHX_PASSES; i++) {
+        own[i].expert = PHX_PAIR_NONE;
+        if (expert[i] >= 0 && expert[i] < (int64_t)rank->shape.experts) {
+            uint32_t local = rank->expert_local[expert[i]];
+            own[i].expert = rank->expert_rank[expert[i]] == peer ? local : PHX_PAIR_NONE;
+        }
+    }
+}
+
+// Which of them are entries: of an expert that a token names twice the first counts. How many a
+// warp has in a pass is known to all lanes when they have met.
+PHX_FN void phx_pairs_vote(const struct phx_pairs *p, struct phx_pair *own)
+{
+    uint32_t lane = threadIdx.x % PHX_WARP;
+    uint32_t before = (1u << lane) - 1;
+    static_assert(PHX_PASSES * (PHX_LANES / PHX_WARP) == PHX_WARP, "a lane adds up for each");
+#pragma unroll
+    for (uint32_t i = 0; i < PHX_PASSES; i++) {
+        uint32_t numbers = 0;
+        own[i].entries = 0;
+        own[i].rows = 0;
+        if (i < p->passes) {
+            uint32_t key = own[i].expert | p->token << 16;
+            uint32_t same = __match_any_sync(PHX_WARP_ALL, key) & before;
+            own[i].entries = __ballot_sync(PHX_WARP_ALL, own[i].expert != PHX_PAIR_NONE && !same);
+            own[i].rows = __ballot_sync(PHX_WARP_ALL, p->k == 0 && own[i].entries & p->siblings);
+            numbers = (uint32_t)__popc(own[i].rows) | (uint32_t)__popc(own[i].entries) << 16;
+        }
+        if (lane == 0)
+            phx_chip()->pairs[i][threadIdx.x / PHX_WARP] = numbers;
+    }
+}
+PHX_FN int phx_pair_is_entry(const struct phx_pair *own)
+{
+    return (int)(own->entries >> threadIdx.x % PHX_WARP & 1u);
+}
+
+// Rows and entries before those of this lane's warp, in this round: before[pass], each as rows |
+// entries << 16. Returns those of the round.
+PHX_FN uint32_t phx_pairs_before(uint32_t *before)
+{
+    uint32_t lane = threadIdx.x % PHX_WARP;
+    uint32_t warps = PHX_LANES / PHX_WARP;
+    uint32_t mine = phx_chip()->pairs[lane / warps][lane % warps];
+    uint32_t sum = mine;
+#pragma unroll
+    for (uint32_t step = 1; step < PHX_WARP; step *= 2) {
+        uint32_t other = __shfl_up_sync(PHX_WARP_ALL, sum, step);
+        sum += lane >= step ? other : 0;
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < PHX_PASSES; i++)
+        before[i] =
+            __shfl_sync(PHX_WARP_ALL, sum - mine, (int)(i * warps + threadIdx.x / PHX_WARP));
+    return __shfl_sync(PHX_WARP_ALL, sum, PHX_WARP - 1);
+}
+
+// A message that is being built.
+struct phx_route_making {
+    uint8_t *message;
+    uint32_t row_count;
+    uint32_t first; // token of the round
+    uint32_t rows;  // before those of the round,
+    uint32_t entries;
+    uint32_t sum; // this lane's part of the check
+};
+
+// Words of a message: stored, and summed.
+PHX_FN void phx_route_word(struct phx_route_making *m, uint32_t place, uint32_t word)
+{
+    ((uint32_t *)(void *)m->message)[place] = word;
+    m->sum += phx_route_mix(word, place);
+}
+
+// This lane's row and entry of a pass. before: of its warp. Entries of other experts than those
+// from expert_first on come with these.
+PHX_FN void phx_route_write_pair(const struct phx_shape *s, struct phx_route_making *m,
+                                 const struct phx_pairs *p, const struct phx_pair *own,
+                                 uint32_t token, uint32_t before, uint32_t expert_first)
+{
+    uint32_t lane = threadIdx.x % PHX_WARP;
+    uint32_t row =
+        m->rows + (before & 0xFFFFu) + (uint32_t)__popc(own->rows & ((1u << (lane - p->k)) - 1));
+    uint32_t entry =
+        m->entries + (before >> 16) + (uint32_t)__popc(own->entries & ((1u << lane) - 1));
+    if ((own->rows >> lane & 1u) != 0 && expert_first == 0) {
+        uint32_t place = (uint32_t)(phx_route_rows_offset(s) / 4) + 2 * row;
+        phx_route_word(m, place, m->first + token);
+        phx_route_word(m, place + 1, entry);
+    }
+    uint32_t line = own->expert - expert_first;
+    if (phx_pair_is_entry(own) && line < PHX_BITS_EXPERTS) {
+        uint32_t place = (uint32_t)(phx_route_entries_offset(s, m->row_count) / 4) + 3 * entry;
+        phx_route_word(m, place, phx_bits_before(line, token) | row << 16);
+        phx_route_word(m, place + 1, phx_bits_from_f32(own->weight));
+        phx_route_word(m, place + 2, own->expert | p->k << 16);
+    }
+}
+
+// Rows and entries of a round, a table of experts at a time: its bits are clear, and the first
+// votes known, when the lanes next meet.
+PHX_FN void phx_route_round(const struct phx_worker *w, struct phx_route_making *m,
+                            const struct phx_pairs *p, const struct phx_pair *own)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint32_t before[PHX_PASSES];
+    uint32_t all = 0;
+    for (uint32_t first = 0; first < s->experts_local_max; first += PHX_BITS_EXPERTS) {
+        uint32_t experts = s->experts_local_max - first;
+        if (first > 0) {
+            phx_sync(w);
+            phx_bits_clear(w, experts);
+        }
+        phx_sync(w);
+#pragma unroll
+        for (uint32_t i = 0; i < PHX_PASSES; i++)
+            if (phx_pair_is_entry(&own[i]) && own[i].expert - first < PHX_BITS_EXPERTS)
+                phx_bits_set(own[i].expert - first, i * p->step + p->token);
+        if (first == 0) {
+            all = phx_pairs_before(before);
+            m->row_count = m->row_count != 0 ? m->row_count : all & 0xFFFFu; // the only round
+        }
+        phx_sync(w);
+        phx_bits_count(w, experts, phx_route_counts(m->message) + first, 1);
+        phx_sync(w);
+#pragma unroll
+        for (uint32_t i = 0; i < PHX_PASSES; i++)
+            phx_route_write_pair(s, m, p, &own[i], i * p->step + p->token, before[i], first);
+    }
+    m->rows += all & 0xFFFFu;
+    m->entries += all >> 16;
+}
+
+PHX_FN uint32_t phx_route_count_rows(const struct phx_worker *w, const struct phx_dispatch_op *op,
+                                     const struct phx_pairs *p, uint32_t peer)
+{
+    uint32_t step = p->step * p->passes;
+    uint32_t rows = 0;
+    for (uint32_t first = 0; first < op->token_count; first += step) {
+        uint32_t count = op->token_count - first < step ? op->token_count - first : step;
+        struct phx_pair own[PHX_PASSES];
+        uint32_t before[PHX_PASSES];
+        phx_pairs_load(w, op, p, peer, first, count, own);
+        phx_sync(w); // what was voted before is read
+        phx_pairs_vote(p, own);
+        phx_sync(w);
+        rows += phx_pairs_before(before) & 0xFFFFu;
+    }
+    return rows;
+}
+
+// The counts as they now are, and the header.
+PHX_FN void phx_route_finish_lanes(const struct phx_worker *w, struct phx_route_making *m)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    struct phx_route_header *h = phx_route_header(m->message);
+    const uint32_t counts_at = (uint32_t)(phx_route_counts_offset() / 4);
+    PHX_EACH(w, e, (uint32_t)(phx_route_rows_offset(s) / 4) - counts_at)
+    m->sum += phx_route_mix(phx_route_counts(m->message)[e], counts_at + e);
+    if (phx_lane(w) == 0) {
+        phx_route_word(m, 0, m->rows);
+        phx_route_word(m, 1, m->entries);
+        phx_route_word(m, 2, phx_route_head_check(s, m->rows, m->entries));
+    }
+    phx_sums(w, &m->sum, 1);
+    phx_store_u32(w, &h->check, m->sum);
+}
+
+// Builds the message to one peer and says where: on chip, if it leaves at once and fits there.
+PHX_FN uint8_t *phx_route_message(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                  uint32_t peer)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    struct phx_pairs pairs = phx_pairs_of(s);
+    uint32_t step = pairs.step * pairs.passes;
+    struct phx_route_making m = {NULL, 0, 0, 0, 0, 0};
+    phx_store_u64(w, &op->handle.sent_at[peer], peer * phx_route_stride(s));
+    m.message = w->rank->stage + phx_stage_routes_offset(s, op->common.sequence) +
+                peer * phx_route_stride(s);
+    if (phx_is_by_token(s)) // else the rows' senders read it again
+        m.message = phx_stage_take(w, m.message, phx_route_stride(s));
+    PHX_EACH(w, e, (uint32_t)((phx_route_rows_offset(s) - phx_route_counts_offset()) / 4))
+    phx_route_counts(m.message)[e] = 0; // the padding too: it is sent, and summed
+    if (op->token_count > step)
+        m.row_count = phx_route_count_rows(w, op, &pairs, peer);
+    for (; m.first < op->token_count; m.first += step) {
+        struct phx_pair own[PHX_PASSES];
+        uint32_t count = op->token_count - m.first < step ? op->token_count - m.first : step;
+        phx_pairs_load(w, op, &pairs, peer, m.first, count, own);
+        if (op->token_count > step)
+            phx_sync(w); // bits and votes before these are read
+        phx_bits_clear(w, s->experts_local_max);
+        phx_pairs_vote(&pairs, own);
+        phx_route_round(w, &m, &pairs, own);
+    }
+    phx_route_finish_lanes(w, &m);
+    phx_store_u32(w, &op->handle.sent_rows[peer], m.rows);
+    return m.message;
+}
+
+PHX_FN void phx_routes_build(struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    (void)w;
+    (void)op; // each when it is sent
+}
+
+// --- checking -----------------------------------------------------------------------------------
+
 // This lane's part of what phx_route_check_sum() adds up over a message of so many words, four of
 // them at a time: a message begins at a multiple of 16 bytes, and so does what lies behind it.
 PHX_FN uint32_t phx_route_mix_mine(const struct phx_worker *w, const uint8_t *message,
@@ -69,237 +329,6 @@ PHX_FN uint32_t phx_route_mix_mine(const struct phx_worker *w, const uint8_t *me
     return sum;
 }
 static_assert(offsetof(struct phx_route_header, check) == 12, "the fourth word");
-
-// --- building -----------------------------------------------------------------------------------
-
-#define PHX_TABLE_NONE 0xFFFFFFFFu
-#define PHX_TABLE_AHEAD 4u // pairs of a lane whose loads are under way at once
-
-// Tokens that the table holds at a time, one for each lane at most.
-PHX_FN uint32_t phx_table_tokens(const struct phx_shape *s)
-{
-    uint32_t tokens = PHX_TABLE / s->top_k;
-    return tokens < PHX_LANES ? tokens : PHX_LANES;
-}
-
-// Fetches the routing of `count` tokens from `first` on: entry k of the token of a lane at
-// [k * count + lane], as rank << 16 | local expert.
-PHX_FN void phx_table_load(const struct phx_worker *w, const struct phx_dispatch_op *op,
-                           uint32_t first, uint32_t count)
-{
-    const struct phx_rank *rank = w->rank;
-    uint32_t top_k = rank->shape.top_k;
-    struct phx_chip *chip = phx_chip();
-    uint32_t pairs = count * top_k;
-    const int64_t *idx = op->topk_idx + (uint64_t)first * top_k;
-    const float *weights =
-        op->topk_weights != NULL ? op->topk_weights + (uint64_t)first * top_k : NULL;
-    phx_each_begin(w);
-#pragma unroll 1
-    for (uint32_t base = phx_lane(w); base < pairs; base += PHX_TABLE_AHEAD * PHX_LANES) {
-        int64_t expert[PHX_TABLE_AHEAD];
-        float weight[PHX_TABLE_AHEAD];
-        uint32_t entry[PHX_TABLE_AHEAD];
-#pragma unroll
-        for (uint32_t i = 0; i < PHX_TABLE_AHEAD; i++) {
-            uint32_t at = base + i * PHX_LANES;
-            expert[i] = at < pairs ? idx[at] : -1;
-            weight[i] = weights != NULL && at < pairs ? weights[at] : 1.0f;
-        }
-#pragma unroll
-        for (uint32_t i = 0; i < PHX_TABLE_AHEAD; i++) {
-            entry[i] = PHX_TABLE_NONE;
-            if (expert[i] >= 0 && expert[i] < (int64_t)rank->shape.experts)
-                entry[i] =
-                    (uint32_t)rank->expert_rank[expert[i]] << 16 | rank->expert_local[expert[i]];
-        }
-#pragma unroll
-        for (uint32_t i = 0; i < PHX_TABLE_AHEAD; i++) {
-            uint32_t at = base + i * PHX_LANES;
-            uint32_t place = at % top_k * count + at / top_k;
-            if (at < pairs) {
-                chip->table[place] = entry[i];
-                chip->weights[place] = weight[i];
-            }
-        }
-    }
-    phx_each_end(w);
-}
-
-#define PHX_ENTRIES_AHEAD 8u
-
-// Which entries of this lane's token go to a peer, as a set of k. Of an expert that stands there
-// twice the first counts.
-PHX_FN uint32_t phx_table_entries_to(const struct phx_shape *s, uint32_t count, uint32_t peer)
-{
-    const uint32_t *mine = phx_chip()->table + threadIdx.x;
-    uint32_t set = 0;
-    if (threadIdx.x >= count)
-        return 0;
-#pragma unroll 1
-    for (uint32_t first = 0; first < s->top_k; first += PHX_ENTRIES_AHEAD) {
-        uint32_t entry[PHX_ENTRIES_AHEAD];
-        uint32_t earlier = set;
-#pragma unroll
-        for (uint32_t i = 0; i < PHX_ENTRIES_AHEAD; i++)
-            entry[i] = first + i < s->top_k ? mine[(first + i) * count] : PHX_TABLE_NONE;
-#pragma unroll
-        for (uint32_t i = 0; i < PHX_ENTRIES_AHEAD; i++) {
-            uint32_t is_there = entry[i] != PHX_TABLE_NONE && entry[i] >> 16 == peer;
-#pragma unroll
-            for (uint32_t j = 0; j < i; j++)
-                is_there &= entry[j] != entry[i];
-            for (uint32_t left = earlier; left != 0; left &= left - 1)
-                is_there &= mine[((uint32_t)__ffs((int)left) - 1) * count] != entry[i];
-            set |= is_there << (first + i);
-        }
-    }
-    return set;
-}
-
-PHX_FN uint32_t phx_route_count_rows(const struct phx_worker *w, const struct phx_dispatch_op *op,
-                                     uint32_t peer)
-{
-    const struct phx_shape *s = &w->rank->shape;
-    uint32_t step = phx_table_tokens(s);
-    uint32_t rows = 0;
-    for (uint32_t first = 0; first < op->token_count; first += step) {
-        uint32_t count = op->token_count - first < step ? op->token_count - first : step;
-        phx_table_load(w, op, first, count);
-        phx_scan(w, phx_table_entries_to(s, count, peer) != 0, &rows);
-    }
-    return rows;
-}
-
-// How (token, k) pairs are dealt out: a lane has one token, and every `step`th k from its first.
-struct phx_pairs {
-    uint32_t token;
-    uint32_t k;
-    uint32_t step;
-};
-PHX_FN struct phx_pairs phx_pairs_of(uint32_t count) // 1 to PHX_LANES tokens
-{
-    uint32_t shift = 32 - (uint32_t)__clz((int)(count - 1));
-    struct phx_pairs p;
-    p.token = threadIdx.x & ((1u << shift) - 1);
-    p.k = threadIdx.x >> shift;
-    p.step = PHX_LANES >> shift;
-    return p;
-}
-
-// The entries of a round's tokens, a table of experts at a time. What chip->tokens[] say is there,
-// and the first table's bits are clear, when the lanes have met.
-PHX_FN void phx_route_place(const struct phx_worker *w, uint8_t *message,
-                            struct phx_route_entry *entries, uint32_t count)
-{
-    const struct phx_shape *s = &w->rank->shape;
-    const struct phx_chip *chip = phx_chip();
-    struct phx_pairs pairs = phx_pairs_of(count);
-    const struct phx_route_token *t = &chip->tokens[pairs.token];
-    for (uint32_t first = 0; first < s->experts_local_max; first += PHX_BITS_EXPERTS) {
-        uint32_t experts = s->experts_local_max - first;
-        if (first > 0)
-            phx_bits_clear(w, experts);
-        phx_sync(w);
-        uint32_t set = pairs.token < count ? t->set : 0;
-        PHX_ROLLED for (uint32_t k = pairs.k; k < s->top_k; k += pairs.step)
-        {
-            if ((set >> k & 1u) == 0) // or there is no such token
-                continue;
-            uint32_t line = (chip->table[k * count + pairs.token] & 0xFFFFu) - first;
-            if (line < PHX_BITS_EXPERTS)
-                phx_bits_set(line, pairs.token);
-        }
-        phx_sync(w);
-        phx_bits_count(w, experts, phx_route_counts(message) + first, 1);
-        phx_sync(w);
-        PHX_ROLLED for (uint32_t k = pairs.k; k < s->top_k; k += pairs.step)
-        {
-            if ((set >> k & 1u) == 0)
-                continue;
-            uint32_t expert = chip->table[k * count + pairs.token] & 0xFFFFu;
-            if (expert - first >= PHX_BITS_EXPERTS)
-                continue;
-            struct phx_route_entry *entry =
-                entries + t->entry + (uint32_t)__popc(set & ((1u << k) - 1));
-            entry->index = (uint16_t)phx_bits_before(expert - first, pairs.token);
-            entry->row = (uint16_t)t->row;
-            entry->weight = chip->weights[k * count + pairs.token];
-            entry->expert = (uint16_t)expert;
-            entry->k = (uint16_t)k;
-        }
-        phx_sync(w);
-    }
-}
-
-PHX_FN void phx_route_finish_lanes(const struct phx_worker *w, uint8_t *message, uint32_t rows,
-                                   uint32_t entries)
-{
-    const struct phx_shape *s = &w->rank->shape;
-    struct phx_route_header *h = phx_route_header(message);
-    if (phx_lane(w) == 0) {
-        h->row_count = rows;
-        h->entry_count = entries;
-        h->head_check = phx_route_head_check(s, rows, entries);
-    }
-    phx_sync(w);
-    uint32_t words = (uint32_t)(phx_route_bytes(s, rows, entries) / 4);
-    uint32_t sum = (uint32_t)phx_sum_lanes(w, phx_route_mix_mine(w, message, words));
-    phx_store_u32(w, &h->check, sum);
-    phx_sync(w);
-}
-
-// Builds the message to one peer and says where: on chip, if it leaves at once and fits there.
-PHX_FN uint8_t *phx_route_message(struct phx_worker *w, const struct phx_dispatch_op *op,
-                                  uint32_t peer)
-{
-    const struct phx_shape *s = &w->rank->shape;
-    uint32_t step = phx_table_tokens(s);
-    int is_single = op->token_count <= step;
-    phx_store_u64(w, &op->handle.sent_at[peer], peer * phx_route_stride(s));
-    uint8_t *message = w->rank->stage + phx_stage_routes_offset(s, op->common.sequence) +
-                       peer * phx_route_stride(s);
-    if (phx_is_by_token(s)) // else the rows' senders read it again
-        message = phx_stage_take(w, message, phx_route_stride(s));
-    struct phx_route_row *rows = phx_route_rows(s, message);
-    uint32_t row_count = is_single ? 0 : phx_route_count_rows(w, op, peer);
-    uint32_t row_total = 0;
-    uint32_t entry_total = 0;
-    PHX_EACH(w, e, (uint32_t)((phx_route_rows_offset(s) - phx_route_counts_offset()) / 4))
-    phx_route_counts(message)[e] = 0; // the padding too: it is sent, and summed
-    for (uint32_t first = 0; first < op->token_count; first += step) {
-        uint32_t count = op->token_count - first < step ? op->token_count - first : step;
-        uint32_t both = 0;
-        phx_bits_clear(w, s->experts_local_max);
-        phx_table_load(w, op, first, count);
-        uint32_t set = phx_table_entries_to(s, count, peer);
-        uint32_t before = phx_scan(w, (set != 0) | (uint32_t)__popc(set) << 16, &both);
-        uint32_t row = row_total + (before & 0xFFFFu);
-        uint32_t entry = entry_total + (before >> 16);
-        row_total += both & 0xFFFFu;
-        entry_total += both >> 16;
-        if (is_single)
-            row_count = row_total;
-        if (set != 0) {
-            rows[row].token = first + threadIdx.x;
-            rows[row].entry_begin = entry;
-        }
-        struct phx_route_token token = {set, row, entry};
-        phx_chip()->tokens[threadIdx.x] = token;
-        phx_route_place(w, message, phx_route_entries(s, message, row_count), count);
-    }
-    phx_route_finish_lanes(w, message, row_total, entry_total);
-    phx_store_u32(w, &op->handle.sent_rows[peer], row_total);
-    return message;
-}
-
-PHX_FN void phx_routes_build(struct phx_worker *w, const struct phx_dispatch_op *op)
-{
-    (void)w;
-    (void)op; // each when it is sent
-}
-
-// --- checking -----------------------------------------------------------------------------------
 
 // Rows and entries that are looked at together, and a table of experts.
 struct phx_route_round {
@@ -475,15 +504,15 @@ PHX_FN int phx_route_check(struct phx_worker *w, uint8_t *message, uint32_t *scr
     const struct phx_route_header *h = phx_route_header(message);
     uint32_t sums[3] = {0, 0, 0};
     uint32_t stride = s->ranks;
-    if (s->experts_local_max <= PHX_TABLE) {
-        scratch = phx_chip()->table;
+    if (s->experts_local_max <= PHX_SCRATCH) {
+        scratch = phx_chip()->scratch;
         stride = 1;
     }
     phx_bits_clear(w, w->rank->experts_local);
     phx_route_sums(w, message, scratch, stride, sums);
     for (uint32_t row = 0; row < h->row_count; row += PHX_LANES)
         sums[0] += phx_route_round_check(w, message, row, scratch, stride);
-    phx_sum_three(w, sums);
+    phx_sums(w, sums, 3);
     return sums[0] == 0 && sums[1] == h->entry_count && sums[2] == h->check;
 }
 

@@ -81,48 +81,73 @@ static inline int __clz(int value)
 {
     return value == 0 ? 32 : __builtin_clz((unsigned)value);
 }
-static inline int __ffs(int value)
-{
-    return __builtin_ffs(value);
-}
 static inline uint32_t atomicOr(uint32_t *word, uint32_t bits)
 {
     return __atomic_fetch_or(word, bits, __ATOMIC_RELAXED);
 }
 
-// The sum of all lanes' values, and of those before this one.
-static inline uint32_t lanes_sum(uint32_t value, uint32_t *before)
+// Every lane's value, to all, until lanes_taken(). What a GPU's warp does by itself the whole block
+// does here together: a warp that does not come is caught like one that misses a barrier.
+static inline const uint32_t *lanes_give(uint32_t value)
 {
-    uint32_t sum = 0;
     lane_values[threadIdx.x] = value;
     lanes_meet();
-    for (uint32_t i = 0; i < PHX_LANES; i++) {
-        if (i == threadIdx.x && before != NULL)
-            *before = sum;
-        sum += lane_values[i];
-    }
+    return lane_values;
+}
+static inline uint32_t lanes_taken(uint32_t result)
+{
     lanes_meet();
-    return sum;
+    return result;
+}
+static inline uint32_t lanes_sum(uint32_t value)
+{
+    const uint32_t *values = lanes_give(value);
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < PHX_LANES; i++)
+        sum += values[i];
+    return lanes_taken(sum);
+}
+static inline uint32_t warp_first(void)
+{
+    return threadIdx.x / PHX_WARP * PHX_WARP;
+}
+static inline uint32_t __match_any_sync(uint32_t lanes, uint32_t value)
+{
+    const uint32_t *values = lanes_give(value) + warp_first();
+    uint32_t same = 0;
+    for (uint32_t i = 0; i < PHX_WARP; i++)
+        same |= (uint32_t)(values[i] == value) << i;
+    return lanes_taken(same & lanes);
+}
+static inline uint32_t __ballot_sync(uint32_t lanes, int vote)
+{
+    const uint32_t *values = lanes_give(vote != 0) + warp_first();
+    uint32_t votes = 0;
+    for (uint32_t i = 0; i < PHX_WARP; i++)
+        votes |= values[i] << i;
+    return lanes_taken(votes & lanes);
+}
+static inline uint32_t __shfl_sync(uint32_t lanes, uint32_t value, int lane)
+{
+    (void)lanes;
+    return lanes_taken(lanes_give(value)[warp_first() + (uint32_t)lane]);
+}
+static inline uint32_t __shfl_up_sync(uint32_t lanes, uint32_t value, uint32_t step)
+{
+    uint32_t lane = threadIdx.x % PHX_WARP;
+    (void)lanes;
+    return lanes_taken(lanes_give(value)[threadIdx.x - (lane >= step ? step : 0)]);
 }
 static inline uint64_t phx_sum_lanes(const struct phx_worker *w, uint64_t value)
 {
     (void)w;
-    return lanes_sum((uint32_t)value, NULL);
+    return lanes_sum((uint32_t)value);
 }
-static inline void phx_sum_three(const struct phx_worker *w, uint32_t *sums)
+static inline void phx_sums(const struct phx_worker *w, uint32_t *sums, uint32_t count)
 {
     (void)w;
-    for (uint32_t i = 0; i < 3; i++)
-        sums[i] = lanes_sum(sums[i], NULL);
-}
-static inline uint32_t phx_scan(const struct phx_worker *w, uint32_t value, uint32_t *total)
-{
-    uint32_t before = 0;
-    (void)w;
-    uint32_t sum = lanes_sum(value, &before);
-    before += *total;
-    *total += sum;
-    return before;
+    for (uint32_t i = 0; i < count; i++)
+        sums[i] = lanes_sum(sums[i]);
 }
 static inline uint8_t *phx_stage_take(struct phx_worker *w, uint8_t *home, uint64_t size_bytes)
 {
