@@ -79,6 +79,19 @@ static __device__ __forceinline__ struct fetched fetch(const struct phx_rank *ra
     return f;
 }
 
+// Slots of a launch, and behind them those that a dispatch sets aside for rows fetched ahead, as
+// slots | aside << 16 (launch.cu): where these are, if any; a combine has them all as slots.
+static __device__ __forceinline__ void chip_slots(struct phx_chip *chip, uint32_t slots)
+{
+    uint32_t aside = slots >> 16;
+    chip->slots = slots & 0xFFFFu;
+    chip->ahead_at = 0;
+    if (chip->launch.kind == PHX_COMBINE)
+        chip->slots += aside;
+    else if (aside != 0)
+        chip->ahead_at = PHX_CHIP_BYTES + chip->slots * chip->slot_bytes;
+}
+
 static __device__ __forceinline__ void chip_begin(const struct phx_launch *launch,
                                                   const struct phx_figures *figures,
                                                   const struct phx_gpu_counters *counters,
@@ -95,7 +108,7 @@ static __device__ __forceinline__ void chip_begin(const struct phx_launch *launc
         uint32_t dispatch = chip->figures.dispatch_stride;
         uint32_t combine = chip->figures.combine_stride;
         chip->slot_bytes = dispatch > combine ? dispatch : combine;
-        chip->slots = slots;
+        chip_slots(chip, slots);
         chip->expected.words = NULL;
         chip->expected.seen = 0;
         chip->written = 0;

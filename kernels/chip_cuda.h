@@ -57,7 +57,8 @@ struct phx_chip {
     uint32_t freed;      // slots whose rows have been read, by the wire
     uint32_t slots;      // rows that fit behind this struct; 0: none
     uint32_t slot_bytes;
-    uint32_t may_die; // a test launch that lets the rank die
+    uint32_t ahead_at; // behind the slots: a dispatched row for each warp; 0: none
+    uint32_t may_die;  // a test launch that lets the rank die
     struct phx_rank rank;
     struct phx_figures figures; // of rank.shape
     struct phx_launch launch;

@@ -23,8 +23,8 @@
 //              calls for itself. PHX_EACH_ALL: every thread takes part in every round, with i from
 //              n up in the last; in it phx_scan too
 //              phx_split(w): groups of threads share the turns of a loop, from phx_split_first()
-//              in steps of phx_split_step(); in it leaves, scalars and phx_local_*, on the split
-//              worker; then phx_split_end()
+//              in steps of phx_split_step(); in it leaves, scalars, loops and phx_local_*, on the
+//              split worker, and phx_split_sum() over its threads; then phx_split_end()
 //   sending    phx_stage_take: where to build a row that will be put; phx_tally_*: rows sent;
 //              phx_told: what was posted may be kept back until it is called, before any wait and
 //              before what takes long
@@ -32,7 +32,8 @@
 //              a barrier; a body does not read back what it stored before one
 //   leaves     phx_copy, phx_copy_row, phx_zero_row, phx_stage_row, phx_sum_rows, phx_check_sum,
 //              phx_scatter: rows and spans; phx_row_load: one word of a row; phx_place_received: a
-//              received row;
+//              received row; phx_row_ahead: one that a group of threads will place, to be fetched
+//              while its fate is decided, and phx_row_ahead_wait, in phx_split();
 //              phx_fetch: what will be read soon, a hint
 //
 // Targets: device_c.h (simulator and host), device_cuda.h (a thread block).

@@ -277,6 +277,23 @@ PHX_FN void phx_split_end(const struct phx_worker *w)
 {
     (void)w;
 }
+PHX_FN uint32_t phx_split_sum(const struct phx_worker *split, uint32_t value)
+{
+    (void)split;
+    return value;
+}
+// What the next row is copied from: nothing is copied ahead here.
+PHX_FN const uint8_t *phx_row_ahead(const struct phx_worker *w, const uint8_t *wire,
+                                    uint64_t size_bytes)
+{
+    (void)w;
+    (void)size_bytes;
+    return wire;
+}
+PHX_FN void phx_row_ahead_wait(const struct phx_worker *split)
+{
+    (void)split;
+}
 
 // --- scalars ------------------------------------------------------------------------------------
 

@@ -428,11 +428,9 @@ PHX_FN void phx_each_end(const struct phx_worker *w)
     phx_sync(w);
 }
 
-// The whole block alone, not inside phx_split().
 PHX_FN uint32_t phx_scan(const struct phx_worker *w, uint32_t value, uint32_t *total)
 {
     struct phx_chip *chip = phx_chip();
-    uint32_t turn = phx_turn(w);
     uint32_t lane = threadIdx.x % PHX_WARP;
     uint32_t warp = threadIdx.x / PHX_WARP;
     uint32_t sum = value; // of this lane and those before it in its warp
@@ -441,6 +439,11 @@ PHX_FN uint32_t phx_scan(const struct phx_worker *w, uint32_t value, uint32_t *t
         uint32_t other = __shfl_up_sync(PHX_WARP_ALL, sum, step);
         sum += lane >= step ? other : 0;
     }
+    if (w->lanes == PHX_WARP) {
+        *total += __shfl_sync(PHX_WARP_ALL, sum, PHX_WARP - 1);
+        return before + sum - value;
+    }
+    uint32_t turn = phx_turn(w);
     if (lane == PHX_WARP - 1)
         chip->warp_sum[turn][warp] = sum;
     phx_sync(w);
@@ -503,6 +506,11 @@ PHX_FN uint32_t phx_split_step(const struct phx_worker *split)
 PHX_FN void phx_split_end(const struct phx_worker *w)
 {
     phx_sync(w);
+}
+PHX_FN uint32_t phx_split_sum(const struct phx_worker *split, uint32_t value)
+{
+    (void)split;
+    return __reduce_add_sync(PHX_WARP_ALL, value);
 }
 
 #include "kernels/leaves_cuda.h"

@@ -7,7 +7,9 @@
 //          every peer how many rows came from it.
 // Receive: wait for every source's route | barrier | fix the layout: rows of an expert stand by
 //          source rank, then by token | barrier | wait for each source's rows and fan each row out
-//          to its experts' places. A counted source whose rows never came leaves zeros.
+//          to its experts' places. A counted source whose rows never came leaves zeros. By token,
+//          and with room for all, a worker reckons the places of what it takes by itself, and the
+//          layout is written down behind the rows: nobody waits for it.
 //
 // Work divided by peer (enum phx_division): worker w serves peer offset w % ranks, share w / ranks
 // of its rows; with fewer workers than ranks, every peer offset that is w modulo workers. The rows
@@ -291,6 +293,16 @@ PHX_FN uint32_t phx_dispatch_count(const struct phx_dispatch_op *op, uint32_t so
     return phx_route_counts(phx_handle_route(&op->handle, source))[expert];
 }
 
+// Where the rows of a source begin within an expert, reckoned by a split worker.
+PHX_FN uint32_t phx_dispatch_begin(const struct phx_worker *split, const struct phx_dispatch_op *op,
+                                   uint32_t source, uint32_t expert)
+{
+    uint32_t before = 0;
+    PHX_EACH(split, i, source)
+    before += phx_dispatch_count(op, i, expert);
+    return phx_split_sum(split, before);
+}
+
 // Where each source's rows of one expert begin, and how many there are in all.
 PHX_FN void phx_dispatch_lay_out(struct phx_worker *w, const struct phx_dispatch_op *op,
                                  uint32_t expert)
@@ -323,6 +335,25 @@ PHX_FN void phx_dispatch_lay_out(struct phx_worker *w, const struct phx_dispatch
         phx_store_i64(w, &op->handle.offset[expert + 1], (int64_t)((uint64_t)before + total));
 }
 
+// Before the rows, by whole workers: returns the barrier that says that all is laid out.
+PHX_FN uint64_t phx_dispatch_lay_out_first(struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    for (uint32_t e = w->index; e < w->rank->experts_local; e += w->count)
+        phx_dispatch_lay_out(w, op, e);
+    return phx_barrier_arrive(w);
+}
+// Behind the rows, the last workers first, which have the fewest.
+PHX_FN void phx_dispatch_lay_out_last(struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    struct phx_worker storage;
+    struct phx_worker *split = phx_split(w, &storage);
+    uint32_t step = phx_split_step(split);
+    uint32_t first = (w->count - 1 - w->index) * step + phx_split_first(split);
+    for (uint32_t e = first; e < w->rank->experts_local; e += w->count * step)
+        phx_dispatch_lay_out(split, op, e);
+    phx_split_end(w);
+}
+
 // One wire row on its way to the place of one of its experts.
 struct phx_placing {
     uint32_t is_there; // there is such an entry
@@ -351,14 +382,17 @@ PHX_FN void phx_dispatch_find(const struct phx_worker *w, const struct phx_dispa
     p->index = entry->index;
     p->slot = phx_row_slot(s, entry->row, p->token);
 }
-// And where it goes, once the layout is fixed.
-PHX_FN void phx_dispatch_aim(const struct phx_worker *w, const struct phx_dispatch_op *op,
+// And where it goes, once the layout is fixed, or all routes are known.
+PHX_FN void phx_dispatch_aim(const struct phx_worker *split, const struct phx_dispatch_op *op,
                              uint32_t source, struct phx_placing *p)
 {
-    const struct phx_shape *s = &w->rank->shape;
+    const struct phx_shape *s = &split->rank->shape;
     if (!p->is_there)
         return;
-    p->in_expert = (uint64_t)op->handle.begin[(uint64_t)p->expert * s->ranks + source] + p->index;
+    p->in_expert = p->index;
+    p->in_expert += phx_is_laid_out_first(s)
+                        ? op->handle.begin[(uint64_t)p->expert * s->ranks + source]
+                        : phx_dispatch_begin(split, op, source, p->expert);
     p->at = phx_row_at(s, &op->handle, p->expert, p->in_expert);
 }
 
@@ -469,23 +503,30 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
     struct phx_placing p = t->first;
     if (!t->is_counted) // and not present, as it was said when its route did not come
         return;
-    phx_dispatch_aim(w, op, t->source, &p);
     uint32_t seen = PHX_SEEN_DECIDED;
     if (!PHX_BUG(WORD_UNWRITTEN) || t->row_count > 0)
         seen = phx_wait_or_replay(w, PHX_WAIT_ROWS, 1, t->source, words, phx_parts(s), &sum);
+    struct phx_row_places places = phx_dispatch_row_places(s, op->common.sequence);
+    const uint8_t *wire = phx_row_from(w, t->source, &places, p.is_there ? p.slot : 0);
+    if (p.is_there && seen != PHX_SEEN_GONE)
+        wire = phx_row_ahead(w, wire, phx_dispatch_stored_bytes(s));
     uint32_t fate = phx_dispatch_rows_fate(w, op, t, seen, sum);
     if (t->share == 0)
         phx_store_u64(w, &op->handle.present[t->source], fate);
     // Planted: rows that never came are taken from where they would stand.
     int present = fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ);
-    struct phx_row_places places = phx_dispatch_row_places(s, op->common.sequence);
     struct phx_worker *split = phx_split(w, &storage);
     uint32_t i = t->share + phx_split_first(w) * shares;
+    phx_dispatch_aim(split, op, t->source, &p);
+    phx_row_ahead_wait(split);
     while (p.is_there) {
-        phx_dispatch_place(split, op, phx_row_from(w, t->source, &places, p.slot), &p, present);
+        phx_dispatch_place(split, op, wire, &p, present);
         i += phx_split_step(split) * shares;
         phx_dispatch_find(split, op, t->source, i, &p);
+        if (!p.is_there)
+            break;
         phx_dispatch_aim(split, op, t->source, &p);
+        wire = phx_row_from(w, t->source, &places, p.slot);
     }
     phx_split_end(w);
 }
@@ -538,14 +579,13 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
     phx_dispatch_expect_rows(w, op);
     if (!phx_barrier(w))
         return;
-    for (uint32_t e = w->index; e < rank->experts_local; e += w->count)
-        phx_dispatch_lay_out(w, op, e);
-    uint64_t all = phx_barrier_arrive(w);
+    int laid_out_first = phx_is_laid_out_first(&rank->shape);
+    uint64_t all = laid_out_first ? phx_dispatch_lay_out_first(w, op) : 0;
     struct phx_service v = phx_service_by_peer(w);
     struct phx_taking taking;
     if (v.offset < rank->shape.ranks) // while others still lay out
         phx_dispatch_prepare(w, op, v, &taking);
-    if (!phx_barrier_wait(w, all))
+    if (laid_out_first && !phx_barrier_wait(w, all))
         return;
     while (v.offset < rank->shape.ranks) {
         phx_dispatch_fetch_row(w, op, v.offset + PHX_TURNS_AHEAD * v.step);
@@ -554,6 +594,8 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
         if (v.offset < rank->shape.ranks)
             phx_dispatch_prepare(w, op, v, &taking);
     }
+    if (!laid_out_first)
+        phx_dispatch_lay_out_last(w, op);
     phx_barrier_leave(w);
 }
 

@@ -35,12 +35,13 @@ struct phx_gpu_counters {
 void phx_kernel_run(void *argument, uint32_t worker);
 
 // Rank-wide barriers that such a launch passes: dispatch's send half one between staging and
-// sending, its receive half two and worker 0's stay at the end, combine's receive half one; and a
-// send half alone worker 0's stay.
+// sending, its receive half one behind the routes, one behind the layout if that comes before the
+// rows, and worker 0's stay at the end, combine's receive half one; and a send half alone worker
+// 0's stay.
 PHX_BOTH uint32_t phx_kernel_barriers(const struct phx_shape *s, uint32_t kind, uint32_t halves)
 {
     uint32_t send = kind == PHX_DISPATCH && !phx_is_by_token(s) ? 1 : 0;
-    uint32_t receive = kind == PHX_DISPATCH ? 3 : 1;
+    uint32_t receive = kind == PHX_DISPATCH ? 2 + (uint32_t)phx_is_laid_out_first(s) : 1;
     uint32_t leave = halves == PHX_HALF_SEND;
     return (halves & PHX_HALF_SEND ? send : 0) + (halves & PHX_HALF_RECEIVE ? receive : 0) + leave;
 }

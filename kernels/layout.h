@@ -119,6 +119,12 @@ PHX_BOTH int phx_is_compact(const struct phx_shape *s)
 {
     return PHX_USUALLY(0, s->layout == PHX_LAYOUT_COMPACT);
 }
+// Workers wait for the layout before they place rows. Else each reckons for itself, which takes
+// reading what all sources sent: for many workers that take few rows.
+PHX_BOTH int phx_is_laid_out_first(const struct phx_shape *s)
+{
+    return !phx_is_by_token(s) || phx_is_compact(s);
+}
 PHX_BOTH int phx_is_once(const struct phx_shape *s)
 {
     return PHX_USUALLY(1, s->rows == PHX_ROWS_ONCE);

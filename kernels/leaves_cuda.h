@@ -271,6 +271,37 @@ PHX_FN void phx_scatter(const struct phx_worker *w, uint32_t *target, uint64_t s
         target[i * stride] = source[i];
 }
 
+// A row that this warp places next comes on chip while what became of it is decided: its own lanes
+// fetch it. Returns where from it is to be placed, behind phx_row_ahead_wait().
+PHX_FN const uint8_t *phx_row_ahead(const struct phx_worker *w, const uint8_t *wire,
+                                    uint64_t size_bytes)
+{
+    const struct phx_chip *chip = phx_chip();
+    (void)w;
+    if (chip->ahead_at == 0)
+        return wire;
+    uint8_t *row =
+        phx_chip_memory + chip->ahead_at + threadIdx.x / PHX_WARP * chip->figures.dispatch_stride;
+    PHX_ROLLED for (uint32_t i = threadIdx.x % PHX_WARP; i < (uint32_t)size_bytes / 16;
+                    i += PHX_WARP) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::
+                                                    "r"((uint32_t)__cvta_generic_to_shared(row +
+                                                                                           16 * i)),
+                                                "l"(wire + 16 * i) : "memory");
+    uint32_t i = (uint32_t)size_bytes / 16 * 4 + threadIdx.x % PHX_WARP;
+    if (i < (uint32_t)size_bytes / 4)
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(
+                         (uint32_t)__cvta_generic_to_shared(row + 4 * i)),
+                     "l"(wire + 4 * i)
+                     : "memory");
+    return row;
+}
+PHX_FN void phx_row_ahead_wait(const struct phx_worker *split)
+{
+    (void)split;
+    asm volatile("cp.async.wait_all;" ::: "memory");
+    __syncwarp();
+}
+
 // By a warp. Scales are under way together with the first bytes of the payload.
 PHX_FN void phx_place_received(const struct phx_worker *w, uint8_t *target, const uint8_t *wire,
                                uint64_t payload_bytes, uint32_t *scales, uint64_t stride,
