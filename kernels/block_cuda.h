@@ -109,13 +109,12 @@ static __device__ __forceinline__ void chip_begin(const struct phx_launch *launc
         uint32_t combine = chip->figures.combine_stride;
         chip->slot_bytes = dispatch > combine ? dispatch : combine;
         chip_slots(chip, slots);
-        chip->expected.words = NULL;
-        chip->expected.seen = 0;
         chip->written = 0;
         chip->posted = 0;
         chip->taken = 0;
         chip->taken_seen = 0;
         chip->freed = 0;
+        chip->has_ended = 0;
         chip->launch.rank = &chip->rank;
         if (counters != NULL)
             take_numbers(&chip->launch, &chip->counters);
@@ -175,8 +174,7 @@ static __device__ __forceinline__ void block_run(const struct phx_launch *launch
     phx_sync_block();
     if (threadIdx.x != 0)
         return;
-    phx_wire_write(PHX_WIRE_END, NULL, NULL, 0, 0);
-    phx_wire_post();
+    phx_wire_end();
 }
 
 #endif

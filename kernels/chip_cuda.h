@@ -12,7 +12,7 @@
 #define PHX_LANES 256u // threads that run a body
 #endif
 #define PHX_THREADS (PHX_LANES + PHX_WARP) // and the wire
-#define PHX_GATHERED 4u                    // words that phx_gather() takes at a time
+#define PHX_GATHERED 5u                    // words that phx_gather() takes at a time
 #define PHX_SUMS_MAX 3u                    // that phx_sums() adds up at a time
 #define PHX_WIRE_JOBS 64u                  // a power of two
 #define PHX_BITS_EXPERTS 256u              // experts that route_cuda.h ranks at a time
@@ -33,13 +33,10 @@ struct phx_wire_job {
     uint64_t value;      // SIGNAL
 };
 
-struct phx_expected {      // phx_expect()
-    const uint64_t *words; // NULL: none
+struct phx_expected { // phx_expect()
+    const uint64_t *words;
     const uint64_t *fate;
     uint32_t count;
-    uint32_t seen; // they were all there, and then
-    uint64_t sum;
-    uint64_t fate_seen;
 };
 
 struct phx_chip {
@@ -55,6 +52,7 @@ struct phx_chip {
     uint32_t taken;      // by the wire,
     uint32_t taken_seen; // and of these, seen by lane 0
     uint32_t freed;      // slots whose rows have been read, by the wire
+    uint32_t has_ended;  // the last job was written
     uint32_t slots;      // rows that fit behind this struct; 0: none
     uint32_t slot_bytes;
     uint32_t ahead_at; // behind the slots: a dispatched row for each warp; 0: none

@@ -388,14 +388,36 @@ PHX_FN uint32_t phx_combine_list(struct phx_worker *w, const struct phx_combine_
     return count;
 }
 
-// t: the token's routing.
-PHX_FN void phx_combine_token(struct phx_worker *w, const struct phx_combine_op *op, uint32_t token,
-                              struct phx_token *t)
+// What a token will be summed from.
+struct phx_combine_plan {
+    struct phx_token *token;
+    struct phx_combine_weights sums;
+    uint32_t count; // rows in the worker's list
+};
+PHX_FN void phx_combine_plan_rows(struct phx_worker *w, const struct phx_combine_op *op,
+                                  uint32_t token, struct phx_combine_plan *plan)
 {
-    phx_token_flags(w, t, op->answered);
+    plan->sums = phx_combine_weigh(w, op, plan->token);
+    plan->count = phx_combine_list(w, op, token, plan->token, phx_row_list_of(w));
+}
+// Before it is known who answered: as if everybody had, which mostly holds.
+PHX_FN void phx_combine_plan_token(struct phx_worker *w, const struct phx_combine_op *op,
+                                   uint32_t token, struct phx_combine_plan *plan)
+{
+    plan->token = phx_token_load(w, op->topk_idx, op->topk_weights, token);
+    if (!PHX_BUG(MASK_READ_TWICE) && !PHX_BUG(TWO_DECISIONS)) // these are asked again
+        phx_combine_plan_rows(w, op, token, plan);
+}
+
+PHX_FN void phx_combine_token(struct phx_worker *w, const struct phx_combine_op *op, uint32_t token,
+                              struct phx_combine_plan *plan)
+{
+    if (!phx_token_flags(w, plan->token, op->answered) || PHX_BUG(MASK_READ_TWICE) ||
+        PHX_BUG(TWO_DECISIONS))
+        phx_combine_plan_rows(w, op, token, plan);
     struct phx_row_list *list = phx_row_list_of(w);
-    struct phx_combine_weights sums = phx_combine_weigh(w, op, t);
-    uint32_t count = phx_combine_list(w, op, token, t, list);
+    struct phx_combine_weights sums = plan->sums;
+    uint32_t count = plan->count;
     uint16_t *out = op->out + (uint64_t)token * w->rank->shape.channels;
     float scale = 1.0f;
     if (op->renormalise && sums.lost != 0.0f && sums.kept > 0.0f)
@@ -417,19 +439,20 @@ PHX_FN void phx_combine_receive(struct phx_worker *w, const struct phx_combine_o
     phx_operation_begin(w, &op->common);
     if (w->index == 0)
         phx_phase(w, PHX_PHASE_COMBINE_RECEIVE, op->common.sequence);
+    phx_sent_all(w);
     for (uint32_t i = phx_combine_taken_first(w); i < rank->shape.ranks; i += w->count)
         phx_combine_take(w, op, (rank->rank + i) % rank->shape.ranks);
     uint32_t token = w->index;
-    struct phx_token *t = NULL;
-    if (token < op->token_count) // before it is known who answered
-        t = phx_token_load(w, op->topk_idx, op->topk_weights, token);
+    struct phx_combine_plan plan = {NULL, {0.0f, 0.0f, 0.0f}, 0};
+    if (token < op->token_count)
+        phx_combine_plan_token(w, op, token, &plan);
     if (!phx_barrier(w))
         return;
     while (token < op->token_count) {
-        phx_combine_token(w, op, token, t);
+        phx_combine_token(w, op, token, &plan);
         token += w->count;
         if (token < op->token_count)
-            t = phx_token_load(w, op->topk_idx, op->topk_weights, token);
+            phx_combine_plan_token(w, op, token, &plan);
     }
 }
 

@@ -8,26 +8,30 @@
 //   time       phx_now, phx_settle; phx_now_begun: when the operation began; phx_now_looked: when
 //              the last phx_gather or phx_look did. Both may be known already
 //   waiting    phx_load (acquire), phx_gather, phx_look, phx_park; only wait.h calls them, from
-//              phx_wait and phx_barrier. phx_expect: what will be waited for next; phx_peek
+//              phx_wait and phx_barrier. phx_expect: what will be waited for next, and
+//              phx_gather_expecting, which looks for that, too
 //   peers      phx_region_of, phx_head_of: the region of this rank that a source writes, and where
 //              its head of an operation lies; to both an offset in the region is added
 //              phx_put, phx_put_signal, phx_signal; on the worker's own lane; 0: it has no room
 //              now. Bodies call phx_send_put and its like of wait.h, which wait for room
 //   rank       phx_local_load, _store, _add, _cas: atomics among the workers of one rank;
-//              phx_local_claim: a _cas that orders nothing, of what others use after a barrier;
+//              phx_local_claim: of a word that this worker alone changes in this operation, and
+//              others read after a barrier;
 //              phx_local_count: an addition that nobody waits for; phx_arrive; phx_wake
 //   user mask  phx_mask_clear: entries of active_ranks, by any worker; phx_suspects_to: whether to
 //              send to a peer, as phx_take_masks() saw it (or later)
 //   loops      phx_each_begin(w) PHX_EACH(w, i, n) { } phx_each_end(w): the threads of a worker
 //              share the turns; in one, only plain reads and stores and phx_own_*, which a thread
-//              calls for itself. PHX_EACH_ALL: every thread takes part in every round, with i from
+//              calls for itself; phx_each_all: as _end, and whether something holds for all of
+//              them. PHX_EACH_ALL: every thread takes part in every round, with i from
 //              n up in the last; in it phx_scan too
 //              phx_split(w): groups of threads share the turns of a loop, from phx_split_first()
 //              in steps of phx_split_step(); in it leaves, scalars, loops and phx_local_*, on the
 //              split worker, and phx_split_sum() over its threads; then phx_split_end()
 //   sending    phx_stage_take: where to build a row that will be put; phx_tally_*: rows sent;
 //              phx_told: what was posted may be kept back until it is called, before any wait and
-//              before what takes long
+//              before what takes long; phx_sent_all: nothing more is put, but for worker 0's
+//              status words
 //   scalars    phx_store_i32, _u32, _u64, _i64, _f32: stored once per worker, seen by others after
 //              a barrier; a body does not read back what it stored before one
 //   leaves     phx_copy, phx_copy_row, phx_zero_row, phx_stage_row, phx_sum_rows, phx_check_sum,
@@ -65,6 +69,9 @@ struct phx_worker {
     uint32_t turn;     // device_cuda.h
     uint32_t stages;   // slots on chip ever taken
     uint32_t unfenced; // the last of them was written
+    uint32_t expects;  // phx_expect(): 1: its words are looked for, 2: they are there, and say
+    uint64_t expected_sum;
+    uint64_t expected_fate; // as it then was
 #else
     struct phx_row_list list; // scratch, as phx_row_list_of() and phx_token_of() hand it out
     struct phx_token token;

@@ -79,9 +79,10 @@ PHX_FN void phx_expect(const struct phx_worker *w, const uint64_t *fate, const u
     (void)words;
     (void)count;
 }
-PHX_FN void phx_peek(struct phx_worker *w)
+PHX_FN void phx_gather_expecting(const struct phx_worker *w, const uint64_t *const *words,
+                                 uint64_t *values, uint32_t count)
 {
-    (void)w;
+    phx_gather(w, words, values, count);
 }
 PHX_FN int phx_expected(struct phx_worker *w, const uint64_t *words, uint64_t *sum)
 {
@@ -190,6 +191,11 @@ PHX_FN void phx_each_end(const struct phx_worker *w)
 {
     (void)w;
 }
+PHX_FN int phx_each_all(const struct phx_worker *w, int holds)
+{
+    (void)w;
+    return holds;
+}
 // The sum of the values of all turns before this one; *total, 0 at first, of this one too.
 PHX_FN uint32_t phx_scan(const struct phx_worker *w, uint32_t value, uint32_t *total)
 {
@@ -293,6 +299,10 @@ PHX_FN const uint8_t *phx_row_ahead(const struct phx_worker *w, const uint8_t *w
 PHX_FN void phx_row_ahead_wait(const struct phx_worker *split)
 {
     (void)split;
+}
+PHX_FN void phx_sent_all(const struct phx_worker *w)
+{
+    (void)w;
 }
 
 // --- scalars ------------------------------------------------------------------------------------

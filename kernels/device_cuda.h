@@ -69,6 +69,7 @@ PHX_FN void phx_worker_init(struct phx_worker *w)
     w->turn = 0;
     w->stages = 0;
     w->unfenced = 0;
+    w->expects = 0;
 }
 
 // --- time and waiting ---------------------------------------------------------------------------
@@ -201,49 +202,53 @@ PHX_FN void phx_fetch(const void *base, uint64_t size_bytes)
 }
 
 // The words that this worker will wait for next, and their fate word. While it waits for something
-// else (phx_peek), it looks whether they are there; if so, it need not ask again.
-PHX_FN void phx_expect(const struct phx_worker *w, const uint64_t *fate, const uint64_t *words,
+// else it looks whether they are there; if so, it need not ask again.
+PHX_FN void phx_expect(struct phx_worker *w, const uint64_t *fate, const uint64_t *words,
                        uint32_t count)
 {
     struct phx_expected *e = &phx_chip()->expected;
+    w->expects = 1;
     if (phx_lane(w) == 0) { // seen by the others after the barrier that follows
         e->fate = fate;
         e->words = words;
         e->count = count;
     }
 }
-PHX_COLD void phx_peek_apart(struct phx_worker *w)
-{
-    struct phx_expected *e = &phx_chip()->expected;
-    const uint64_t *const local[1] = {e->fate};
-    uint64_t fate;
-    uint64_t sum;
-    uint32_t seen = phx_look(w, local, &fate, 1, e->words, e->count, &sum);
-    if (phx_lane(w) == 0) {
-        e->seen = seen == PHX_SEEN_ALL;
-        e->fate_seen = fate;
-        e->sum = sum;
-    }
-    phx_sync(w);
-}
-PHX_FN void phx_peek(struct phx_worker *w)
+// phx_gather(), and a look at what is expected, in the time that one of both takes.
+PHX_FN void phx_gather_expecting(struct phx_worker *w, const uint64_t *const *words,
+                                 uint64_t *values, uint32_t count)
 {
     const struct phx_expected *e = &phx_chip()->expected;
-    if (e->words == NULL || e->seen)
+    if (w->expects != 1) {
+        phx_gather(w, words, values, count);
         return;
-    PHX_ASIDE_BEGIN(w);
-    phx_peek_apart(aside);
-    PHX_ASIDE_END(w);
+    }
+    const uint64_t *local[PHX_GATHERED];
+    uint64_t seen[PHX_GATHERED];
+    uint64_t sum;
+#pragma unroll
+    for (uint32_t i = 0; i < PHX_GATHERED; i++)
+        local[i] = i < count ? words[i] : e->fate;
+    if (phx_look(w, local, seen, count + 1, e->words, e->count, &sum) == PHX_SEEN_ALL) {
+        w->expects = 2;
+        w->expected_sum = sum;
+        w->expected_fate = seen[count];
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < PHX_GATHERED; i++)
+        if (i < count)
+            values[i] = seen[i];
 }
 // True when they are those that phx_wait() is called for, and were seen. What was there then of the
 // fate is noted, as phx_wait() does.
 PHX_FN int phx_expected(struct phx_worker *w, const uint64_t *words, uint64_t *sum)
 {
-    const struct phx_expected *e = &phx_chip()->expected;
-    if (e->words != words || !e->seen)
+    uint32_t expects = w->expects;
+    w->expects = 0;
+    if (expects != 2 || phx_chip()->expected.words != words)
         return 0;
-    *sum = e->sum;
-    w->fate_seen = e->fate_seen;
+    *sum = w->expected_sum;
+    w->fate_seen = w->expected_fate;
     return 1;
 }
 
@@ -426,6 +431,20 @@ PHX_FN void phx_each_begin(const struct phx_worker *w)
 PHX_FN void phx_each_end(const struct phx_worker *w)
 {
     phx_sync(w);
+}
+PHX_FN int phx_each_all(const struct phx_worker *w, int holds)
+{
+    uint32_t all;
+    if (w->lanes != PHX_LANES) {
+        __syncwarp();
+        return __all_sync(PHX_WARP_ALL, holds);
+    }
+    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %1, 0;\n\t"
+                 "bar.red.and.pred p, 1, %2, p;\n\tselp.u32 %0, 1, 0, p;\n\t}"
+                 : "=r"(all)
+                 : "r"(holds), "n"(PHX_LANES)
+                 : "memory");
+    return (int)all;
 }
 
 PHX_FN uint32_t phx_scan(const struct phx_worker *w, uint32_t value, uint32_t *total)

@@ -403,6 +403,8 @@ struct phx_taking {
     uint32_t is_counted;
     uint32_t row_count;
     struct phx_placing first; // of this worker's share
+    const uint8_t *wire;      // where that lies
+    int present;              // as was decided
 };
 PHX_FN void phx_dispatch_prepare(const struct phx_worker *w, const struct phx_dispatch_op *op,
                                  struct phx_service v, struct phx_taking *t)
@@ -492,35 +494,43 @@ PHX_FN uint32_t phx_dispatch_rows_fate(struct phx_worker *w, const struct phx_di
     return phx_fate_absent(w, PHX_WAIT_ROWS, t->source, PHX_CAUSE_CORRUPT);
 }
 
-PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
-                                   const struct phx_taking *t)
+// Waits for the rows of a source, which was counted. (One that was not is not present either, as
+// was said when its route did not come.)
+PHX_FN void phx_dispatch_await_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                    struct phx_taking *t)
 {
     const struct phx_shape *s = &w->rank->shape;
     const uint64_t *words = phx_dispatch_rows_words(w, op, t->source);
-    uint32_t shares = phx_shares(s);
+    struct phx_row_places places = phx_dispatch_row_places(s, op->common.sequence);
     uint64_t sum = 0;
-    struct phx_worker storage;
-    struct phx_placing p = t->first;
-    if (!t->is_counted) // and not present, as it was said when its route did not come
-        return;
     uint32_t seen = PHX_SEEN_DECIDED;
     if (!PHX_BUG(WORD_UNWRITTEN) || t->row_count > 0)
         seen = phx_wait_or_replay(w, PHX_WAIT_ROWS, 1, t->source, words, phx_parts(s), &sum);
-    struct phx_row_places places = phx_dispatch_row_places(s, op->common.sequence);
-    const uint8_t *wire = phx_row_from(w, t->source, &places, p.is_there ? p.slot : 0);
-    if (p.is_there && seen != PHX_SEEN_GONE)
-        wire = phx_row_ahead(w, wire, phx_dispatch_stored_bytes(s));
+    t->wire = phx_row_from(w, t->source, &places, t->first.is_there ? t->first.slot : 0);
+    if (t->first.is_there && seen != PHX_SEEN_GONE)
+        t->wire = phx_row_ahead(w, t->wire, phx_dispatch_stored_bytes(s));
     uint32_t fate = phx_dispatch_rows_fate(w, op, t, seen, sum);
     if (t->share == 0)
         phx_store_u64(w, &op->handle.present[t->source], fate);
     // Planted: rows that never came are taken from where they would stand.
-    int present = fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ);
+    t->present = fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ);
+}
+
+PHX_FN void phx_dispatch_place_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                    const struct phx_taking *t)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    struct phx_row_places places = phx_dispatch_row_places(s, op->common.sequence);
+    uint32_t shares = phx_shares(s);
+    struct phx_worker storage;
+    struct phx_placing p = t->first;
+    const uint8_t *wire = t->wire;
     struct phx_worker *split = phx_split(w, &storage);
     uint32_t i = t->share + phx_split_first(w) * shares;
     phx_dispatch_aim(split, op, t->source, &p);
     phx_row_ahead_wait(split);
     while (p.is_there) {
-        phx_dispatch_place(split, op, wire, &p, present);
+        phx_dispatch_place(split, op, wire, &p, t->present);
         i += phx_split_step(split) * shares;
         phx_dispatch_find(split, op, t->source, i, &p);
         if (!p.is_there)
@@ -564,6 +574,53 @@ PHX_FN void phx_dispatch_fetch_row(const struct phx_worker *w, const struct phx_
     phx_fetch(phx_row_from(w, (w->rank->rank + offset) % s->ranks, &places, 0), places.stride);
 }
 
+// Once the layout is fixed.
+PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    uint32_t ranks = w->rank->shape.ranks;
+    uint64_t all = phx_dispatch_lay_out_first(w, op);
+    struct phx_service v = phx_service_by_peer(w);
+    struct phx_taking taking;
+    if (v.offset < ranks) // while others still lay out
+        phx_dispatch_prepare(w, op, v, &taking);
+    if (!phx_barrier_wait(w, all))
+        return;
+    while (v.offset < ranks) {
+        phx_dispatch_fetch_row(w, op, v.offset + PHX_TURNS_AHEAD * v.step);
+        if (taking.is_counted) {
+            phx_dispatch_await_rows(w, op, &taking);
+            phx_dispatch_place_rows(w, op, &taking);
+        }
+        v.offset += v.step;
+        if (v.offset < ranks)
+            phx_dispatch_prepare(w, op, v, &taking);
+    }
+    phx_barrier_leave(w);
+}
+// Each worker by itself. It waits for nothing after its last rows, and says so before it places
+// them: worker 0 need not stay for that.
+PHX_FN void phx_dispatch_take_rows_at_once(struct phx_worker *w, const struct phx_dispatch_op *op)
+{
+    uint32_t ranks = w->rank->shape.ranks;
+    struct phx_service v = phx_service_by_peer(w);
+    struct phx_taking taking;
+    uint64_t all = 0;
+    if (v.offset >= ranks)
+        all = phx_barrier_arrive(w);
+    while (v.offset < ranks) {
+        phx_dispatch_prepare(w, op, v, &taking);
+        if (taking.is_counted)
+            phx_dispatch_await_rows(w, op, &taking);
+        v.offset += v.step;
+        if (v.offset >= ranks)
+            all = phx_barrier_arrive(w);
+        if (taking.is_counted)
+            phx_dispatch_place_rows(w, op, &taking);
+    }
+    phx_dispatch_lay_out_last(w, op);
+    phx_barrier_stay(w, all);
+}
+
 PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch_op *op)
 {
     const struct phx_rank *rank = w->rank;
@@ -576,27 +633,14 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
         phx_dispatch_fetch_route(w, op, i + PHX_TURNS_AHEAD * w->count);
         at = phx_dispatch_take_route(w, op, (rank->rank + i) % rank->shape.ranks, at);
     }
+    phx_sent_all(w);
     phx_dispatch_expect_rows(w, op);
     if (!phx_barrier(w))
         return;
-    int laid_out_first = phx_is_laid_out_first(&rank->shape);
-    uint64_t all = laid_out_first ? phx_dispatch_lay_out_first(w, op) : 0;
-    struct phx_service v = phx_service_by_peer(w);
-    struct phx_taking taking;
-    if (v.offset < rank->shape.ranks) // while others still lay out
-        phx_dispatch_prepare(w, op, v, &taking);
-    if (laid_out_first && !phx_barrier_wait(w, all))
-        return;
-    while (v.offset < rank->shape.ranks) {
-        phx_dispatch_fetch_row(w, op, v.offset + PHX_TURNS_AHEAD * v.step);
-        phx_dispatch_take_rows(w, op, &taking);
-        v.offset += v.step;
-        if (v.offset < rank->shape.ranks)
-            phx_dispatch_prepare(w, op, v, &taking);
-    }
-    if (!laid_out_first)
-        phx_dispatch_lay_out_last(w, op);
-    phx_barrier_leave(w);
+    if (phx_is_laid_out_first(&rank->shape))
+        phx_dispatch_take_rows(w, op);
+    else
+        phx_dispatch_take_rows_at_once(w, op);
 }
 
 #endif

@@ -105,19 +105,25 @@ PHX_FN struct phx_token *phx_token_load(struct phx_worker *w, const int64_t *top
         int64_t expert = phx_topk_expert(&rank->shape, topk_idx, token, k);
         uint32_t peer = expert < 0 ? PHX_NO_PEER : rank->expert_rank[expert];
         t->peer[k] = peer;
+        t->flag[k] = 1;
         if (topk_weights != NULL)
             t->weight[k] = topk_weights[(uint64_t)token * rank->shape.top_k + k];
     }
     phx_each_end(w);
     return t;
 }
-// flags[peer] of each peer of the token.
-PHX_FN void phx_token_flags(struct phx_worker *w, struct phx_token *t, const uint64_t *flags)
+// flags[peer] of each peer of the token, whose flags were 1 before. Returns 1 if they all are.
+PHX_FN int phx_token_flags(struct phx_worker *w, struct phx_token *t, const uint64_t *flags)
 {
+    int same = 1;
     PHX_EACH(w, k, w->rank->shape.top_k)
-    if (t->peer[k] != PHX_NO_PEER)
+    {
+        if (t->peer[k] == PHX_NO_PEER)
+            continue;
         t->flag[k] = flags[t->peer[k]];
-    phx_each_end(w);
+        same &= t->flag[k] == 1;
+    }
+    return phx_each_all(w, same);
 }
 // Entry k is the first of its peer in the token's list.
 PHX_BOTH int phx_token_first(const struct phx_token *t, uint32_t k)

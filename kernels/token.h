@@ -21,7 +21,7 @@ struct phx_row_list { // rows to be summed, in order
 struct phx_token {
     uint32_t peer[PHX_TOP_K_MAX]; // PHX_NO_PEER: no expert, or one that the token listed before
     float weight[PHX_TOP_K_MAX];
-    uint64_t flag[PHX_TOP_K_MAX]; // of the peer, in the array that the caller named
+    uint64_t flag[PHX_TOP_K_MAX]; // 1; or that of the peer, in the array that the caller named
 };
 
 #endif

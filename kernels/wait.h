@@ -574,7 +574,7 @@ PHX_FN int phx_barrier_wait(struct phx_worker *w, uint64_t all)
                                       &state->blocked_on};
     uint64_t seen[4];
     for (;;) {
-        phx_gather(w, words, seen, 4);
+        phx_gather_expecting(w, words, seen, 4);
         if (seen[0] >= all)
             return 1;
         if (w->has_ended || seen[1] != 0 || seen[2] != 0) {
@@ -584,7 +584,6 @@ PHX_FN int phx_barrier_wait(struct phx_worker *w, uint64_t all)
         uint64_t now = phx_now_looked(w);
         phx_notice_pause(w, now);
         phx_announce(w, seen[3]);
-        phx_peek(w);
         if (!phx_local_reached(w, words[0], all))
             phx_park(w, words[0], 1, phx_poll_until(w, now));
     }
@@ -598,12 +597,15 @@ PHX_FN int phx_barrier(struct phx_worker *w)
 }
 
 // The end of a launch's last body that waits for peers. Worker 0, the one that can say WAITING,
-// stays until the others are through; nobody waits for it.
-PHX_FN void phx_barrier_leave(struct phx_worker *w)
+// stays until the others have waited for the last time; nobody waits for it.
+PHX_FN void phx_barrier_stay(struct phx_worker *w, uint64_t all)
 {
-    uint64_t all = phx_barrier_arrive(w);
     if (w->index == 0)
         phx_barrier_wait(w, all);
+}
+PHX_FN void phx_barrier_leave(struct phx_worker *w)
+{
+    phx_barrier_stay(w, phx_barrier_arrive(w));
 }
 
 #endif

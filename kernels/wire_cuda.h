@@ -91,6 +91,22 @@ PHX_FN void phx_told(const struct phx_worker *w)
     if (phx_lane(w) == 0)
         phx_wire_post();
 }
+// The wire of a worker that sends nothing more, nor builds a row, ends meanwhile. At the end of a
+// block: whatever worker it is.
+PHX_FN void phx_wire_end(void)
+{
+    struct phx_chip *chip = phx_chip();
+    if (chip->has_ended)
+        return;
+    chip->has_ended = 1;
+    phx_wire_write(PHX_WIRE_END, NULL, NULL, 0, 0);
+    phx_wire_post();
+}
+PHX_FN void phx_sent_all(const struct phx_worker *w)
+{
+    if (w->index != 0 && phx_lane(w) == 0)
+        phx_wire_end();
+}
 
 // Where to build a row of up to size_bytes: the next slot on chip, once the row that was there has
 // left; `home`, in global memory, if there are no slots of that size.
