@@ -502,6 +502,13 @@ PHX_FN int phx_put_signal(const struct phx_worker *w, uint32_t peer, uint64_t ta
     return phx_put_op(w, peer, target_offset, source, size_bytes, wire_bytes, signal_offset,
                       signal_value, PHX_OP_SIGNAL, token);
 }
+PHX_FN int phx_put_message(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
+                           const uint8_t *message, uint64_t size_bytes, uint64_t signal_offset,
+                           uint64_t signal_value, uint32_t token)
+{
+    return phx_put_signal(w, peer, target_offset, message, size_bytes, size_bytes, signal_offset,
+                          signal_value, token);
+}
 PHX_FN int phx_signal(const struct phx_worker *w, uint32_t peer, uint64_t signal_offset,
                       uint64_t signal_value, uint32_t token)
 {

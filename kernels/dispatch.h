@@ -93,9 +93,8 @@ PHX_FN void phx_dispatch_send_route(struct phx_worker *w, const struct phx_dispa
     }
     const struct phx_route_header *h = phx_route_header(message);
     uint64_t bytes = phx_route_bytes(s, h->row_count, h->entry_count);
-    if (!phx_send_put_signal(w, peer, phx_route_offset(s, sequence, h->row_count), message, bytes,
-                             bytes, word_at, phx_word_make(rank->epoch, sequence, h->row_count),
-                             tag))
+    if (!phx_send_message(w, peer, phx_route_offset(s, sequence, h->row_count), message, bytes,
+                          word_at, phx_word_make(rank->epoch, sequence, h->row_count), tag))
         phx_send_failed(w, PHX_WAIT_COUNTS, peer);
 }
 
@@ -272,13 +271,18 @@ PHX_FN uint64_t phx_dispatch_take_route(struct phx_worker *w, const struct phx_d
     // If this rank ends before it has taken its rows, combine must find none.
     phx_store_u64(w, &op->handle.present[source], PHX_FATE_ABSENT);
     if (phx_wait_or_replay(w, PHX_WAIT_COUNTS, 0, source, word, 1, &rows) == PHX_SEEN_ALL) {
-        int bytes = phx_route_take(w, op, source, rows, at, desk);
+        int64_t charged = -1;
+        int bytes;
+        do
+            bytes = phx_route_take(w, op, source, rows, at, desk);
+        while (bytes < 0 && phx_wait_more(w, PHX_WAIT_COUNTS, source, &charged));
         phx_store_u64(w, &op->handle.route_at[source], at);
-        at += phx_align((uint64_t)bytes, 16);
-        if (bytes != 0)
+        if (bytes > 0) {
+            at += phx_align((uint64_t)bytes, 16);
             fate = phx_fate_decide(w, PHX_WAIT_COUNTS, source, PHX_FATE_PRESENT);
-        else
+        } else if (bytes == 0) {
             phx_fate_absent(w, PHX_WAIT_COUNTS, source, PHX_CAUSE_CORRUPT);
+        }
     }
     phx_store_u64(w, &op->handle.counted[source], fate);
     return at;

@@ -81,6 +81,7 @@ struct phx_figures {
     uint64_t combine_wire_bytes;
     uint64_t combine_rows_per_slot;
     uint64_t route_stride;
+    uint64_t route_room_max;
     uint64_t words_per_slot;
     uint64_t head_bytes;
     uint64_t far_rows_offset;
@@ -249,6 +250,23 @@ PHX_BOTH uint64_t phx_route_stride(const struct phx_shape *s)
                   128));
 }
 
+// By token there is room for a message that goes as pieces of three words and a tag each, as
+// between GPUs (message_cuda.h).
+#define PHX_PIECE_WORDS 3u
+PHX_BOTH uint64_t phx_pieces_bytes(uint64_t bytes)
+{
+    return (bytes / 4 + PHX_PIECE_WORDS - 1) / PHX_PIECE_WORDS * 16;
+}
+PHX_BOTH uint64_t phx_route_room(const struct phx_shape *s, uint64_t bytes)
+{
+    return phx_is_by_token(s) ? phx_align(phx_pieces_bytes(bytes), 128) : bytes;
+}
+// Of the longest, in a region.
+PHX_BOTH uint64_t phx_route_room_max(const struct phx_shape *s)
+{
+    return PHX_FIGURE(route_room_max, phx_route_room(s, phx_route_stride(s)));
+}
+
 // --- wire rows ---------------------------------------------------------------------------------
 
 PHX_BOTH uint32_t phx_scale_groups(uint32_t channels)
@@ -361,8 +379,9 @@ PHX_BOTH uint64_t phx_near_route_bytes(const struct phx_shape *s)
 {
     uint32_t rows = phx_near_rows(s);
     if (rows == 0)
-        return phx_route_stride(s);
-    return phx_align(phx_route_bytes(s, rows, rows * phx_route_row_entries_max(s)), 64);
+        return phx_route_room_max(s);
+    return phx_align(
+        phx_route_room(s, phx_route_bytes(s, rows, rows * phx_route_row_entries_max(s))), 64);
 }
 // Of one of `row_count` rows; both ends know no more when they look for it.
 PHX_BOTH int phx_route_is_near(const struct phx_shape *s, uint64_t row_count)
@@ -409,14 +428,14 @@ PHX_BOTH uint64_t phx_heads_bytes(const struct phx_shape *s) // and the status w
 PHX_BOTH uint64_t phx_route_offset(const struct phx_shape *s, uint64_t sequence, uint64_t row_count)
 {
     if (!phx_route_is_near(s, row_count))
-        return phx_heads_bytes(s) + phx_slot(s, sequence) * phx_route_stride(s);
+        return phx_heads_bytes(s) + phx_slot(s, sequence) * phx_route_room_max(s);
     return phx_counts_word_offset(s, sequence) + phx_words_per_slot(s) * 8;
 }
 PHX_BOTH uint64_t phx_far_rows_offset(const struct phx_shape *s)
 {
     return PHX_FIGURE(far_rows_offset,
                       phx_heads_bytes(s) +
-                          (phx_near_rows(s) > 0 ? phx_slots(s) * phx_route_stride(s) : 0));
+                          (phx_near_rows(s) > 0 ? phx_slots(s) * phx_route_room_max(s) : 0));
 }
 
 // --- the pair region ---------------------------------------------------------------------------
@@ -518,6 +537,7 @@ static inline struct phx_figures phx_figures_of(const struct phx_shape *s) // ho
     f.combine_wire_bytes = phx_combine_stored_bytes(s);
     f.combine_rows_per_slot = phx_combine_rows_per_slot(s);
     f.route_stride = phx_route_stride(s);
+    f.route_room_max = phx_route_room_max(s);
     f.words_per_slot = phx_words_per_slot(s);
     f.head_bytes = phx_head_bytes(s);
     f.far_rows_offset = phx_far_rows_offset(s);

@@ -340,6 +340,7 @@ PHX_BOTH int phx_route_ok(const struct phx_shape *s, uint32_t experts_local, uin
 }
 
 #if defined(__CUDACC__)
+#include "kernels/message_cuda.h"
 #include "kernels/route_cuda.h"
 #else
 // The message to a peer that this worker serves, after phx_routes_build().
@@ -366,11 +367,12 @@ PHX_FN void phx_routes_build(struct phx_worker *w, const struct phx_dispatch_op 
 // Copies a message of `row_count` rows from its source's region. The source may rewrite that
 // meanwhile (it should not): the second look at the header must agree with the first. Returns its
 // length; 0: the header does not hold.
-PHX_FN uint64_t phx_route_fetch(struct phx_worker *w, uint8_t *message, const uint8_t *region,
-                                uint64_t row_count)
+PHX_FN int phx_route_fetch(struct phx_worker *w, uint8_t *message, const uint8_t *region,
+                           uint64_t row_count, uint64_t sequence)
 {
     const struct phx_shape *s = &w->rank->shape;
     const struct phx_route_header *h = phx_route_header(message);
+    (void)sequence;
     phx_copy(w, message, region, sizeof(struct phx_route_header));
     if (!phx_route_header_ok(s, h, row_count))
         return 0;
@@ -379,7 +381,7 @@ PHX_FN uint64_t phx_route_fetch(struct phx_worker *w, uint8_t *message, const ui
     if (!phx_route_header_ok(s, h, row_count) ||
         phx_route_bytes(s, h->row_count, h->entry_count) != bytes)
         return 0;
-    return bytes;
+    return (int)bytes;
 }
 // phx_route_ok() by all threads of a worker; scratch: of this source, `ranks` apart.
 PHX_FN int phx_route_check(struct phx_worker *w, uint8_t *message, uint32_t *scratch)
@@ -391,7 +393,7 @@ PHX_FN int phx_route_check(struct phx_worker *w, uint8_t *message, uint32_t *scr
 
 // Copies the message of `source` into the handle, to `at`, and checks the copy, at `desk`, which
 // phx_route_desk() gave. `row_count` came in the signal. Returns the message's bytes; 0: it does
-// not hold.
+// not hold; -1: some of it has not come.
 PHX_FN int phx_route_take(struct phx_worker *w, const struct phx_dispatch_op *op, uint32_t source,
                           uint64_t row_count, uint64_t at, uint8_t *desk)
 {
@@ -402,12 +404,12 @@ PHX_FN int phx_route_take(struct phx_worker *w, const struct phx_dispatch_op *op
                                                           : phx_region_of(w, source);
     const uint8_t *region = base + phx_route_offset(s, sequence, row_count);
     uint8_t *kept = op->handle.routes + at;
-    uint64_t bytes = phx_route_fetch(w, desk, region, row_count);
-    if (bytes == 0)
-        return 0;
+    int bytes = phx_route_fetch(w, desk, region, row_count, sequence);
+    if (bytes <= 0)
+        return bytes;
     if (desk != kept)
-        phx_copy_row(w, kept, desk, bytes);
-    return phx_route_check(w, desk, &op->handle.begin[source]) ? (int)bytes : 0;
+        phx_copy_row(w, kept, desk, (uint64_t)bytes);
+    return phx_route_check(w, desk, &op->handle.begin[source]) ? bytes : 0;
 }
 
 #endif

@@ -432,17 +432,22 @@ PHX_FN uint8_t *phx_route_desk(struct phx_worker *w, uint8_t *kept)
 }
 
 // Copies a message of `row_count` rows from its source's region, once: as much as it may be long at
-// the most, for its length stands in it. Returns its length; 0: the header does not hold.
-PHX_FN uint64_t phx_route_fetch(struct phx_worker *w, uint8_t *message, const uint8_t *region,
-                                uint64_t row_count)
+// the most, for its length stands in it. Returns its length; 0: the header does not hold; -1: some
+// of it has not come.
+PHX_FN int phx_route_fetch(struct phx_worker *w, uint8_t *message, const uint8_t *region,
+                           uint64_t row_count, uint64_t sequence)
 {
     const struct phx_shape *s = &w->rank->shape;
     const struct phx_route_header *h = phx_route_header(message);
     if (row_count > s->tokens_max)
         return 0;
     uint32_t rows = (uint32_t)row_count;
-    phx_copy(w, message, region, phx_route_bytes(s, rows, rows * phx_route_row_entries_max(s)));
-    return phx_route_header_ok(s, h, row_count) ? phx_route_bytes(s, rows, h->entry_count) : 0;
+    uint32_t most = (uint32_t)phx_route_bytes(s, rows, rows * phx_route_row_entries_max(s));
+    if (!phx_is_by_token(s))
+        phx_copy(w, message, region, most);
+    else if (!phx_pieces_take(w, message, region, most, phx_piece_tag(w->rank->epoch, sequence)))
+        return -1;
+    return phx_route_header_ok(s, h, row_count) ? (int)phx_route_bytes(s, rows, h->entry_count) : 0;
 }
 
 // What is wrong, what the counts add up to, and the check. scratch is zeroed.

@@ -23,6 +23,7 @@
 #define PHX_KERNELS_WAIT_H
 
 #include "kernels/device.h"
+#include "kernels/route.h"
 
 // Before the first half that a launch runs; a fused launch keeps counting barriers.
 PHX_FN void phx_worker_begin(struct phx_worker *w, const struct phx_rank *rank, uint32_t index,
@@ -423,6 +424,20 @@ PHX_FN uint32_t phx_wait_or_replay(struct phx_worker *w, uint32_t phase, uint32_
     return seen;
 }
 
+// What the words cover is not there as a whole (a message whose parts say so themselves). True:
+// look again. False: it is waited for no longer, and its source's fate is ABSENT.
+PHX_FN int phx_wait_more(struct phx_worker *w, uint32_t phase, uint32_t source, int64_t *charged)
+{
+    uint32_t cause = PHX_CAUSE_NONE;
+    if (!phx_suspects(w, source) && !phx_ended(w)) {
+        if (phx_replays(w->op) || !phx_overdue(w, source, 0, phx_now(w), charged))
+            return 1;
+        cause = PHX_CAUSE_TIMEOUT;
+    }
+    phx_fate_absent(w, phase, source, cause);
+    return 0;
+}
+
 // --- sending: a lane may be full ----------------------------------------------------------------
 // A full lane is a wait for the peer that does not take what is under way to it: under the same
 // deadline, told to the others and charged in the same way.
@@ -462,7 +477,7 @@ PHX_FN void phx_room_end(struct phx_worker *w, uint32_t peer, const struct phx_r
         phx_wait_charge(w, peer, room->since_ns, room->charged);
 }
 
-// The three ways to put, with a wait for room. 0: the op was not posted.
+// The ways to put, with a wait for room. 0: the op was not posted.
 PHX_FN int phx_send_put(struct phx_worker *w, uint32_t peer, uint64_t target_offset,
                         const uint8_t *source, uint64_t size_bytes, uint64_t wire_bytes,
                         uint32_t token)
@@ -484,6 +499,19 @@ PHX_FN int phx_send_put_signal(struct phx_worker *w, uint32_t peer, uint64_t tar
     do
         posted = phx_put_signal(w, peer, target_offset, source, size_bytes, wire_bytes,
                                 signal_offset, signal_value, token);
+    while (!posted && phx_room_wait(w, peer, &room));
+    phx_room_end(w, peer, &room);
+    return posted;
+}
+PHX_FN int phx_send_message(struct phx_worker *w, uint32_t peer, uint64_t target_offset,
+                            const uint8_t *message, uint64_t size_bytes, uint64_t signal_offset,
+                            uint64_t signal_value, uint32_t token)
+{
+    struct phx_room room = {0, 0, -1};
+    int posted;
+    do
+        posted = phx_put_message(w, peer, target_offset, message, size_bytes, signal_offset,
+                                 signal_value, token);
     while (!posted && phx_room_wait(w, peer, &room));
     phx_room_end(w, peer, &room);
     return posted;

@@ -62,7 +62,6 @@ static inline void phx_sync(const struct phx_worker *w)
 #define PHX_EACH(w, i, n) for (uint32_t i = phx_lane(w); i < (n); i += PHX_LANES)
 #define phx_each_begin(w) phx_sync(w)
 #define phx_each_end(w) phx_sync(w)
-#define phx_each_all(w, holds) (phx_sync(w), holds) // not asked here
 
 static inline void phx_store_u32(const struct phx_worker *w, uint32_t *p, uint32_t value)
 {
@@ -107,6 +106,11 @@ static inline uint32_t lanes_sum(uint32_t value)
     for (uint32_t i = 0; i < PHX_LANES; i++)
         sum += values[i];
     return lanes_taken(sum);
+}
+static inline int phx_each_all(const struct phx_worker *w, int holds)
+{
+    (void)w;
+    return lanes_sum(holds != 0) == PHX_LANES;
 }
 static inline uint32_t warp_first(void)
 {
@@ -167,6 +171,7 @@ static inline void phx_copy_row(const struct phx_worker *w, void *to, const void
 {
     phx_copy(w, to, from, bytes);
 }
+#define PHX_PIECES_PLAIN // a piece is copied at one go: no other lane runs meanwhile
 static inline struct phx_token *phx_token_of(struct phx_worker *w)
 {
     (void)w;

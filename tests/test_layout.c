@@ -40,7 +40,9 @@ static void check_region(const struct phx_shape *s)
         uint32_t most = s->experts_local_max < s->top_k ? s->experts_local_max : s->top_k;
         CHECK(phx_route_bytes(s, s->tokens_max, s->tokens_max * most) <= phx_route_stride(s));
         CHECK_EQ(phx_route_offset(s, n, near), at);
-        CHECK(phx_route_bytes(s, near, near * most) <= phx_near_route_bytes(s));
+        CHECK(phx_route_room(s, phx_route_bytes(s, near, near * most)) <= phx_near_route_bytes(s));
+        CHECK(phx_route_room(s, phx_route_stride(s)) <= phx_route_room_max(s));
+        CHECK(phx_pieces_bytes(phx_route_stride(s)) * 3 >= phx_route_stride(s) * 4);
         at += phx_near_route_bytes(s);
         for (uint32_t row = 0; row < near; row++, at += phx_dispatch_row_stride(s))
             CHECK_EQ(phx_dispatch_row_offset(s, n, row), at);
@@ -50,7 +52,7 @@ static void check_region(const struct phx_shape *s)
     at = phx_heads_bytes(s);
     CHECK(phx_status_word_offset(s) + 8 <= at);
     CHECK(at < UINT32_MAX);
-    for (uint64_t n = 0; near > 0 && n < phx_slots(s); n++, at += phx_route_stride(s))
+    for (uint64_t n = 0; near > 0 && n < phx_slots(s); n++, at += phx_route_room_max(s))
         CHECK_EQ(phx_route_offset(s, n, near + 1), at);
     for (uint64_t n = 0; n < phx_slots(s); n++) {
         for (uint32_t row = 0; row < s->tokens_max; row++) {

@@ -96,9 +96,11 @@ struct lanes_case {
     uint8_t *wanted;
     uint8_t *kept; // a copy that is checked
     uint8_t *region;
+    uint8_t *pieces; // the same as it goes between GPUs, if work is divided by token
+    uint64_t bytes;  // of the message
     uint32_t *scratch;
     uint64_t row_count; // as in the signal
-    uint64_t fetched;
+    int fetched;
     int holds;
 };
 
@@ -184,6 +186,7 @@ static struct lanes_case *case_drawn(void)
     c->parallel = taken(4 * stride * s.ranks);
     c->kept = taken(stride);
     c->region = taken(stride);
+    c->pieces = taken(phx_route_room_max(&s));
     c->scratch = taken((uint64_t)s.experts_local_max * s.ranks * sizeof(uint32_t));
     if (c->op.topk_weights == NULL)
         free(weights);
@@ -202,6 +205,7 @@ static void case_free(struct lanes_case *c)
     free(c->parallel);
     free(c->kept);
     free(c->region);
+    free(c->pieces);
     free(c->scratch);
     free(c);
 }
@@ -234,12 +238,22 @@ static void build_both(struct lanes_case *c)
 
 // --- checking -----------------------------------------------------------------------------------
 
+#define SEQUENCE 77u
+
+static void put_body(void *argument)
+{
+    struct lanes_case *c = argument;
+    phx_pieces_put(&c->worker, c->pieces, c->region, (uint32_t)c->bytes,
+                   phx_piece_tag(c->rank.epoch, SEQUENCE));
+}
+
 static void check_body(void *argument)
 {
     struct lanes_case *c = argument;
     struct phx_worker w = c->worker;
-    uint64_t bytes = phx_route_fetch(&w, c->kept, c->region, c->row_count);
-    int holds = bytes != 0 ? phx_route_check(&w, c->kept, c->scratch) : 0;
+    const uint8_t *from = phx_is_by_token(&c->rank.shape) ? c->pieces : c->region;
+    int bytes = phx_route_fetch(&w, c->kept, from, c->row_count, SEQUENCE);
+    int holds = bytes > 0 ? phx_route_check(&w, c->kept, c->scratch) : 0;
     if (phx_lane(&w) == 0) {
         c->fetched = bytes;
         c->holds = holds;
@@ -254,10 +268,29 @@ static bool check_both(struct lanes_case *c)
     bool header = phx_route_header_ok(s, h, c->row_count);
     bool serial = header && phx_route_ok(s, c->rank.experts_local, c->region, c->scratch, s->ranks);
     memset(phx_chip_memory, 0xA5, sizeof phx_chip_memory);
+    memset(c->pieces, 0x5A, phx_route_room_max(s));
+    if (phx_is_by_token(s))
+        block_run(put_body, c);
     block_run(check_body, c);
-    CHECK_EQ(c->fetched != 0, header);
+    CHECK_EQ(c->fetched > 0, header);
     CHECK_EQ(c->holds, serial);
     return serial;
+}
+
+// A piece of another operation, or of none, in place of one of this: the message is not there.
+static void check_missing(struct lanes_case *c)
+{
+    if (!phx_is_by_token(&c->rank.shape))
+        return;
+    uint32_t piece = draw((uint32_t)(phx_pieces_bytes(c->bytes) / 16));
+    struct phx_piece *missing = (struct phx_piece *)(void *)c->pieces + piece;
+    uint32_t tag = missing->tag;
+    missing->tag = draw(2) ? phx_piece_tag(c->rank.epoch + draw(2), SEQUENCE - 1 - draw(3)) : 0;
+    block_run(check_body, c);
+    CHECK_EQ(c->fetched, -1);
+    missing->tag = tag;
+    block_run(check_body, c);
+    CHECK_EQ(c->fetched, (int)c->bytes);
 }
 
 // An entry takes the expert and the place of the one before it, and the counts agree.
@@ -380,11 +413,14 @@ static void case_run(struct answers *answers)
     const struct phx_route_header *h = phx_route_header(c->wanted);
     for (uint32_t i = 0; i < 4; i++) {
         c->row_count = h->row_count;
+        c->bytes = phx_route_bytes(s, h->row_count, h->entry_count);
         memset(c->region, 0x5A, stride);
-        memcpy(c->region, c->wanted, phx_route_bytes(s, h->row_count, h->entry_count));
+        memcpy(c->region, c->wanted, c->bytes);
         if (i > 0)
             region_damage(c);
         bool holds = check_both(c);
+        if (i == 0)
+            check_missing(c);
         answers->yes += holds;
         answers->no += !holds;
     }
