@@ -156,34 +156,22 @@ PHX_FN void phx_dispatch_send_rows(struct phx_worker *w, const struct phx_dispat
         phx_send_failed(w, PHX_WAIT_ROWS, peer);
 }
 
-// By token: each of this worker's rows to all its peers, then the words.
-PHX_FN void phx_dispatch_send_token(struct phx_worker *w, const struct phx_dispatch_op *op,
-                                    uint32_t token)
+// By token: a row to the peer of entry k, if that is the first of its peer and not given up.
+PHX_FN void phx_dispatch_put_row_to(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                    const struct phx_token *t, uint32_t k, uint32_t token,
+                                    const uint8_t *row)
 {
-    const struct phx_rank *rank = w->rank;
-    const struct phx_shape *s = &rank->shape;
+    const struct phx_shape *s = &w->rank->shape;
     uint64_t sequence = op->common.sequence;
-    const struct phx_token *t = phx_token_load(w, op->topk_idx, NULL, token);
-    uint8_t *row = NULL;
-    for (uint32_t k = 0; k < s->top_k; k++) {
-        uint32_t peer = t->peer[k];
-        if (!phx_token_first(t, k) || phx_suspects_to(w, peer))
-            continue;
-        if (row == NULL) {
-            row = phx_stage_take(w, rank->stage + phx_stage_row_offset(s, sequence, token),
-                                 phx_dispatch_row_stride(s));
-            phx_stage_row(w, row, op->x + (uint64_t)token * s->channels);
-            if (phx_rows_checked(s))
-                phx_row_seal(w, row, phx_dispatch_row_bytes(s, s->channels),
-                             phx_check_key(PHX_DISPATCH, sequence, token));
-        }
-        if (phx_send_put(w, peer, phx_dispatch_row_offset(s, sequence, token), row,
-                         phx_dispatch_stored_bytes(s), phx_dispatch_wire_bytes(s, s->hidden),
-                         phx_token_tag(PHX_DISPATCH, sequence)))
-            phx_tally_add(w, peer);
-        else
-            phx_send_failed(w, PHX_WAIT_ROWS, peer);
-    }
+    uint32_t peer = t->peer[k];
+    if (!phx_token_first(t, k) || phx_suspects_to(w, peer))
+        return;
+    if (phx_send_put(w, peer, phx_dispatch_row_offset(s, sequence, token), row,
+                     phx_dispatch_stored_bytes(s), phx_dispatch_wire_bytes(s, s->hidden),
+                     phx_token_tag(PHX_DISPATCH, sequence)))
+        phx_tally_add(w, peer);
+    else
+        phx_send_failed(w, PHX_WAIT_ROWS, peer);
 }
 
 // By token: how many of this worker's rows a peer was sent.
@@ -209,6 +197,19 @@ PHX_FN void phx_dispatch_send_word(struct phx_worker *w, const struct phx_dispat
 #if defined(__CUDACC__)
 #include "kernels/dispatch_cuda.h"
 #else
+PHX_FN int phx_dispatch_token_goes(const struct phx_worker *w, const struct phx_token *t)
+{
+    for (uint32_t k = 0; k < w->rank->shape.top_k; k++)
+        if (phx_token_first(t, k) && !phx_suspects_to(w, t->peer[k]))
+            return 1;
+    return 0;
+}
+PHX_FN void phx_dispatch_put_row(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                 const struct phx_token *t, uint32_t token, const uint8_t *row)
+{
+    for (uint32_t k = 0; k < w->rank->shape.top_k; k++)
+        phx_dispatch_put_row_to(w, op, t, k, token, row);
+}
 PHX_FN void phx_dispatch_send_words(struct phx_worker *w, const struct phx_dispatch_op *op)
 {
     for (struct phx_service v = phx_service_first(w); v.offset < w->rank->shape.ranks;
@@ -216,6 +217,25 @@ PHX_FN void phx_dispatch_send_words(struct phx_worker *w, const struct phx_dispa
         phx_dispatch_send_word(w, op, phx_service_peer(w, v), v.part);
 }
 #endif
+
+// By token: each of this worker's rows to all its peers, then the words.
+PHX_FN void phx_dispatch_send_token(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                    uint32_t token)
+{
+    const struct phx_rank *rank = w->rank;
+    const struct phx_shape *s = &rank->shape;
+    uint64_t sequence = op->common.sequence;
+    const struct phx_token *t = phx_token_load(w, op->topk_idx, NULL, token);
+    if (!phx_dispatch_token_goes(w, t))
+        return;
+    uint8_t *row = phx_stage_take(w, rank->stage + phx_stage_row_offset(s, sequence, token),
+                                  phx_dispatch_row_stride(s));
+    phx_stage_row(w, row, op->x + (uint64_t)token * s->channels);
+    if (phx_rows_checked(s))
+        phx_row_seal(w, row, phx_dispatch_row_bytes(s, s->channels),
+                     phx_check_key(PHX_DISPATCH, sequence, token));
+    phx_dispatch_put_row(w, op, t, token, row);
+}
 
 PHX_FN void phx_dispatch_send_by_token(struct phx_worker *w, const struct phx_dispatch_op *op)
 {

@@ -60,8 +60,10 @@ static __device__ __noinline__ void phx_wire_write(uint32_t kind, uint8_t *to, c
     job->value = value;
     chip->written = written + 1;
 }
-// The lanes of the first warp write a signal each, those that have one.
-PHX_FN void phx_wire_write_each(int has_one, uint8_t *to, uint64_t value)
+// The lanes of the first warp write a job each, those that have one: a signal, or a put from chip
+// if `from` is not NULL.
+PHX_FN void phx_wire_write_each(int has_one, uint8_t *to, uint64_t value, const uint8_t *from,
+                                uint32_t size_bytes)
 {
     struct phx_chip *chip = phx_chip();
     uint32_t all = __ballot_sync(PHX_WARP_ALL, has_one);
@@ -77,8 +79,10 @@ PHX_FN void phx_wire_write_each(int has_one, uint8_t *to, uint64_t value)
     if (has_one) {
         uint32_t before = (uint32_t)__popc(all & ((1u << threadIdx.x) - 1));
         struct phx_wire_job *job = &chip->jobs[(written + before) % PHX_WIRE_JOBS];
-        job->kind = PHX_WIRE_SIGNAL;
+        job->kind = from != NULL ? PHX_WIRE_PUT : PHX_WIRE_SIGNAL;
         job->to = to;
+        job->from = from;
+        job->size_bytes = size_bytes;
         job->value = value;
     }
     __syncwarp();
@@ -155,9 +159,22 @@ PHX_FN int phx_dies_here(const struct phx_worker *w)
     return dies;
 }
 
+// Whole 16-byte pieces: slots are multiples of 64 bytes at either end.
+PHX_FN uint32_t phx_put_pieces_bytes(uint64_t size_bytes)
+{
+    return (uint32_t)(size_bytes + 15) / 16 * 16;
+}
+// A row that ordinary stores wrote on chip may be put.
+PHX_FN void phx_put_fence(struct phx_worker *w)
+{
+    if (!w->unfenced)
+        return;
+    w->unfenced = 0;
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    phx_sync_block();
+}
 static __device__ __noinline__ void phx_put_bytes(uint8_t *to, const uint8_t *source,
-                                                  uint32_t size_bytes, uint32_t unfenced,
-                                                  uint32_t post)
+                                                  uint32_t size_bytes, uint32_t post)
 {
     if (!__isShared(source)) {
         if (threadIdx.x == 0)
@@ -167,13 +184,8 @@ static __device__ __noinline__ void phx_put_bytes(uint8_t *to, const uint8_t *so
         phx_sync_block();
         return;
     }
-    if (unfenced) { // the row was written by ordinary stores
-        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-        phx_sync_block();
-    }
-    // Whole 16-byte pieces: slots are multiples of 64 bytes at either end.
     if (threadIdx.x == 0) {
-        phx_wire_write(PHX_WIRE_PUT, to, source, (size_bytes + 15) / 16 * 16, 0);
+        phx_wire_write(PHX_WIRE_PUT, to, source, phx_put_pieces_bytes(size_bytes), 0);
         if (post)
             phx_wire_post();
     }
@@ -182,9 +194,9 @@ static __device__ __noinline__ void phx_put_bytes(uint8_t *to, const uint8_t *so
 PHX_FN void phx_put_payload(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
                             const uint8_t *source, uint64_t size_bytes, uint32_t post)
 {
-    phx_put_bytes(phx_region_at(w, peer) + target_offset, source, (uint32_t)size_bytes, w->unfenced,
-                  post);
-    ((struct phx_worker *)w)->unfenced = 0;
+    if (__isShared(source))
+        phx_put_fence((struct phx_worker *)w);
+    phx_put_bytes(phx_region_at(w, peer) + target_offset, source, (uint32_t)size_bytes, post);
 }
 
 PHX_FN void phx_put_word(const struct phx_worker *w, uint32_t peer, uint64_t offset, uint64_t value)
