@@ -364,7 +364,7 @@ static void read_outcome(struct phx_group *group, const struct phx_handle *handl
                                              : launch->combine.common.sequence;
     o->epoch = group->epoch;
     for (uint32_t r = 0; r < group->rank.shape.ranks; r++) {
-        if (launch->kind == PHX_DISPATCH && handle->view.counted[r] == PHX_FATE_PRESENT)
+        if (launch->kind == PHX_DISPATCH && phx_counted_is_there(handle->view.counted[r]))
             set_add(&o->counted, r);
         if (launch->kind == PHX_DISPATCH && handle->view.present[r] == PHX_FATE_PRESENT)
             set_add(&o->present, r);

@@ -340,7 +340,7 @@ phx_combine_weigh(struct phx_worker *w, const struct phx_combine_op *op, struct 
         if (answered != 0)
             sums.kept += t->weight[k];
         // Planted: who took no part in the dispatch has nothing to lose.
-        else if (!PHX_BUG(LOSS_NOT_REPORTED) || op->handle.counted[peer] == PHX_FATE_PRESENT)
+        else if (!PHX_BUG(LOSS_NOT_REPORTED) || phx_counted_is_there(op->handle.counted[peer]))
             sums.lost += t->weight[k];
     }
     return sums;

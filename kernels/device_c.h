@@ -173,6 +173,17 @@ PHX_FN uint64_t phx_local_cas(const struct phx_worker *w, uint64_t *word, uint64
     __atomic_compare_exchange_n(word, &expected, desired, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
     return expected;
 }
+// In two steps: a thread group may do something else before it asks what was there.
+PHX_FN uint64_t phx_local_cas_begin(const struct phx_worker *w, uint64_t *word, uint64_t expected,
+                                    uint64_t desired)
+{
+    return phx_local_cas(w, word, expected, desired);
+}
+PHX_FN uint64_t phx_local_cas_end(const struct phx_worker *w, uint64_t before)
+{
+    (void)w;
+    return before;
+}
 PHX_FN uint64_t phx_local_claim(const struct phx_worker *w, uint64_t *word, uint64_t expected,
                                 uint64_t desired)
 {

@@ -353,6 +353,24 @@ PHX_FN uint64_t phx_local_cas(const struct phx_worker *w, uint64_t *word, uint64
     return phx_from_lane0(w, expected);
 }
 
+// In two steps. It releases only: who finds something else there than was expected looks again.
+PHX_FN uint64_t phx_local_cas_begin(const struct phx_worker *w, uint64_t *word, uint64_t expected,
+                                    uint64_t desired)
+{
+    uint64_t before = 0;
+    phx_sync(w);
+    if (phx_lane(w) == 0)
+        asm volatile("atom.release.gpu.global.cas.b64 %0, [%1], %2, %3;"
+                     : "=l"(before)
+                     : "l"(word), "l"(expected), "l"(desired)
+                     : "memory");
+    return before;
+}
+PHX_FN uint64_t phx_local_cas_end(const struct phx_worker *w, uint64_t before)
+{
+    return phx_from_lane0(w, before);
+}
+
 // One worker alone decides here what it waits for alone: nobody can have been before it.
 PHX_FN uint64_t phx_local_claim(const struct phx_worker *w, uint64_t *word, uint64_t expected,
                                 uint64_t desired)

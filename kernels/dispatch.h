@@ -287,7 +287,7 @@ PHX_FN uint64_t phx_dispatch_take_route(struct phx_worker *w, const struct phx_d
                                          phx_counts_word_offset(s, op->common.sequence));
     uint8_t *desk = phx_route_desk(w, op->handle.routes + at);
     uint64_t rows;
-    uint32_t fate = PHX_FATE_ABSENT;
+    uint64_t counted = phx_counted_make(PHX_FATE_ABSENT, 0, 0);
     // If this rank ends before it has taken its rows, combine must find none.
     phx_store_u64(w, &op->handle.present[source], PHX_FATE_ABSENT);
     if (phx_wait_or_replay(w, PHX_WAIT_COUNTS, 0, source, word, 1, &rows) == PHX_SEEN_ALL) {
@@ -298,13 +298,16 @@ PHX_FN uint64_t phx_dispatch_take_route(struct phx_worker *w, const struct phx_d
         while (bytes < 0 && phx_wait_more(w, PHX_WAIT_COUNTS, source, &charged));
         phx_store_u64(w, &op->handle.route_at[source], at);
         if (bytes > 0) {
+            const struct phx_route_header *h = phx_route_header(desk);
             at += phx_align((uint64_t)bytes, 16);
-            fate = phx_fate_decide(w, PHX_WAIT_COUNTS, source, PHX_FATE_PRESENT);
+            counted =
+                phx_counted_make(phx_fate_decide(w, PHX_WAIT_COUNTS, source, PHX_FATE_PRESENT),
+                                 h->row_count, h->entry_count);
         } else if (bytes == 0) {
             phx_fate_absent(w, PHX_WAIT_COUNTS, source, PHX_CAUSE_CORRUPT);
         }
     }
-    phx_store_u64(w, &op->handle.counted[source], fate);
+    phx_store_u64(w, &op->handle.counted[source], counted);
     return at;
 }
 
@@ -312,19 +315,9 @@ PHX_FN uint64_t phx_dispatch_take_route(struct phx_worker *w, const struct phx_d
 PHX_FN uint32_t phx_dispatch_count(const struct phx_dispatch_op *op, uint32_t source,
                                    uint32_t expert)
 {
-    if (op->handle.counted[source] != PHX_FATE_PRESENT)
+    if (!phx_counted_is_there(op->handle.counted[source]))
         return 0;
     return phx_route_counts(phx_handle_route(&op->handle, source))[expert];
-}
-
-// Where the rows of a source begin within an expert, reckoned by a split worker.
-PHX_FN uint32_t phx_dispatch_begin(const struct phx_worker *split, const struct phx_dispatch_op *op,
-                                   uint32_t source, uint32_t expert)
-{
-    uint32_t before = 0;
-    PHX_EACH(split, i, source)
-    before += phx_dispatch_count(op, i, expert);
-    return phx_split_sum(split, before);
 }
 
 // Where each source's rows of one expert begin, and how many there are in all.
@@ -389,16 +382,34 @@ struct phx_placing {
     uint64_t at;        // in the output
 };
 
-// What the route says of entry `i` of a source, if it has as many: known before its rows come.
-PHX_FN void phx_dispatch_find(const struct phx_worker *w, const struct phx_dispatch_op *op,
-                              uint32_t source, uint32_t i, struct phx_placing *p)
+// A source whose rows a worker takes next: what its route says, which stands when routes are taken.
+struct phx_taking {
+    uint32_t source;
+    uint32_t share;
+    uint32_t is_counted;
+    uint32_t row_count;
+    uint32_t entry_count;
+    uint8_t *route;
+#if defined(__CUDACC__)
+    const uint32_t *before; // dispatch_cuda.h
+#endif
+    uint32_t seen; // as phx_wait() said,
+    uint64_t sum;
+    struct phx_proposal proposal; // if all was seen and holds: `proposed`
+    int proposed;
+    struct phx_placing first; // of this worker's share
+    const uint8_t *wire;      // where that lies
+    int present;              // as was decided
+};
+
+// What the route says of entry `i`, if it has as many: known before its rows come.
+PHX_FN void phx_dispatch_find(const struct phx_worker *w, const struct phx_taking *t, uint32_t i,
+                              struct phx_placing *p)
 {
     const struct phx_shape *s = &w->rank->shape;
-    uint8_t *message = phx_handle_route(&op->handle, source);
-    const struct phx_route_header *h = phx_route_header(message);
-    const struct phx_route_row *rows = phx_route_rows(s, message);
-    const struct phx_route_entry *entry = phx_route_entries(s, message, h->row_count) + i;
-    p->is_there = i < h->entry_count;
+    const struct phx_route_row *rows = phx_route_rows(s, t->route);
+    const struct phx_route_entry *entry = phx_route_entries(s, t->route, t->row_count) + i;
+    p->is_there = i < t->entry_count;
     if (!p->is_there)
         return;
     p->token = rows[entry->row].token;
@@ -406,41 +417,57 @@ PHX_FN void phx_dispatch_find(const struct phx_worker *w, const struct phx_dispa
     p->index = entry->index;
     p->slot = phx_row_slot(s, entry->row, p->token);
 }
+
+#if defined(__CUDACC__)
+#include "kernels/place_cuda.h"
+#else
+PHX_FN void phx_dispatch_sources(const struct phx_worker *w, const struct phx_dispatch_op *op,
+                                 struct phx_taking *t)
+{
+    (void)w;
+    (void)op;
+    (void)t;
+}
+// Where the rows of a source begin within an expert, without a layout.
+PHX_FN uint32_t phx_dispatch_begin(const struct phx_worker *split, const struct phx_dispatch_op *op,
+                                   const struct phx_taking *t, uint32_t expert)
+{
+    uint32_t before = 0;
+    (void)split;
+    for (uint32_t source = 0; source < t->source; source++)
+        before += phx_dispatch_count(op, source, expert);
+    return before;
+}
+#endif
+
 // And where it goes, once the layout is fixed, or all routes are known.
 PHX_FN void phx_dispatch_aim(const struct phx_worker *split, const struct phx_dispatch_op *op,
-                             uint32_t source, struct phx_placing *p)
+                             const struct phx_taking *t, struct phx_placing *p)
 {
     const struct phx_shape *s = &split->rank->shape;
     if (!p->is_there)
         return;
     p->in_expert = p->index;
     p->in_expert += phx_is_laid_out_first(s)
-                        ? op->handle.begin[(uint64_t)p->expert * s->ranks + source]
-                        : phx_dispatch_begin(split, op, source, p->expert);
+                        ? op->handle.begin[(uint64_t)p->expert * s->ranks + t->source]
+                        : phx_dispatch_begin(split, op, t, p->expert);
     p->at = phx_row_at(s, &op->handle, p->expert, p->in_expert);
 }
 
-// A source whose rows a worker takes next: what its route says, which stands when routes are taken.
-struct phx_taking {
-    uint32_t source;
-    uint32_t share;
-    uint32_t is_counted;
-    uint32_t row_count;
-    struct phx_placing first; // of this worker's share
-    const uint8_t *wire;      // where that lies
-    int present;              // as was decided
-};
 PHX_FN void phx_dispatch_prepare(const struct phx_worker *w, const struct phx_dispatch_op *op,
                                  struct phx_service v, struct phx_taking *t)
 {
     t->source = phx_service_peer(w, v);
     t->share = v.part;
-    t->is_counted = op->handle.counted[t->source] == PHX_FATE_PRESENT;
-    if (!t->is_counted)
-        return;
-    t->row_count = phx_route_header(phx_handle_route(&op->handle, t->source))->row_count;
-    phx_dispatch_find(w, op, t->source, v.part + phx_split_first(w) * phx_shares(&w->rank->shape),
-                      &t->first);
+    uint64_t counted = op->handle.counted[t->source];
+    t->is_counted = (uint32_t)phx_counted_is_there(counted);
+    t->row_count = phx_counted_rows(counted);
+    t->entry_count = phx_counted_entries(counted);
+    t->route = op->handle.routes;
+    if (t->is_counted)
+        t->route = phx_handle_route(&op->handle, t->source);
+    t->proposed = 0;
+    t->seen = PHX_SEEN_NOTHING;
 }
 
 // Takes it there, or leaves zeros.
@@ -504,63 +531,94 @@ PHX_FN const uint64_t *phx_dispatch_rows_words(const struct phx_worker *w,
                          phx_rows_word_offset(&w->rank->shape, op->common.sequence, 0));
 }
 
-// What became of the rows of a source, of which phx_wait() said `seen`.
-PHX_FN uint32_t phx_dispatch_rows_fate(struct phx_worker *w, const struct phx_dispatch_op *op,
-                                       const struct phx_taking *t, uint32_t seen, uint64_t sum)
+// What a wait for the rows of a source saw is proposed, if they hold.
+PHX_FN void phx_dispatch_propose(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                 struct phx_taking *t)
 {
-    if (seen == PHX_SEEN_DECIDED)
+    t->proposed = t->seen == PHX_SEEN_ALL && t->sum == t->row_count &&
+                  (!phx_rows_checked(&w->rank->shape) || phx_dispatch_rows_hold(w, op, t->source));
+    if (t->proposed)
+        phx_fate_propose(w, t->source, &t->proposal);
+}
+PHX_FN uint32_t phx_dispatch_rows_fate(struct phx_worker *w, const struct phx_taking *t)
+{
+    if (t->seen == PHX_SEEN_DECIDED)
         return PHX_FATE_PRESENT;
-    if (seen != PHX_SEEN_ALL)
+    if (t->seen != PHX_SEEN_ALL)
         return PHX_FATE_ABSENT;
-    if (sum == t->row_count &&
-        (!phx_rows_checked(&w->rank->shape) || phx_dispatch_rows_hold(w, op, t->source)))
-        return phx_fate_decide(w, PHX_WAIT_ROWS, t->source, PHX_FATE_PRESENT);
+    if (t->proposed)
+        return phx_fate_agreed(w, t->source, &t->proposal);
     return phx_fate_absent(w, PHX_WAIT_ROWS, t->source, PHX_CAUSE_CORRUPT);
 }
 
-// Waits for the rows of a source, which was counted. (One that was not is not present either, as
-// was said when its route did not come.)
-PHX_FN void phx_dispatch_await_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
+// Rows that came while something else was waited for. While it is decided about them, the worker
+// finds out where they go.
+PHX_FN void phx_dispatch_rows_early(struct phx_worker *w, const struct phx_dispatch_op *op,
                                     struct phx_taking *t)
 {
-    const struct phx_shape *s = &w->rank->shape;
     const uint64_t *words = phx_dispatch_rows_words(w, op, t->source);
-    struct phx_row_places places = phx_dispatch_row_places(s, op->common.sequence);
-    uint64_t sum = 0;
-    uint32_t seen = PHX_SEEN_DECIDED;
+    if (phx_replays(&op->common) || !phx_wait_is_over(w, PHX_WAIT_ROWS, t->source, words, &t->sum))
+        return;
+    t->seen = PHX_SEEN_ALL;
+    phx_dispatch_propose(w, op, t);
+}
+// Waits for the rows of a source, which was counted. (One that was not is not present either, as
+// was said when its route did not come.)
+PHX_FN void phx_dispatch_rows_wait(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                   struct phx_taking *t)
+{
+    const uint64_t *words = phx_dispatch_rows_words(w, op, t->source);
+    if (t->seen != PHX_SEEN_NOTHING)
+        return;
+    t->sum = 0;
+    t->seen = PHX_SEEN_DECIDED;
     if (!PHX_BUG(WORD_UNWRITTEN) || t->row_count > 0)
-        seen = phx_wait_or_replay(w, PHX_WAIT_ROWS, 1, t->source, words, phx_parts(s), &sum);
-    t->wire = phx_row_from(w, t->source, &places, t->first.is_there ? t->first.slot : 0);
-    if (t->first.is_there && seen != PHX_SEEN_GONE)
-        t->wire = phx_row_ahead(w, t->wire, phx_dispatch_stored_bytes(s));
-    uint32_t fate = phx_dispatch_rows_fate(w, op, t, seen, sum);
+        t->seen = phx_wait_or_replay(w, PHX_WAIT_ROWS, 1, t->source, words,
+                                     phx_parts(&w->rank->shape), &t->sum);
+    phx_dispatch_propose(w, op, t);
+}
+
+PHX_FN uint32_t phx_dispatch_entry_first(const struct phx_worker *w, const struct phx_taking *t)
+{
+    return t->share + phx_split_first(w) * phx_shares(&w->rank->shape);
+}
+PHX_FN const uint8_t *phx_dispatch_wire_row(const struct phx_worker *w,
+                                            const struct phx_dispatch_op *op,
+                                            const struct phx_taking *t, const struct phx_placing *p)
+{
+    struct phx_row_places places = phx_dispatch_row_places(&w->rank->shape, op->common.sequence);
+    return phx_row_from(w, t->source, &places, p->is_there ? p->slot : 0);
+}
+
+PHX_FN void phx_dispatch_rows_decide(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                     struct phx_taking *t)
+{
+    t->wire = phx_dispatch_wire_row(w, op, t, &t->first);
+    if (t->first.is_there && t->seen != PHX_SEEN_GONE)
+        t->wire = phx_row_ahead(w, t->wire, phx_dispatch_stored_bytes(&w->rank->shape));
+    uint32_t fate = phx_dispatch_rows_fate(w, t);
     if (t->share == 0)
         phx_store_u64(w, &op->handle.present[t->source], fate);
     // Planted: rows that never came are taken from where they would stand.
     t->present = fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ);
 }
 
+// The rows of this worker's share of a source; the first is found and aimed at.
 PHX_FN void phx_dispatch_place_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
                                     const struct phx_taking *t)
 {
-    const struct phx_shape *s = &w->rank->shape;
-    struct phx_row_places places = phx_dispatch_row_places(s, op->common.sequence);
-    uint32_t shares = phx_shares(s);
     struct phx_worker storage;
     struct phx_placing p = t->first;
     const uint8_t *wire = t->wire;
     struct phx_worker *split = phx_split(w, &storage);
-    uint32_t i = t->share + phx_split_first(w) * shares;
-    phx_dispatch_aim(split, op, t->source, &p);
+    uint32_t i = phx_dispatch_entry_first(split, t);
     phx_row_ahead_wait(split);
     while (p.is_there) {
         phx_dispatch_place(split, op, wire, &p, t->present);
-        i += phx_split_step(split) * shares;
-        phx_dispatch_find(split, op, t->source, i, &p);
-        if (!p.is_there)
-            break;
-        phx_dispatch_aim(split, op, t->source, &p);
-        wire = phx_row_from(w, t->source, &places, p.slot);
+        i += phx_split_step(split) * phx_shares(&w->rank->shape);
+        phx_dispatch_find(split, t, i, &p);
+        phx_dispatch_aim(split, op, t, &p);
+        wire = phx_dispatch_wire_row(w, op, t, &p);
     }
     phx_split_end(w);
 }
@@ -604,20 +662,27 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
     uint32_t ranks = w->rank->shape.ranks;
     uint64_t all = phx_dispatch_lay_out_first(w, op);
     struct phx_service v = phx_service_by_peer(w);
-    struct phx_taking taking;
-    if (v.offset < ranks) // while others still lay out
-        phx_dispatch_prepare(w, op, v, &taking);
+    struct phx_taking t;
+    if (v.offset < ranks) { // while others still lay out
+        phx_dispatch_prepare(w, op, v, &t);
+        phx_dispatch_find(w, &t, phx_dispatch_entry_first(w, &t), &t.first);
+    }
     if (!phx_barrier_wait(w, all))
         return;
     while (v.offset < ranks) {
         phx_dispatch_fetch_row(w, op, v.offset + PHX_TURNS_AHEAD * v.step);
-        if (taking.is_counted) {
-            phx_dispatch_await_rows(w, op, &taking);
-            phx_dispatch_place_rows(w, op, &taking);
+        if (t.is_counted) {
+            phx_dispatch_aim(w, op, &t, &t.first);
+            phx_dispatch_rows_early(w, op, &t);
+            phx_dispatch_rows_wait(w, op, &t);
+            phx_dispatch_rows_decide(w, op, &t);
+            phx_dispatch_place_rows(w, op, &t);
         }
         v.offset += v.step;
-        if (v.offset < ranks)
-            phx_dispatch_prepare(w, op, v, &taking);
+        if (v.offset >= ranks)
+            break;
+        phx_dispatch_prepare(w, op, v, &t);
+        phx_dispatch_find(w, &t, phx_dispatch_entry_first(w, &t), &t.first);
     }
     phx_barrier_leave(w);
 }
@@ -627,19 +692,28 @@ PHX_FN void phx_dispatch_take_rows_at_once(struct phx_worker *w, const struct ph
 {
     uint32_t ranks = w->rank->shape.ranks;
     struct phx_service v = phx_service_by_peer(w);
-    struct phx_taking taking;
+    struct phx_taking t;
+    struct phx_worker storage;
     uint64_t all = 0;
     if (v.offset >= ranks)
         all = phx_barrier_arrive(w);
-    while (v.offset < ranks) {
-        phx_dispatch_prepare(w, op, v, &taking);
-        if (taking.is_counted)
-            phx_dispatch_await_rows(w, op, &taking);
-        v.offset += v.step;
-        if (v.offset >= ranks)
+    for (; v.offset < ranks; v.offset += v.step) {
+        int is_last = v.offset + v.step >= ranks;
+        phx_dispatch_prepare(w, op, v, &t);
+        phx_dispatch_sources(w, op, &t);
+        if (t.is_counted) {
+            phx_dispatch_rows_early(w, op, &t);
+            struct phx_worker *split = phx_split(w, &storage);
+            phx_dispatch_find(split, &t, phx_dispatch_entry_first(split, &t), &t.first);
+            phx_dispatch_aim(split, op, &t, &t.first);
+            phx_dispatch_rows_wait(w, op, &t);
+        }
+        if (is_last)
             all = phx_barrier_arrive(w);
-        if (taking.is_counted)
-            phx_dispatch_place_rows(w, op, &taking);
+        if (t.is_counted) {
+            phx_dispatch_rows_decide(w, op, &t);
+            phx_dispatch_place_rows(w, op, &t);
+        }
     }
     phx_dispatch_lay_out_last(w, op);
     phx_barrier_stay(w, all);

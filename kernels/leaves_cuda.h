@@ -11,6 +11,7 @@
 #define PHX_COPY_AHEAD 4u   // loads of a thread under way at once, of a row that a block copies,
 #define PHX_PLACE_AHEAD 14u // of one that a warp does,
 #define PHX_SCALES_AHEAD 2u // and of its scales
+#define PHX_AHEAD 15u       // of one that a warp fetches on chip
 
 template <uint32_t AHEAD>
 PHX_FN void phx_copy_ahead(void *target, const void *source, uint32_t size_bytes, uint32_t lane,
@@ -282,12 +283,22 @@ PHX_FN const uint8_t *phx_row_ahead(const struct phx_worker *w, const uint8_t *w
         return wire;
     uint8_t *row =
         phx_chip_memory + chip->ahead_at + threadIdx.x / PHX_WARP * chip->figures.dispatch_stride;
-    PHX_ROLLED for (uint32_t i = threadIdx.x % PHX_WARP; i < (uint32_t)size_bytes / 16;
-                    i += PHX_WARP) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::
-                                                    "r"((uint32_t)__cvta_generic_to_shared(row +
-                                                                                           16 * i)),
-                                                "l"(wire + 16 * i) : "memory");
-    uint32_t i = (uint32_t)size_bytes / 16 * 4 + threadIdx.x % PHX_WARP;
+    uint32_t lane = threadIdx.x % PHX_WARP;
+    uint32_t to = (uint32_t)__cvta_generic_to_shared(row) + 16 * lane;
+    const uint8_t *from = wire + 16 * lane;
+    uint32_t pieces = (uint32_t)size_bytes / 16;
+    PHX_ROLLED for (uint32_t base = lane; base < pieces; base += PHX_AHEAD * PHX_WARP)
+    {
+#pragma unroll
+        for (uint32_t i = 0; i < PHX_AHEAD; i++)
+            if (base + i * PHX_WARP < pieces)
+                asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to + 512 * i),
+                             "l"(from + 512 * i)
+                             : "memory");
+        to += 512 * PHX_AHEAD;
+        from += 512 * PHX_AHEAD;
+    }
+    uint32_t i = (uint32_t)size_bytes / 16 * 4 + lane;
     if (i < (uint32_t)size_bytes / 4)
         asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(
                          (uint32_t)__cvta_generic_to_shared(row + 4 * i)),

@@ -70,11 +70,29 @@ struct phx_handle_view {
     uint32_t *begin;     // [experts_local_max][ranks] first row of a source within an expert
     int64_t *offset;     // [experts_local_max + 1] first row of an expert; compact layout only
     uint32_t *count;     // [experts_local_max] rows of an expert, all sources
-    uint64_t *counted;   // [ranks] enum phx_fate of the counts
+    uint64_t *counted;   // [ranks] phx_counted_make(): the fate of the counts, and the counts
     uint64_t *present;   // [ranks] enum phx_fate of the rows
     uint32_t *sent_rows; // [ranks] rows that our tokens have there
     uint64_t rows_max;   // compact: rows that the output holds
 };
+
+// What became of a source's route, and, if it came, how long it is.
+PHX_BOTH uint64_t phx_counted_make(uint32_t fate, uint32_t row_count, uint32_t entry_count)
+{
+    return fate | (uint64_t)row_count << 8 | (uint64_t)entry_count << 32;
+}
+PHX_BOTH int phx_counted_is_there(uint64_t counted)
+{
+    return (counted & 0xFFu) == PHX_FATE_PRESENT;
+}
+PHX_BOTH uint32_t phx_counted_rows(uint64_t counted)
+{
+    return (uint32_t)(counted >> 8) & 0xFFFFFFu;
+}
+PHX_BOTH uint32_t phx_counted_entries(uint64_t counted)
+{
+    return (uint32_t)(counted >> 32);
+}
 
 // One operation, or one half of it. `replay` forces the fates that a recorded run had: [ranks] of
 // enum phx_fate per wait phase used; NULL: they are found out.

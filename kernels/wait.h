@@ -148,6 +148,33 @@ PHX_FN uint32_t phx_fate_decide(const struct phx_worker *w, uint32_t phase, uint
     return (uint32_t)(seen & 0xFF);
 }
 
+// The same for rows that came, in two steps, between which the worker may do something else.
+struct phx_proposal {
+    uint64_t seen;
+    uint64_t mine;
+    uint64_t before; // what phx_fate_agreed() hands to phx_local_cas_end()
+};
+PHX_FN void phx_fate_propose(const struct phx_worker *w, uint32_t source, struct phx_proposal *p)
+{
+    uint64_t *word = phx_fate_word(w, PHX_WAIT_ROWS, source);
+    p->seen = w->fate_at == word ? w->fate_seen : phx_local_load(w, word);
+    p->mine = w->op->operation << 8 | PHX_FATE_PRESENT;
+    p->before = p->seen;
+    if (p->seen >> 8 != w->op->operation && !PHX_BUG(TWO_DECISIONS))
+        p->before = phx_local_cas_begin(w, word, p->seen, p->mine);
+}
+PHX_FN uint32_t phx_fate_agreed(struct phx_worker *w, uint32_t source, const struct phx_proposal *p)
+{
+    if (PHX_BUG(TWO_DECISIONS))
+        return PHX_FATE_PRESENT;
+    if (p->seen >> 8 == w->op->operation)
+        return (uint32_t)(p->seen & 0xFF);
+    if (phx_local_cas_end(w, p->before) == p->seen)
+        return PHX_FATE_PRESENT;
+    w->fate_at = NULL; // another was first
+    return phx_fate_decide(w, PHX_WAIT_ROWS, source, PHX_FATE_PRESENT);
+}
+
 PHX_COLD uint32_t phx_fate_absent_apart(struct phx_worker *w, uint32_t phase, uint32_t source,
                                         uint32_t cause)
 {
@@ -345,6 +372,14 @@ PHX_FN uint32_t phx_wait_end(uint32_t fate)
     return fate == PHX_FATE_PRESENT ? PHX_SEEN_DECIDED : PHX_SEEN_GONE;
 }
 
+// What phx_expect() was told of, seen meanwhile: no wait is needed.
+PHX_FN int phx_wait_is_over(struct phx_worker *w, uint32_t phase, uint32_t source,
+                            const uint64_t *words, uint64_t *sum)
+{
+    w->fate_at = phx_fate_word(w, phase, source);
+    return phx_expected(w, words, sum); // the fate was not decided then, and may be by now
+}
+
 // Waits for `count` words of `source`. PHX_SEEN_ALL: they are there, *sum is the sum of their
 // values, and nothing is decided (the caller checks what came with them and decides).
 // PHX_SEEN_GONE: the fate is ABSENT. PHX_SEEN_DECIDED: another worker decided PRESENT; that is
@@ -359,8 +394,6 @@ PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
     int64_t charged = -1;
     uint32_t result = PHX_SEEN_NOTHING;
     w->fate_at = local[0];
-    if (phx_expected(w, words, sum)) // the fate was not decided then, and may be by now
-        return PHX_SEEN_ALL;
     uint64_t since = phx_now(w);
     if (PHX_BUG(DEADLINE_PER_RANK)) // planted: D for each source, one after the other
         w->start_ns = since;
