@@ -115,6 +115,9 @@ static __device__ __forceinline__ void chip_begin(const struct phx_launch *launc
         chip->taken_seen = 0;
         chip->freed = 0;
         chip->has_ended = 0;
+        chip->swap.begun = 0;
+        chip->swap.done = 0;
+        chip->suspects_any = 0;
         chip->launch.rank = &chip->rank;
         if (counters != NULL)
             take_numbers(&chip->launch, &chip->counters);

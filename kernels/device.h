@@ -18,7 +18,8 @@
 //              phx_local_cas_begin, _end: a _cas in two steps, which orders what came before;
 //              phx_local_claim: of a word that this worker alone changes in this operation, and
 //              others read after a barrier;
-//              phx_local_count: an addition that nobody waits for; phx_arrive; phx_wake
+//              phx_local_count: an addition that nobody waits for; phx_arrive; phx_arrive_aside:
+//              without what the worker's threads just stored; phx_wake
 //   user mask  phx_mask_clear: entries of active_ranks, by any worker; phx_suspects_to: whether to
 //              send to a peer, as phx_take_masks() saw it (or later)
 //   loops      phx_each_begin(w) PHX_EACH(w, i, n) { } phx_each_end(w): the threads of a worker

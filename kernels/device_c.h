@@ -165,6 +165,10 @@ PHX_FN void phx_arrive(const struct phx_worker *w, uint64_t *word, uint64_t all)
     if (phx_local_add(w, word, 1) + 1 == all)
         phx_wake(w, word);
 }
+PHX_FN void phx_arrive_aside(const struct phx_worker *w, uint64_t *word, uint64_t all)
+{
+    phx_arrive(w, word, all);
+}
 // Returns what stood there: `expected` if the exchange was made.
 PHX_FN uint64_t phx_local_cas(const struct phx_worker *w, uint64_t *word, uint64_t expected,
                               uint64_t desired)

@@ -332,12 +332,16 @@ PHX_FN void phx_local_count(const struct phx_worker *w, uint64_t *word, uint64_t
 }
 // Counts this worker in, with all that it stored. Nobody is parked here, so it is not asked who was
 // the last.
+PHX_FN void phx_arrive_here(uint64_t *word)
+{
+    asm volatile("red.release.gpu.global.add.u64 [%0], 1;" ::"l"(word) : "memory");
+}
 PHX_FN void phx_arrive(const struct phx_worker *w, uint64_t *word, uint64_t all)
 {
     (void)all;
     phx_sync(w);
     if (phx_lane(w) == 0)
-        asm volatile("red.release.gpu.global.add.u64 [%0], 1;" ::"l"(word) : "memory");
+        phx_arrive_here(word);
 }
 PHX_FN uint64_t phx_own_cas(uint64_t *word, uint64_t expected, uint64_t desired)
 {
@@ -351,24 +355,6 @@ PHX_FN uint64_t phx_local_cas(const struct phx_worker *w, uint64_t *word, uint64
     if (phx_lane(w) == 0)
         expected = phx_own_cas(word, expected, desired);
     return phx_from_lane0(w, expected);
-}
-
-// In two steps. It releases only: who finds something else there than was expected looks again.
-PHX_FN uint64_t phx_local_cas_begin(const struct phx_worker *w, uint64_t *word, uint64_t expected,
-                                    uint64_t desired)
-{
-    uint64_t before = 0;
-    phx_sync(w);
-    if (phx_lane(w) == 0)
-        asm volatile("atom.release.gpu.global.cas.b64 %0, [%1], %2, %3;"
-                     : "=l"(before)
-                     : "l"(word), "l"(expected), "l"(desired)
-                     : "memory");
-    return before;
-}
-PHX_FN uint64_t phx_local_cas_end(const struct phx_worker *w, uint64_t before)
-{
-    return phx_from_lane0(w, before);
 }
 
 // One worker alone decides here what it waits for alone: nobody can have been before it.
@@ -403,6 +389,8 @@ PHX_FN void phx_own_mask_note(const struct phx_worker *w, uint32_t rank, int sus
 {
     (void)w;
     phx_chip()->suspected[rank] = (uint8_t)suspected;
+    if (suspected)
+        phx_chip()->suspects_any = 1;
 }
 PHX_FN int phx_suspects_to(const struct phx_worker *w, uint32_t peer)
 {
@@ -522,10 +510,10 @@ PHX_FN uint32_t phx_tally_of(const struct phx_worker *w, uint32_t peer)
     return phx_chip()->tally[peer];
 }
 
-// Each warp is a worker of its own for a while.
+// Each warp is a worker of its own for a while. The lanes do not meet for that: what one of them
+// has just written may not be seen.
 PHX_FN struct phx_worker *phx_split(struct phx_worker *w, struct phx_worker *storage)
 {
-    phx_sync(w);
     *storage = *w;
     storage->lanes = PHX_WARP;
     return storage;

@@ -399,7 +399,6 @@ struct phx_taking {
     int proposed;
     struct phx_placing first; // of this worker's share
     const uint8_t *wire;      // where that lies
-    int present;              // as was decided
 };
 
 // What the route says of entry `i`, if it has as many: known before its rows come.
@@ -590,22 +589,27 @@ PHX_FN const uint8_t *phx_dispatch_wire_row(const struct phx_worker *w,
     return phx_row_from(w, t->source, &places, p->is_there ? p->slot : 0);
 }
 
-PHX_FN void phx_dispatch_rows_decide(struct phx_worker *w, const struct phx_dispatch_op *op,
-                                     struct phx_taking *t)
+// Before the first row of a source is placed: fetches it, if it came.
+PHX_FN void phx_dispatch_first_row(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                   struct phx_taking *t)
 {
     t->wire = phx_dispatch_wire_row(w, op, t, &t->first);
     if (t->first.is_there && t->seen != PHX_SEEN_GONE)
         t->wire = phx_row_ahead(w, t->wire, phx_dispatch_stored_bytes(&w->rank->shape));
+}
+PHX_FN int phx_dispatch_rows_decide(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                    const struct phx_taking *t)
+{
     uint32_t fate = phx_dispatch_rows_fate(w, t);
     if (t->share == 0)
         phx_store_u64(w, &op->handle.present[t->source], fate);
     // Planted: rows that never came are taken from where they would stand.
-    t->present = fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ);
+    return fate == PHX_FATE_PRESENT || PHX_BUG(OLD_BYTES_READ);
 }
 
 // The rows of this worker's share of a source; the first is found and aimed at.
 PHX_FN void phx_dispatch_place_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
-                                    const struct phx_taking *t)
+                                    const struct phx_taking *t, int present)
 {
     struct phx_worker storage;
     struct phx_placing p = t->first;
@@ -614,7 +618,7 @@ PHX_FN void phx_dispatch_place_rows(struct phx_worker *w, const struct phx_dispa
     uint32_t i = phx_dispatch_entry_first(split, t);
     phx_row_ahead_wait(split);
     while (p.is_there) {
-        phx_dispatch_place(split, op, wire, &p, t->present);
+        phx_dispatch_place(split, op, wire, &p, present);
         i += phx_split_step(split) * phx_shares(&w->rank->shape);
         phx_dispatch_find(split, t, i, &p);
         phx_dispatch_aim(split, op, t, &p);
@@ -675,8 +679,8 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
             phx_dispatch_aim(w, op, &t, &t.first);
             phx_dispatch_rows_early(w, op, &t);
             phx_dispatch_rows_wait(w, op, &t);
-            phx_dispatch_rows_decide(w, op, &t);
-            phx_dispatch_place_rows(w, op, &t);
+            phx_dispatch_first_row(w, op, &t);
+            phx_dispatch_place_rows(w, op, &t, phx_dispatch_rows_decide(w, op, &t));
         }
         v.offset += v.step;
         if (v.offset >= ranks)
@@ -686,6 +690,18 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
     }
     phx_barrier_leave(w);
 }
+// Rows that came are placed while it is decided about them: if it turns out that another worker
+// gave them up before, they are zeros after all.
+PHX_FN void phx_dispatch_place_at_once(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                       struct phx_taking *t)
+{
+    int came = t->proposed || t->seen == PHX_SEEN_DECIDED || PHX_BUG(OLD_BYTES_READ);
+    phx_dispatch_first_row(w, op, t);
+    phx_dispatch_place_rows(w, op, t, came);
+    int present = phx_dispatch_rows_decide(w, op, t);
+    if (came && !present)
+        phx_dispatch_place_rows(w, op, t, present);
+}
 // Each worker by itself. It waits for nothing after its last rows, and says so before it places
 // them: worker 0 need not stay for that.
 PHX_FN void phx_dispatch_take_rows_at_once(struct phx_worker *w, const struct phx_dispatch_op *op)
@@ -694,11 +710,8 @@ PHX_FN void phx_dispatch_take_rows_at_once(struct phx_worker *w, const struct ph
     struct phx_service v = phx_service_by_peer(w);
     struct phx_taking t;
     struct phx_worker storage;
-    uint64_t all = 0;
-    if (v.offset >= ranks)
-        all = phx_barrier_arrive(w);
+    uint64_t all = v.offset < ranks ? 0 : phx_barrier_tell(w);
     for (; v.offset < ranks; v.offset += v.step) {
-        int is_last = v.offset + v.step >= ranks;
         phx_dispatch_prepare(w, op, v, &t);
         phx_dispatch_sources(w, op, &t);
         if (t.is_counted) {
@@ -708,12 +721,13 @@ PHX_FN void phx_dispatch_take_rows_at_once(struct phx_worker *w, const struct ph
             phx_dispatch_aim(split, op, &t, &t.first);
             phx_dispatch_rows_wait(w, op, &t);
         }
-        if (is_last)
-            all = phx_barrier_arrive(w);
-        if (t.is_counted) {
-            phx_dispatch_rows_decide(w, op, &t);
-            phx_dispatch_place_rows(w, op, &t);
+        if (v.offset + v.step >= ranks) {
+            all = phx_barrier_tell(w);
+            phx_sent_all(w);
         }
+        phx_told(w);
+        if (t.is_counted)
+            phx_dispatch_place_at_once(w, op, &t);
     }
     phx_dispatch_lay_out_last(w, op);
     phx_barrier_stay(w, all);
@@ -731,7 +745,6 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
         phx_dispatch_fetch_route(w, op, i + PHX_TURNS_AHEAD * w->count);
         at = phx_dispatch_take_route(w, op, (rank->rank + i) % rank->shape.ranks, at);
     }
-    phx_sent_all(w);
     phx_dispatch_expect_rows(w, op);
     if (!phx_barrier(w))
         return;

@@ -56,12 +56,13 @@ PHX_FN void phx_dispatch_send_words(struct phx_worker *w, const struct phx_dispa
 {
     uint32_t ranks = w->rank->shape.ranks;
     int may_die = phx_chip()->may_die != 0;
+    int apart = may_die || phx_chip()->suspects_any != 0; // some at least
     if (!may_die && threadIdx.x < PHX_WARP) {
         __syncwarp(); // the lanes have counted the rows
         for (uint32_t turn = threadIdx.x; turn - threadIdx.x < ranks; turn += PHX_WARP)
             phx_dispatch_write_word(w, op->common.sequence, turn);
     }
-    PHX_ROLLED for (struct phx_service v = phx_service_first(w); v.offset < ranks;
+    PHX_ROLLED for (struct phx_service v = phx_service_first(w); apart && v.offset < ranks;
                     v = phx_service_next(w, v))
     {
         uint32_t peer = phx_service_peer(w, v);

@@ -621,9 +621,18 @@ PHX_FN uint64_t phx_barrier_arrive(struct phx_worker *w)
     phx_settle(w); // a worker arrives when its work is done, not before
     w->barriers++;
     uint64_t all = w->barriers * w->count;
-    if (w->has_ended) // it left some work undone: nobody may count it in
-        return all;
-    phx_arrive(w, arrived, all);
+    if (!w->has_ended) // else it left some work undone: nobody may count it in
+        phx_arrive(w, arrived, all);
+    return all;
+}
+// Says no more than that it waits no longer.
+PHX_FN uint64_t phx_barrier_tell(struct phx_worker *w)
+{
+    phx_settle(w);
+    w->barriers++;
+    uint64_t all = w->barriers * w->count;
+    if (!w->has_ended)
+        phx_arrive_aside(w, &w->rank->state->barrier_arrived, all);
     return all;
 }
 
