@@ -409,12 +409,28 @@ PHX_FN void phx_combine_plan_token(struct phx_worker *w, const struct phx_combin
         phx_combine_plan_rows(w, op, token, plan);
 }
 
+// As it turned out.
+PHX_COLD void phx_combine_plan_again_apart(struct phx_worker *w, const struct phx_combine_op *op,
+                                           uint32_t token, struct phx_combine_plan *plan)
+{
+    phx_combine_plan_rows(w, op, token, plan);
+}
+PHX_FN void phx_combine_plan_again(struct phx_worker *w, const struct phx_combine_op *op,
+                                   uint32_t token, struct phx_combine_plan *plan)
+{
+    struct phx_combine_plan changed = *plan;
+    PHX_ASIDE_BEGIN(w);
+    phx_combine_plan_again_apart(aside, op, token, &changed);
+    PHX_ASIDE_END(w);
+    *plan = changed;
+}
+
 PHX_FN void phx_combine_token(struct phx_worker *w, const struct phx_combine_op *op, uint32_t token,
                               struct phx_combine_plan *plan)
 {
     if (!phx_token_flags(w, plan->token, op->answered) || PHX_BUG(MASK_READ_TWICE) ||
         PHX_BUG(TWO_DECISIONS))
-        phx_combine_plan_rows(w, op, token, plan);
+        phx_combine_plan_again(w, op, token, plan);
     struct phx_row_list *list = phx_row_list_of(w);
     struct phx_combine_weights sums = plan->sums;
     uint32_t count = plan->count;
@@ -442,17 +458,16 @@ PHX_FN void phx_combine_receive(struct phx_worker *w, const struct phx_combine_o
     phx_sent_all(w);
     for (uint32_t i = phx_combine_taken_first(w); i < rank->shape.ranks; i += w->count)
         phx_combine_take(w, op, (rank->rank + i) % rank->shape.ranks);
-    uint32_t token = w->index;
-    struct phx_combine_plan plan = {NULL, {0.0f, 0.0f, 0.0f}, 0};
-    if (token < op->token_count)
-        phx_combine_plan_token(w, op, token, &plan);
-    if (!phx_barrier(w))
-        return;
-    while (token < op->token_count) {
-        phx_combine_token(w, op, token, &plan);
-        token += w->count;
-        if (token < op->token_count)
+    for (uint32_t token = w->index;; token += w->count) {
+        int is_there = token < op->token_count;
+        struct phx_combine_plan plan = {NULL, {0.0f, 0.0f, 0.0f}, 0};
+        if (is_there)
             phx_combine_plan_token(w, op, token, &plan);
+        if (token == w->index && !phx_barrier(w)) // once: who answered is known behind it
+            return;
+        if (!is_there)
+            return;
+        phx_combine_token(w, op, token, &plan);
     }
 }
 
