@@ -629,9 +629,9 @@ PHX_FN void phx_dispatch_place_rows(struct phx_worker *w, const struct phx_dispa
 
 // The rows of the first source that this worker takes mostly come while routes are still waited
 // for.
-PHX_FN void phx_dispatch_expect_rows(struct phx_worker *w, const struct phx_dispatch_op *op)
+PHX_FN void phx_dispatch_expect_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                     struct phx_service v)
 {
-    struct phx_service v = phx_service_by_peer(w);
     if (!phx_replays(&op->common) && v.offset < w->rank->shape.ranks)
         phx_expect(w, phx_fate_word(w, PHX_WAIT_ROWS, phx_service_peer(w, v)),
                    phx_dispatch_rows_words(w, op, phx_service_peer(w, v)),
@@ -661,11 +661,11 @@ PHX_FN void phx_dispatch_fetch_row(const struct phx_worker *w, const struct phx_
 }
 
 // Once the layout is fixed.
-PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispatch_op *op)
+PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                   struct phx_service v)
 {
     uint32_t ranks = w->rank->shape.ranks;
     uint64_t all = phx_dispatch_lay_out_first(w, op);
-    struct phx_service v = phx_service_by_peer(w);
     struct phx_taking t;
     if (v.offset < ranks) { // while others still lay out
         phx_dispatch_prepare(w, op, v, &t);
@@ -704,10 +704,10 @@ PHX_FN void phx_dispatch_place_at_once(struct phx_worker *w, const struct phx_di
 }
 // Each worker by itself. It waits for nothing after its last rows, and says so before it places
 // them: worker 0 need not stay for that.
-PHX_FN void phx_dispatch_take_rows_at_once(struct phx_worker *w, const struct phx_dispatch_op *op)
+PHX_FN void phx_dispatch_take_rows_at_once(struct phx_worker *w, const struct phx_dispatch_op *op,
+                                           struct phx_service v)
 {
     uint32_t ranks = w->rank->shape.ranks;
-    struct phx_service v = phx_service_by_peer(w);
     struct phx_taking t;
     struct phx_worker storage;
     uint64_t all = v.offset < ranks ? 0 : phx_barrier_tell(w);
@@ -741,17 +741,18 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
         phx_phase(w, PHX_PHASE_DISPATCH_RECEIVE, op->common.sequence);
     uint32_t first = phx_route_taken_first(w);
     uint64_t at = phx_routes_at(w, first);
+    struct phx_service v = phx_service_by_peer(w); // whose rows it takes
+    phx_dispatch_expect_rows(w, op, v);
     for (uint32_t i = first; i < rank->shape.ranks; i += w->count) {
         phx_dispatch_fetch_route(w, op, i + PHX_TURNS_AHEAD * w->count);
         at = phx_dispatch_take_route(w, op, (rank->rank + i) % rank->shape.ranks, at);
     }
-    phx_dispatch_expect_rows(w, op);
     if (!phx_barrier(w))
         return;
     if (phx_is_laid_out_first(&rank->shape))
-        phx_dispatch_take_rows(w, op);
+        phx_dispatch_take_rows(w, op, v);
     else
-        phx_dispatch_take_rows_at_once(w, op);
+        phx_dispatch_take_rows_at_once(w, op, v);
 }
 
 #endif

@@ -17,7 +17,7 @@ struct phx_piece {
 };
 static_assert(sizeof(struct phx_piece) == 16, "of one access");
 
-#define PHX_PIECES_AHEAD 2u // of a lane, whose loads are under way at once
+#define PHX_PIECES_AHEAD 3u // of a lane, whose loads are under way at once
 #define PHX_MESSAGE_LOOKS 16u
 
 #if defined(PHX_PIECES_PLAIN) // a test without a GPU
@@ -79,14 +79,26 @@ PHX_FN void phx_pieces_put(const struct phx_worker *w, uint8_t *to, const uint8_
     }
 }
 
-// Loads those that are there of the pieces of a message of at most size_bytes, whose first piece
-// tells how long it is. True if all are, as far as this lane has seen.
-PHX_FN int phx_pieces_look(const struct phx_worker *w, uint8_t *message, const uint8_t *from,
-                           uint32_t size_bytes, uint32_t tag)
+// Of a message of at most `most` pieces, as many as its first one tells that it has.
+PHX_FN uint32_t phx_pieces_told(const struct phx_worker *w, const struct phx_piece *head,
+                                uint32_t most)
+{
+    static_assert(offsetof(struct phx_route_header, row_count) == 0 &&
+                      offsetof(struct phx_route_header, entry_count) == 4,
+                  "words of the first piece");
+    uint64_t bytes = phx_route_bytes(&w->rank->shape, head->word[0], head->word[1]);
+    return phx_pieces_bytes(bytes) / 16 < most ? (uint32_t)(phx_pieces_bytes(bytes) / 16) : most;
+}
+
+// Loads those that are there of the pieces of a message of at most size_bytes, to both places. True
+// if all are, as far as this lane has seen.
+PHX_FN int phx_pieces_look(const struct phx_worker *w, uint8_t *message, uint8_t *kept,
+                           const uint8_t *from, uint32_t size_bytes, uint32_t tag)
 {
     uint32_t *words = (uint32_t *)(void *)message;
+    uint32_t *copy = (uint32_t *)(void *)kept;
     uint32_t count = (uint32_t)(phx_pieces_bytes(size_bytes) / 16);
-    uint32_t missing = 0; // one behind the first that this lane misses
+    int missing = 0;
     struct phx_piece head = phx_piece_load(from);
     PHX_ROLLED for (uint32_t base = phx_lane(w); base < count; base += PHX_PIECES_AHEAD * PHX_LANES)
     {
@@ -101,28 +113,26 @@ PHX_FN int phx_pieces_look(const struct phx_worker *w, uint8_t *message, const u
             const struct phx_piece *p = &ahead[i / PHX_PIECE_WORDS];
             uint32_t at = base + i / PHX_PIECE_WORDS * PHX_LANES;
             uint32_t word = PHX_PIECE_WORDS * at + i % PHX_PIECE_WORDS;
-            if (word < size_bytes / 4 && p->tag == tag)
+            if (i == 0) // which comes along with the others
+                count = head.tag == tag ? phx_pieces_told(w, &head, count) : 0;
+            if (at < count && p->tag == tag && word < size_bytes / 4) {
                 words[word] = p->word[i % PHX_PIECE_WORDS];
-            if (at < count && p->tag != tag && missing == 0)
-                missing = at + 1;
+                copy[word] = p->word[i % PHX_PIECE_WORDS];
+            }
+            missing |= at < count && p->tag != tag;
         }
     }
-    static_assert(offsetof(struct phx_route_header, row_count) == 0 &&
-                      offsetof(struct phx_route_header, entry_count) == 4,
-                  "words of the first piece");
-    uint64_t needed = phx_route_bytes(&w->rank->shape, head.word[0], head.word[1]);
-    return head.tag == tag &&
-           (missing == 0 || 16 * (uint64_t)(missing - 1) >= phx_pieces_bytes(needed));
+    return head.tag == tag && !missing;
 }
 
-// Copies the message to `message`. 0: some of it has not come, after a few looks.
-PHX_FN int phx_pieces_take(const struct phx_worker *w, uint8_t *message, const uint8_t *from,
-                           uint32_t size_bytes, uint32_t tag)
+// Copies the message to both places. 0: some of it has not come, after a few looks.
+PHX_FN int phx_pieces_take(const struct phx_worker *w, uint8_t *message, uint8_t *kept,
+                           const uint8_t *from, uint32_t size_bytes, uint32_t tag)
 {
     int is_there = 0;
     PHX_ROLLED for (uint32_t i = 0; i < PHX_MESSAGE_LOOKS && !is_there; i++)
     {
-        is_there = phx_each_all(w, phx_pieces_look(w, message, from, size_bytes, tag));
+        is_there = phx_each_all(w, phx_pieces_look(w, message, kept, from, size_bytes, tag));
     }
     return is_there;
 }

@@ -367,12 +367,13 @@ PHX_FN void phx_routes_build(struct phx_worker *w, const struct phx_dispatch_op 
 // Copies a message of `row_count` rows from its source's region. The source may rewrite that
 // meanwhile (it should not): the second look at the header must agree with the first. Returns its
 // length; 0: the header does not hold.
-PHX_FN int phx_route_fetch(struct phx_worker *w, uint8_t *message, const uint8_t *region,
-                           uint64_t row_count, uint64_t sequence)
+PHX_FN int phx_route_fetch(struct phx_worker *w, uint8_t *message, uint8_t *kept,
+                           const uint8_t *region, uint64_t row_count, uint64_t sequence)
 {
     const struct phx_shape *s = &w->rank->shape;
     const struct phx_route_header *h = phx_route_header(message);
     (void)sequence;
+    (void)kept; // the same place
     phx_copy(w, message, region, sizeof(struct phx_route_header));
     if (!phx_route_header_ok(s, h, row_count))
         return 0;
@@ -404,11 +405,9 @@ PHX_FN int phx_route_take(struct phx_worker *w, const struct phx_dispatch_op *op
                                                           : phx_region_of(w, source);
     const uint8_t *region = base + phx_route_offset(s, sequence, row_count);
     uint8_t *kept = op->handle.routes + at;
-    int bytes = phx_route_fetch(w, desk, region, row_count, sequence);
+    int bytes = phx_route_fetch(w, desk, kept, region, row_count, sequence);
     if (bytes <= 0)
         return bytes;
-    if (desk != kept)
-        phx_copy_row(w, kept, desk, (uint64_t)bytes);
     return phx_route_check(w, desk, &op->handle.begin[source]) ? bytes : 0;
 }
 

@@ -425,17 +425,19 @@ PHX_FN uint32_t phx_route_taken_first(const struct phx_worker *w)
     return phx_is_by_token(s) && w->count >= 2 * s->ranks ? first - s->ranks : first;
 }
 
-// A message is checked on chip, if it fits there.
+// A message is checked on chip, if it fits there. What the check counts with is cleared before it
+// comes.
 PHX_FN uint8_t *phx_route_desk(struct phx_worker *w, uint8_t *kept)
 {
+    phx_bits_clear(w, w->rank->experts_local);
     return phx_stage_take(w, kept, phx_route_stride(&w->rank->shape));
 }
 
-// Copies a message of `row_count` rows from its source's region, once: as much as it may be long at
-// the most, for its length stands in it. Returns its length; 0: the header does not hold; -1: some
-// of it has not come.
-PHX_FN int phx_route_fetch(struct phx_worker *w, uint8_t *message, const uint8_t *region,
-                           uint64_t row_count, uint64_t sequence)
+// Copies a message of `row_count` rows from its source's region to where it is checked, and to
+// where it is kept, once: as much as it may be long at the most, for its length stands in it.
+// Returns its length; 0: the header does not hold; -1: some of it has not come.
+PHX_FN int phx_route_fetch(struct phx_worker *w, uint8_t *message, uint8_t *kept,
+                           const uint8_t *region, uint64_t row_count, uint64_t sequence)
 {
     const struct phx_shape *s = &w->rank->shape;
     const struct phx_route_header *h = phx_route_header(message);
@@ -445,9 +447,15 @@ PHX_FN int phx_route_fetch(struct phx_worker *w, uint8_t *message, const uint8_t
     uint32_t most = (uint32_t)phx_route_bytes(s, rows, rows * phx_route_row_entries_max(s));
     if (!phx_is_by_token(s))
         phx_copy(w, message, region, most);
-    else if (!phx_pieces_take(w, message, region, most, phx_piece_tag(w->rank->epoch, sequence)))
+    else if (!phx_pieces_take(w, message, kept, region, most,
+                              phx_piece_tag(w->rank->epoch, sequence)))
         return -1;
-    return phx_route_header_ok(s, h, row_count) ? (int)phx_route_bytes(s, rows, h->entry_count) : 0;
+    if (!phx_route_header_ok(s, h, row_count))
+        return 0;
+    uint32_t bytes = (uint32_t)phx_route_bytes(s, rows, h->entry_count);
+    if (!phx_is_by_token(s) && message != kept)
+        phx_copy_row(w, kept, message, bytes);
+    return (int)bytes;
 }
 
 // What is wrong, what the counts add up to, and the check. scratch is zeroed.
@@ -513,7 +521,6 @@ PHX_FN int phx_route_check(struct phx_worker *w, uint8_t *message, uint32_t *scr
         scratch = phx_chip()->scratch;
         stride = 1;
     }
-    phx_bits_clear(w, w->rank->experts_local);
     phx_route_sums(w, message, scratch, stride, sums);
     for (uint32_t row = 0; row < h->row_count; row += PHX_LANES)
         sums[0] += phx_route_round_check(w, message, row, scratch, stride);

@@ -94,7 +94,8 @@ struct lanes_case {
     uint8_t *parallel;
     uint8_t *built; // by lanes
     uint8_t *wanted;
-    uint8_t *kept; // a copy that is checked
+    uint8_t *kept; // a copy that is checked, and another
+    uint8_t *copy;
     uint8_t *region;
     uint8_t *pieces; // the same as it goes between GPUs, if work is divided by token
     uint64_t bytes;  // of the message
@@ -185,6 +186,7 @@ static struct lanes_case *case_drawn(void)
     c->serial = taken(4 * stride * s.ranks);
     c->parallel = taken(4 * stride * s.ranks);
     c->kept = taken(stride);
+    c->copy = taken(stride);
     c->region = taken(stride);
     c->pieces = taken(phx_route_room_max(&s));
     c->scratch = taken((uint64_t)s.experts_local_max * s.ranks * sizeof(uint32_t));
@@ -204,6 +206,7 @@ static void case_free(struct lanes_case *c)
     free(c->serial);
     free(c->parallel);
     free(c->kept);
+    free(c->copy);
     free(c->region);
     free(c->pieces);
     free(c->scratch);
@@ -252,7 +255,8 @@ static void check_body(void *argument)
     struct lanes_case *c = argument;
     struct phx_worker w = c->worker;
     const uint8_t *from = phx_is_by_token(&c->rank.shape) ? c->pieces : c->region;
-    int bytes = phx_route_fetch(&w, c->kept, from, c->row_count, SEQUENCE);
+    phx_route_desk(&w, c->kept);
+    int bytes = phx_route_fetch(&w, c->kept, c->copy, from, c->row_count, SEQUENCE);
     int holds = bytes > 0 ? phx_route_check(&w, c->kept, c->scratch) : 0;
     if (phx_lane(&w) == 0) {
         c->fetched = bytes;
@@ -273,6 +277,8 @@ static bool check_both(struct lanes_case *c)
         block_run(put_body, c);
     block_run(check_body, c);
     CHECK_EQ(c->fetched > 0, header);
+    if (header)
+        CHECK_MEM_EQ(c->copy, c->region, (uint32_t)c->fetched);
     CHECK_EQ(c->holds, serial);
     return serial;
 }
