@@ -92,6 +92,19 @@ static __device__ __forceinline__ void chip_slots(struct phx_chip *chip, uint32_
         chip->ahead_at = PHX_CHIP_BYTES + chip->slots * chip->slot_bytes;
 }
 
+static __device__ __forceinline__ void chip_clear(struct phx_chip *chip)
+{
+    chip->written = 0;
+    chip->posted = 0;
+    chip->taken = 0;
+    chip->taken_seen = 0;
+    chip->freed = 0;
+    chip->has_ended = 0;
+    chip->swap.begun = 0;
+    chip->swap.done = 0;
+    chip->suspects_any = 0;
+}
+
 static __device__ __forceinline__ void chip_begin(const struct phx_launch *launch,
                                                   const struct phx_figures *figures,
                                                   const struct phx_gpu_counters *counters,
@@ -101,6 +114,8 @@ static __device__ __forceinline__ void chip_begin(const struct phx_launch *launc
     struct fetched fetched = fetch(launch->rank, counters);
     chip_copy(&chip->launch, launch);
     chip_copy(&chip->figures, figures);
+    if (threadIdx.x == PHX_LANES)
+        chip_clear(chip);
     if (fetched.to != NULL)
         *fetched.to = fetched.word;
     __syncthreads();
@@ -109,15 +124,6 @@ static __device__ __forceinline__ void chip_begin(const struct phx_launch *launc
         uint32_t combine = chip->figures.combine_stride;
         chip->slot_bytes = dispatch > combine ? dispatch : combine;
         chip_slots(chip, slots);
-        chip->written = 0;
-        chip->posted = 0;
-        chip->taken = 0;
-        chip->taken_seen = 0;
-        chip->freed = 0;
-        chip->has_ended = 0;
-        chip->swap.begun = 0;
-        chip->swap.done = 0;
-        chip->suspects_any = 0;
         chip->launch.rank = &chip->rank;
         if (counters != NULL)
             take_numbers(&chip->launch, &chip->counters);

@@ -93,25 +93,6 @@ PHX_BOTH int64_t phx_topk_expert(const struct phx_shape *s, const int64_t *topk_
     return list[k];
 }
 
-// One token's routing. It stands until the next.
-PHX_FN struct phx_token *phx_token_load(struct phx_worker *w, const int64_t *topk_idx,
-                                        const float *topk_weights, uint32_t token)
-{
-    const struct phx_rank *rank = w->rank;
-    struct phx_token *t = phx_token_of(w);
-    phx_each_begin(w);
-    PHX_EACH(w, k, rank->shape.top_k)
-    {
-        int64_t expert = phx_topk_expert(&rank->shape, topk_idx, token, k);
-        uint32_t peer = expert < 0 ? PHX_NO_PEER : rank->expert_rank[expert];
-        t->peer[k] = peer;
-        t->flag[k] = 1;
-        if (topk_weights != NULL)
-            t->weight[k] = topk_weights[(uint64_t)token * rank->shape.top_k + k];
-    }
-    phx_each_end(w);
-    return t;
-}
 // flags[peer] of each peer of the token, whose flags were 1 before. Returns 1 if they all are.
 PHX_FN int phx_token_flags(struct phx_worker *w, struct phx_token *t, const uint64_t *flags)
 {
@@ -343,6 +324,21 @@ PHX_BOTH int phx_route_ok(const struct phx_shape *s, uint32_t experts_local, uin
 #include "kernels/message_cuda.h"
 #include "kernels/route_cuda.h"
 #else
+// One token's routing. It stands until the next.
+PHX_FN struct phx_token *phx_token_load(struct phx_worker *w, const int64_t *topk_idx,
+                                        const float *topk_weights, uint32_t token)
+{
+    const struct phx_rank *rank = w->rank;
+    struct phx_token *t = phx_token_of(w);
+    for (uint32_t k = 0; k < rank->shape.top_k; k++) {
+        int64_t expert = phx_topk_expert(&rank->shape, topk_idx, token, k);
+        t->peer[k] = expert < 0 ? PHX_NO_PEER : rank->expert_rank[expert];
+        t->flag[k] = 1;
+        if (topk_weights != NULL)
+            t->weight[k] = topk_weights[(uint64_t)token * rank->shape.top_k + k];
+    }
+    return t;
+}
 // The message to a peer that this worker serves, after phx_routes_build().
 PHX_FN uint8_t *phx_route_message(struct phx_worker *w, const struct phx_dispatch_op *op,
                                   uint32_t peer)

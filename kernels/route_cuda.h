@@ -301,6 +301,31 @@ PHX_FN uint8_t *phx_route_message(struct phx_worker *w, const struct phx_dispatc
     return m.message;
 }
 
+// One token's routing, an entry a lane of the first warp. It stands until the next.
+PHX_FN struct phx_token *phx_token_load(struct phx_worker *w, const int64_t *topk_idx,
+                                        const float *topk_weights, uint32_t token)
+{
+    const struct phx_rank *rank = w->rank;
+    struct phx_token *t = phx_token_of(w);
+    uint32_t k = threadIdx.x;
+    uint64_t at = (uint64_t)token * rank->shape.top_k + k;
+    static_assert(PHX_TOP_K_MAX <= PHX_WARP, "a lane for each");
+    phx_sync(w);
+    if (k < PHX_WARP) {
+        int64_t expert = k < rank->shape.top_k ? topk_idx[at] : -1;
+        int is_there = expert >= 0 && expert < (int64_t)rank->shape.experts;
+        uint32_t peer = is_there ? rank->expert_rank[expert] : PHX_NO_PEER;
+        float weight = k < rank->shape.top_k && topk_weights != NULL ? topk_weights[at] : 0.0f;
+        // Of an expert that stands there twice the first counts.
+        uint32_t same = __match_any_sync(PHX_WARP_ALL, is_there ? (uint32_t)expert : ~0u);
+        t->peer[k] = (same & ((1u << k) - 1)) == 0 ? peer : PHX_NO_PEER;
+        t->flag[k] = 1;
+        t->weight[k] = weight;
+    }
+    phx_sync(w);
+    return t;
+}
+
 PHX_FN void phx_routes_build(struct phx_worker *w, const struct phx_dispatch_op *op)
 {
     (void)w;
