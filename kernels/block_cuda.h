@@ -100,8 +100,6 @@ static __device__ __forceinline__ void chip_clear(struct phx_chip *chip)
     chip->taken_seen = 0;
     chip->freed = 0;
     chip->has_ended = 0;
-    chip->swap.begun = 0;
-    chip->swap.done = 0;
     chip->suspects_any = 0;
 }
 

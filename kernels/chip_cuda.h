@@ -23,14 +23,7 @@
 #define PHX_REGIONS 64u // ranks whose regions' addresses are kept on chip
 #define PHX_LISTS 16u   // sources whose rows combine looks up at once
 
-enum phx_wire_kind {
-    PHX_WIRE_PUT = 1,
-    PHX_WIRE_SIGNAL,
-    PHX_WIRE_FREE,
-    PHX_WIRE_SWAP,   // phx_chip.swap
-    PHX_WIRE_ARRIVE, // at the word `to`
-    PHX_WIRE_END
-};
+enum phx_wire_kind { PHX_WIRE_PUT = 1, PHX_WIRE_SIGNAL, PHX_WIRE_FREE, PHX_WIRE_END };
 
 struct phx_wire_job {
     uint32_t kind;
@@ -38,15 +31,6 @@ struct phx_wire_job {
     const uint8_t *from; // PUT: in shared memory
     uint8_t *to;         // PUT, SIGNAL
     uint64_t value;      // SIGNAL
-};
-
-struct phx_swap { // phx_local_cas_begin()
-    uint64_t *word;
-    uint64_t expected;
-    uint64_t desired;
-    uint64_t before; // by the wire,
-    uint32_t done;   // with these; by lane 0:
-    uint32_t begun;
 };
 
 struct phx_expected { // phx_expect()
@@ -80,7 +64,6 @@ struct phx_chip {
     uint8_t *to[PHX_REGIONS];
     struct phx_gpu_counters counters;
     struct phx_expected expected;
-    struct phx_swap swap;
     uint32_t suspects_any; // some of suspected[] are set
     struct phx_token token;
     struct phx_row_list list;

@@ -449,21 +449,27 @@ PHX_FN void phx_combine_token(struct phx_worker *w, const struct phx_combine_op 
         phx_store_f32(w, &op->token_loss[token], sums.lost);
 }
 
-PHX_FN void phx_combine_receive(struct phx_worker *w, const struct phx_combine_op *op)
+// Who answered is known behind it. 0: the operation was ended.
+PHX_FN int phx_combine_take_all(struct phx_worker *w, const struct phx_combine_op *op)
 {
     const struct phx_rank *rank = w->rank;
+    for (uint32_t i = phx_combine_taken_first(w); i < rank->shape.ranks; i += w->count)
+        phx_combine_take(w, op, (rank->rank + i) % rank->shape.ranks);
+    return phx_barrier(w);
+}
+
+PHX_FN void phx_combine_receive(struct phx_worker *w, const struct phx_combine_op *op)
+{
     phx_operation_begin(w, &op->common);
     if (w->index == 0)
         phx_phase(w, PHX_PHASE_COMBINE_RECEIVE, op->common.sequence);
     phx_sent_all(w);
-    for (uint32_t i = phx_combine_taken_first(w); i < rank->shape.ranks; i += w->count)
-        phx_combine_take(w, op, (rank->rank + i) % rank->shape.ranks);
     for (uint32_t token = w->index;; token += w->count) {
         int is_there = token < op->token_count;
         struct phx_combine_plan plan = {NULL, {0.0f, 0.0f, 0.0f}, 0};
         if (is_there)
             phx_combine_plan_token(w, op, token, &plan);
-        if (token == w->index && !phx_barrier(w)) // once: who answered is known behind it
+        if (token == w->index && !phx_combine_take_all(w, op)) // once
             return;
         if (!is_there)
             return;

@@ -15,11 +15,11 @@
 //              phx_put, phx_put_signal, phx_signal; on the worker's own lane; 0: it has no room
 //              now. Bodies call phx_send_put and its like of wait.h, which wait for room
 //   rank       phx_local_load, _store, _add, _cas: atomics among the workers of one rank;
-//              phx_local_cas_begin, _end: a _cas in two steps, which orders what came before;
+//              phx_local_cas_begin, _end: a _cas in two steps, which orders nothing;
 //              phx_local_claim: of a word that this worker alone changes in this operation, and
 //              others read after a barrier;
 //              phx_local_count: an addition that nobody waits for; phx_arrive; phx_arrive_aside:
-//              without what the worker's threads just stored; phx_wake
+//              nobody relies on what came before it; phx_wake
 //   user mask  phx_mask_clear: entries of active_ranks, by any worker; phx_suspects_to: whether to
 //              send to a peer, as phx_take_masks() saw it (or later)
 //   loops      phx_each_begin(w) PHX_EACH(w, i, n) { } phx_each_end(w): the threads of a worker

@@ -53,7 +53,7 @@ PHX_FN void phx_gather(const struct phx_worker *w, const uint64_t *const *words,
 }
 
 // phx_gather(), and what a source's words say together (enum phx_seen). PHX_SEEN_ALL: *sum is the
-// sum of their values.
+// sum of their values; PHX_SEEN_GONE: not 0, if some are not there (GPU targets).
 PHX_FN uint32_t phx_look(const struct phx_worker *w, const uint64_t *const *local, uint64_t *values,
                          uint32_t local_count, const uint64_t *words, uint32_t count, uint64_t *sum)
 {
@@ -67,6 +67,7 @@ PHX_FN uint32_t phx_look(const struct phx_worker *w, const uint64_t *const *loca
         seen = phx_seen_both(seen, phx_word_says(word, w->rank->epoch, w->op->sequence));
         *sum += phx_word_value(word);
     }
+    *sum = seen == PHX_SEEN_GONE ? 0 : *sum;
     return seen;
 }
 

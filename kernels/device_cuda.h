@@ -190,6 +190,8 @@ PHX_FN uint32_t phx_look(const struct phx_worker *w, const uint64_t *const *loca
         flags |= chip->warp_seen[turn][i];
         *sum += chip->warp_sum[turn][i];
     }
+    if (flags & PHX_LOOK_GONE)
+        *sum = flags & PHX_LOOK_NOTHING;
     return flags & PHX_LOOK_GONE ? PHX_SEEN_GONE
                                  : (flags & PHX_LOOK_NOTHING ? PHX_SEEN_NOTHING : PHX_SEEN_ALL);
 }
@@ -332,16 +334,19 @@ PHX_FN void phx_local_count(const struct phx_worker *w, uint64_t *word, uint64_t
 }
 // Counts this worker in, with all that it stored. Nobody is parked here, so it is not asked who was
 // the last.
-PHX_FN void phx_arrive_here(uint64_t *word)
+// With nothing that anybody may rely on.
+PHX_FN void phx_arrive_aside(const struct phx_worker *w, uint64_t *word, uint64_t all)
 {
-    asm volatile("red.release.gpu.global.add.u64 [%0], 1;" ::"l"(word) : "memory");
+    (void)all;
+    if (phx_lane(w) == 0)
+        asm volatile("red.relaxed.gpu.global.add.u64 [%0], 1;" ::"l"(word) : "memory");
 }
 PHX_FN void phx_arrive(const struct phx_worker *w, uint64_t *word, uint64_t all)
 {
     (void)all;
     phx_sync(w);
     if (phx_lane(w) == 0)
-        phx_arrive_here(word);
+        asm volatile("red.release.gpu.global.add.u64 [%0], 1;" ::"l"(word) : "memory");
 }
 PHX_FN uint64_t phx_own_cas(uint64_t *word, uint64_t expected, uint64_t desired)
 {
@@ -355,6 +360,24 @@ PHX_FN uint64_t phx_local_cas(const struct phx_worker *w, uint64_t *word, uint64
     if (phx_lane(w) == 0)
         expected = phx_own_cas(word, expected, desired);
     return phx_from_lane0(w, expected);
+}
+
+// In two steps, and nothing is ordered by it: a fence before it would wait for what the worker's
+// other lanes store meanwhile. Lane 0 has what was there.
+PHX_FN uint64_t phx_local_cas_begin(const struct phx_worker *w, uint64_t *word, uint64_t expected,
+                                    uint64_t desired)
+{
+    uint64_t before = 0;
+    if (phx_lane(w) == 0)
+        asm volatile("atom.relaxed.gpu.global.cas.b64 %0, [%1], %2, %3;"
+                     : "=l"(before)
+                     : "l"(word), "l"(expected), "l"(desired)
+                     : "memory");
+    return before;
+}
+PHX_FN uint64_t phx_local_cas_end(const struct phx_worker *w, uint64_t before)
+{
+    return phx_from_lane0(w, before);
 }
 
 // One worker alone decides here what it waits for alone: nobody can have been before it.

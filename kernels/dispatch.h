@@ -721,11 +721,8 @@ PHX_FN void phx_dispatch_take_rows_at_once(struct phx_worker *w, const struct ph
             phx_dispatch_aim(split, op, &t, &t.first);
             phx_dispatch_rows_wait(w, op, &t);
         }
-        if (v.offset + v.step >= ranks) {
+        if (v.offset + v.step >= ranks)
             all = phx_barrier_tell(w);
-            phx_sent_all(w);
-        }
-        phx_told(w);
         if (t.is_counted)
             phx_dispatch_place_at_once(w, op, &t);
     }
@@ -747,6 +744,7 @@ PHX_FN void phx_dispatch_receive(struct phx_worker *w, const struct phx_dispatch
         phx_dispatch_fetch_route(w, op, i + PHX_TURNS_AHEAD * w->count);
         at = phx_dispatch_take_route(w, op, (rank->rank + i) % rank->shape.ranks, at);
     }
+    phx_sent_all(w);
     if (!phx_barrier(w))
         return;
     if (phx_is_laid_out_first(&rank->shape))

@@ -148,7 +148,8 @@ PHX_FN uint32_t phx_fate_decide(const struct phx_worker *w, uint32_t phase, uint
     return (uint32_t)(seen & 0xFF);
 }
 
-// The same for rows that came, in two steps, between which the worker may do something else.
+// The same for rows whose words this worker has seen, in two steps, between which it may do
+// something else. Nothing is ordered by it: who follows has seen the words itself (phx_wait()).
 struct phx_proposal {
     uint64_t seen;
     uint64_t mine;
@@ -169,9 +170,12 @@ PHX_FN uint32_t phx_fate_agreed(struct phx_worker *w, uint32_t source, const str
         return PHX_FATE_PRESENT;
     if (p->seen >> 8 == w->op->operation)
         return (uint32_t)(p->seen & 0xFF);
-    if (phx_local_cas_end(w, p->before) == p->seen)
+    uint64_t before = phx_local_cas_end(w, p->before);
+    if (before == p->seen)
         return PHX_FATE_PRESENT;
-    w->fate_at = NULL; // another was first
+    if (before >> 8 == w->op->operation) // another was first
+        return (uint32_t)(before & 0xFF);
+    w->fate_at = NULL;
     return phx_fate_decide(w, PHX_WAIT_ROWS, source, PHX_FATE_PRESENT);
 }
 
@@ -401,6 +405,10 @@ PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
         uint32_t seen = phx_look(w, local, state, 4, words, count, sum);
         uint32_t fate = phx_fate_in(w, state[0]);
         w->fate_seen = state[0];
+        // What another worker has seen this one will see, too, or what came behind it.
+        if (fate == PHX_FATE_PRESENT &&
+            (seen == PHX_SEEN_NOTHING || (seen == PHX_SEEN_GONE && *sum != 0)))
+            continue;
         if (fate != PHX_FATE_OPEN) {
             result = phx_wait_end(fate);
         } else if (state[1] != PHX_CAUSE_NONE || state[2] != 0 || state[3] != 0) {

@@ -3,7 +3,6 @@
 //
 // A row built on chip (phx_stage_take) leaves as a bulk copy from shared memory to the peer's
 // memory. What lies elsewhere, a route message, is copied by the lanes before its signal is queued.
-// The wire also does what a body does not want to wait for: a swap, or an arrival at a barrier.
 // A signal is a release store at system scope after all bulk copies queued before it are complete;
 // signals that wait at the same time are stored together, one by each lane of the wire.
 
@@ -111,58 +110,6 @@ PHX_FN void phx_sent_all(const struct phx_worker *w)
 {
     if (w->index != 0 && phx_lane(w) == 0)
         phx_wire_end();
-}
-
-// A swap in two steps, by the wire in between. It releases only: who finds something else there
-// than was expected looks again.
-PHX_FN uint64_t phx_swap(uint64_t *word, uint64_t expected, uint64_t desired)
-{
-    uint64_t before;
-    asm volatile("atom.release.gpu.global.cas.b64 %0, [%1], %2, %3;"
-                 : "=l"(before)
-                 : "l"(word), "l"(expected), "l"(desired)
-                 : "memory");
-    return before;
-}
-PHX_FN uint64_t phx_local_cas_begin(const struct phx_worker *w, uint64_t *word, uint64_t expected,
-                                    uint64_t desired)
-{
-    struct phx_chip *chip = phx_chip();
-    if (phx_lane(w) != 0)
-        return 0;
-    chip->swap.begun++;
-    if (chip->has_ended) {
-        chip->swap.before = phx_swap(word, expected, desired);
-        chip->swap.done = chip->swap.begun;
-        return 0;
-    }
-    chip->swap.word = word;
-    chip->swap.expected = expected;
-    chip->swap.desired = desired;
-    phx_wire_write(PHX_WIRE_SWAP, NULL, NULL, 0, 0);
-    return 0;
-}
-PHX_FN uint64_t phx_local_cas_end(const struct phx_worker *w, uint64_t before)
-{
-    struct phx_chip *chip = phx_chip();
-    if (phx_lane(w) == 0) {
-        phx_wire_post();
-        while (phx_chip_load(&chip->swap.done) != chip->swap.begun)
-            continue;
-        before = chip->swap.before;
-    }
-    return phx_from_lane0(w, before);
-}
-// Counts this worker in, with nothing that it does from here on, nor what other lanes just did.
-PHX_FN void phx_arrive_aside(const struct phx_worker *w, uint64_t *word, uint64_t all)
-{
-    (void)all;
-    if (phx_lane(w) != 0)
-        return;
-    if (phx_chip()->has_ended)
-        phx_arrive_here(word);
-    else
-        phx_wire_write(PHX_WIRE_ARRIVE, (uint8_t *)word, NULL, 0, 0);
 }
 
 // Where to build a row of up to size_bytes: the next slot on chip, once the row that was there has
@@ -293,7 +240,8 @@ PHX_FN int phx_signal(const struct phx_worker *w, uint32_t peer, uint64_t signal
 // --- the wire -----------------------------------------------------------------------------------
 
 struct phx_wire {
-    uint32_t taken;   // jobs
+    uint32_t taken;   // jobs,
+    uint32_t posted;  // of so many that were seen
     uint32_t slots;   // FREE jobs seen: bulk groups committed for them
     uint32_t freed;   // of these, shown as free
     uint32_t pending; // signals, one in each of the first lanes
@@ -308,20 +256,25 @@ PHX_FN void phx_wire_show_freed(struct phx_wire *v, uint32_t freed)
         phx_chip_store(&phx_chip()->freed, freed);
 }
 
-// The next job, or NULL. Every lane gets the same.
-PHX_FN const struct phx_wire_job *phx_wire_next(const struct phx_wire *v)
+// The next job, or NULL. Every lane gets the same. Whether there are more is asked when those that
+// were there are done, and only then is it told that they are.
+PHX_FN const struct phx_wire_job *phx_wire_next(struct phx_wire *v)
 {
     struct phx_chip *chip = phx_chip();
     uint32_t posted = 0;
+    if (v->posted != v->taken)
+        return &chip->jobs[v->taken % PHX_WIRE_JOBS];
     if (threadIdx.x % PHX_WARP == 0)
         posted = phx_chip_load(&chip->posted);
     __syncwarp();
-    posted = __shfl_sync(PHX_WARP_ALL, posted, 0);
-    return posted != v->taken ? &chip->jobs[v->taken % PHX_WIRE_JOBS] : NULL;
+    v->posted = __shfl_sync(PHX_WARP_ALL, posted, 0);
+    return v->posted != v->taken ? &chip->jobs[v->taken % PHX_WIRE_JOBS] : NULL;
 }
 PHX_FN void phx_wire_done(struct phx_wire *v) // with the job that phx_wire_next() gave
 {
     v->taken++;
+    if (v->taken != v->posted)
+        return;
     __syncwarp();
     if (threadIdx.x % PHX_WARP == 0)
         phx_chip_store(&phx_chip()->taken, v->taken);
@@ -385,29 +338,10 @@ PHX_FN void phx_wire_put(const struct phx_wire_job *job)
                      : "memory");
 }
 
-PHX_FN void phx_wire_swap(struct phx_swap *swap)
-{
-    if (threadIdx.x % PHX_WARP != 0)
-        return;
-    swap->before = phx_swap(swap->word, swap->expected, swap->desired);
-    phx_chip_store(&swap->done, swap->begun);
-}
-PHX_FN void phx_wire_do(struct phx_wire *v, const struct phx_wire_job *job)
-{
-    if (job->kind == PHX_WIRE_PUT)
-        phx_wire_put(job);
-    else if (job->kind == PHX_WIRE_SWAP)
-        phx_wire_swap(&phx_chip()->swap);
-    else if (job->kind == PHX_WIRE_FREE)
-        phx_wire_free(v);
-    else if (threadIdx.x % PHX_WARP == 0)
-        phx_arrive_here((uint64_t *)(void *)job->to);
-}
-
 // The wire warp, from the first job to PHX_WIRE_END.
 PHX_FN void phx_wire_run(void)
 {
-    struct phx_wire v = {0, 0, 0, 0, NULL, 0};
+    struct phx_wire v = {0, 0, 0, 0, 0, NULL, 0};
     for (;;) {
         const struct phx_wire_job *job = phx_wire_next(&v);
         if (job == NULL) {
@@ -427,7 +361,10 @@ PHX_FN void phx_wire_run(void)
         }
         if (job->kind == PHX_WIRE_END)
             break;
-        phx_wire_do(&v, job);
+        if (job->kind == PHX_WIRE_PUT)
+            phx_wire_put(job);
+        else
+            phx_wire_free(&v);
         phx_wire_done(&v);
     }
     phx_wire_flush(&v);
