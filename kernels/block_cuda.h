@@ -101,6 +101,7 @@ static __device__ __forceinline__ void chip_clear(struct phx_chip *chip)
     chip->freed = 0;
     chip->has_ended = 0;
     chip->suspects_any = 0;
+    phx_token_fetch_init();
 }
 
 static __device__ __forceinline__ void chip_begin(const struct phx_launch *launch,
@@ -167,6 +168,9 @@ static __device__ __forceinline__ void block_run(const struct phx_launch *launch
     struct phx_chip *chip = phx_chip();
     chip_begin(launch, figures, counters, slots);
     if (threadIdx.x >= PHX_LANES) {
+        if (threadIdx.x == PHX_LANES && chip->launch.kind == PHX_DISPATCH &&
+            (chip->launch.halves & PHX_HALF_SEND))
+            phx_token_fetch(&chip->launch.dispatch, worker);
         if (threadIdx.x == PHX_LANES && counters != NULL)
             pass_numbers(counters);
         __syncwarp();

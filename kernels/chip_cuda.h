@@ -40,6 +40,7 @@ struct phx_expected { // phx_expect()
 };
 
 struct phx_chip {
+    uint64_t token_there; // an mbarrier: leaves_cuda.h, phx_token_fetch()
     uint64_t handed[2][PHX_GATHERED];
     uint64_t looked_ns[2]; // when a look began
     uint64_t begun_ns;     // when the launch did

@@ -83,11 +83,22 @@ PHX_FN void phx_quantise_unit(const struct phx_worker *w, uint32_t unit, const u
     const uint32_t words[8] = {packed[0].x, packed[0].y, packed[0].z, packed[0].w,
                                packed[1].x, packed[1].y, packed[1].z, packed[1].w};
     uint32_t group = 0xFFu << (threadIdx.x % PHX_WARP / 8 * 8);
-    uint32_t amax_bits = 0;
+    uint32_t most = 0; // of two halves
 #pragma unroll
-    for (uint32_t i = 0; i < 8; i++) {
-        amax_bits = phx_amax_fold(amax_bits, (uint16_t)words[i]);
-        amax_bits = phx_amax_fold(amax_bits, (uint16_t)(words[i] >> 16));
+    for (uint32_t i = 0; i < 8; i++)
+        most = __vmaxu2(most, words[i] & 0x7FFF7FFFu);
+    uint32_t amax_bits = most >> 16 > (most & 0xFFFFu) ? most >> 16 : most & 0xFFFFu;
+    if (amax_bits > 0x7F80u) { // a NaN, which does not count
+        amax_bits = 0;
+        PHX_ROLLED for (uint32_t i = 0; i < 16; i++)
+        {
+            uint4 four = i < 8 ? packed[0] : packed[1];
+            uint32_t word = i / 2 % 4 == 0   ? four.x
+                            : i / 2 % 4 == 1 ? four.y
+                            : i / 2 % 4 == 2 ? four.z
+                                             : four.w;
+            amax_bits = phx_amax_fold(amax_bits, (uint16_t)(word >> i % 2 * 16));
+        }
     }
 #pragma unroll
     for (uint32_t step = 4; step > 0; step /= 2) {
@@ -117,10 +128,63 @@ PHX_FN void phx_quantise_unit(const struct phx_worker *w, uint32_t unit, const u
     ((uint4 *)(void *)row)[unit] = make_uint4(out[0], out[1], out[2], out[3]);
 }
 
+// A block's first token comes on chip while the body does something else, to where received rows
+// will be fetched.
+PHX_FN const uint16_t *phx_token_fetched(const struct phx_dispatch_op *op, uint32_t worker)
+{
+    const struct phx_chip *chip = phx_chip();
+    const struct phx_shape *s = &chip->rank.shape;
+    if (!phx_is_by_token(s) || chip->ahead_at == 0 || worker >= op->token_count ||
+        ((uintptr_t)op->x & 15) != 0)
+        return NULL;
+    return op->x + (uint64_t)worker * s->channels;
+}
+PHX_FN void phx_token_fetch_init(void) // before lanes first meet
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\n\tfence.proxy.async.shared::cta;" ::"r"(
+                     (uint32_t)__cvta_generic_to_shared(&phx_chip()->token_there))
+                 : "memory");
+}
+PHX_FN void phx_token_fetch(const struct phx_dispatch_op *op, uint32_t worker) // by one thread
+{
+    struct phx_chip *chip = phx_chip();
+    const uint16_t *x = phx_token_fetched(op, worker);
+    uint32_t there = (uint32_t)__cvta_generic_to_shared(&chip->token_there);
+    uint32_t to = (uint32_t)__cvta_generic_to_shared(phx_chip_memory + chip->ahead_at);
+    uint32_t bytes = 2 * chip->rank.shape.channels;
+    if (x == NULL)
+        return;
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(there), "r"(bytes)
+                 : "memory");
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
+        "[%3];" ::"r"(to),
+        "l"(x), "r"(bytes), "r"(there)
+        : "memory");
+}
+// Where a token is read.
+PHX_FN const uint16_t *phx_token_at(const struct phx_worker *w, const uint16_t *x)
+{
+    struct phx_chip *chip = phx_chip();
+    uint32_t there = (uint32_t)__cvta_generic_to_shared(&chip->token_there);
+    uint32_t done = 0;
+    if (x != phx_token_fetched(&chip->launch.dispatch, w->index))
+        return x;
+    while (!done)
+        asm volatile("{\n\t.reg .pred p;\n\t"
+                     "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0;\n\t"
+                     "selp.u32 %0, 1, 0, p;\n\t}"
+                     : "=r"(done)
+                     : "r"(there)
+                     : "memory");
+    return (const uint16_t *)(const void *)(phx_chip_memory + chip->ahead_at);
+}
+
 #define PHX_UNITS_AHEAD 2u // of a lane, whose loads are under way at once
 PHX_FN void phx_stage_row(const struct phx_worker *w, uint8_t *row, const uint16_t *x)
 {
     const struct phx_shape *s = &w->rank->shape;
+    x = phx_token_at(w, x);
     if (s->dtype == PHX_BF16) {
         phx_copy_lanes(w, row, x, 2 * (uint64_t)s->channels);
         phx_sync(w);

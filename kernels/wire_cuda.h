@@ -41,18 +41,25 @@ PHX_FN void phx_wire_post(void)
     if (chip->posted != chip->written)
         phx_chip_store(&chip->posted, chip->written);
 }
+// Waits until so many more fit into the ring. Returns how many there were ever.
+PHX_FN uint32_t phx_wire_room(uint32_t count)
+{
+    struct phx_chip *chip = phx_chip();
+    uint32_t written = chip->written;
+    if (written + count - chip->taken_seen > PHX_WIRE_JOBS) {
+        phx_wire_post();
+        do
+            chip->taken_seen = phx_chip_load(&chip->taken);
+        while (written + count - chip->taken_seen > PHX_WIRE_JOBS);
+    }
+    return written;
+}
 static __device__ __noinline__ void phx_wire_write(uint32_t kind, uint8_t *to, const uint8_t *from,
                                                    uint32_t size_bytes, uint64_t value)
 {
     struct phx_chip *chip = phx_chip();
-    uint32_t written = chip->written;
+    uint32_t written = phx_wire_room(1);
     struct phx_wire_job *job = &chip->jobs[written % PHX_WIRE_JOBS];
-    if (written - chip->taken_seen == PHX_WIRE_JOBS) {
-        phx_wire_post();
-        do
-            chip->taken_seen = phx_chip_load(&chip->taken);
-        while (written - chip->taken_seen == PHX_WIRE_JOBS);
-    }
     job->kind = kind;
     job->to = to;
     job->from = from;
@@ -69,12 +76,8 @@ PHX_FN void phx_wire_write_each(int has_one, uint8_t *to, uint64_t value, const 
     uint32_t all = __ballot_sync(PHX_WARP_ALL, has_one);
     uint32_t count = (uint32_t)__popc(all);
     uint32_t written = chip->written;
-    if (threadIdx.x == 0 && written + count - chip->taken_seen > PHX_WIRE_JOBS) {
-        phx_wire_post();
-        do
-            chip->taken_seen = phx_chip_load(&chip->taken);
-        while (written + count - chip->taken_seen > PHX_WIRE_JOBS);
-    }
+    if (threadIdx.x == 0)
+        phx_wire_room(count);
     __syncwarp();
     if (has_one) {
         uint32_t before = (uint32_t)__popc(all & ((1u << threadIdx.x) - 1));
@@ -174,7 +177,7 @@ PHX_FN void phx_put_fence(struct phx_worker *w)
     phx_sync_block();
 }
 static __device__ __noinline__ void phx_put_bytes(uint8_t *to, const uint8_t *source,
-                                                  uint32_t size_bytes, uint32_t post)
+                                                  uint32_t size_bytes)
 {
     if (!__isShared(source)) {
         if (threadIdx.x == 0)
@@ -184,19 +187,16 @@ static __device__ __noinline__ void phx_put_bytes(uint8_t *to, const uint8_t *so
         phx_sync_block();
         return;
     }
-    if (threadIdx.x == 0) {
+    if (threadIdx.x == 0)
         phx_wire_write(PHX_WIRE_PUT, to, source, phx_put_pieces_bytes(size_bytes), 0);
-        if (post)
-            phx_wire_post();
-    }
 }
 // The payload's part of a put.
 PHX_FN void phx_put_payload(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
-                            const uint8_t *source, uint64_t size_bytes, uint32_t post)
+                            const uint8_t *source, uint64_t size_bytes)
 {
     if (__isShared(source))
         phx_put_fence((struct phx_worker *)w);
-    phx_put_bytes(phx_region_at(w, peer) + target_offset, source, (uint32_t)size_bytes, post);
+    phx_put_bytes(phx_region_at(w, peer) + target_offset, source, (uint32_t)size_bytes);
 }
 
 PHX_FN void phx_put_word(const struct phx_worker *w, uint32_t peer, uint64_t offset, uint64_t value)
@@ -211,8 +211,10 @@ PHX_FN int phx_put(const struct phx_worker *w, uint32_t peer, uint64_t target_of
 {
     (void)wire_bytes;
     (void)token;
-    if (!phx_dies_here(w))
-        phx_put_payload(w, peer, target_offset, source, size_bytes, 1);
+    if (phx_dies_here(w))
+        return 1;
+    phx_put_payload(w, peer, target_offset, source, size_bytes);
+    phx_told(w);
     return 1;
 }
 PHX_FN int phx_put_signal(const struct phx_worker *w, uint32_t peer, uint64_t target_offset,
@@ -223,7 +225,7 @@ PHX_FN int phx_put_signal(const struct phx_worker *w, uint32_t peer, uint64_t ta
     (void)token;
     if (phx_dies_here(w))
         return 1;
-    phx_put_payload(w, peer, target_offset, source, size_bytes, 0);
+    phx_put_payload(w, peer, target_offset, source, size_bytes);
     phx_put_word(w, peer, signal_offset, signal_value);
     phx_told(w);
     return 1;
