@@ -79,17 +79,14 @@ static __device__ __forceinline__ struct fetched fetch(const struct phx_rank *ra
     return f;
 }
 
-// Slots of a launch, and behind them those that a dispatch sets aside for rows fetched ahead, as
-// slots | aside << 16 (launch.cu): where these are, if any; a combine has them all as slots.
+// Slots of a launch, and behind them those that are set aside for rows fetched ahead, as slots |
+// aside << 16 (launch.cu): where these are, if any.
 static __device__ __forceinline__ void chip_slots(struct phx_chip *chip, uint32_t slots)
 {
     uint32_t aside = slots >> 16;
     chip->slots = slots & 0xFFFFu;
-    chip->ahead_at = 0;
-    if (chip->launch.kind == PHX_COMBINE)
-        chip->slots += aside;
-    else if (aside != 0)
-        chip->ahead_at = PHX_CHIP_BYTES + chip->slots * chip->slot_bytes;
+    chip->ahead_at = aside != 0 ? PHX_CHIP_BYTES + chip->slots * chip->slot_bytes : 0;
+    chip->ahead_bytes = aside * chip->slot_bytes;
 }
 
 static __device__ __forceinline__ void chip_clear(struct phx_chip *chip)
@@ -101,7 +98,8 @@ static __device__ __forceinline__ void chip_clear(struct phx_chip *chip)
     chip->freed = 0;
     chip->has_ended = 0;
     chip->suspects_any = 0;
-    phx_token_fetch_init();
+    phx_fetch_init(&chip->token_there);
+    phx_fetch_init(&chip->rows_there);
 }
 
 static __device__ __forceinline__ void chip_begin(const struct phx_launch *launch,

@@ -40,7 +40,8 @@ struct phx_expected { // phx_expect()
 };
 
 struct phx_chip {
-    uint64_t token_there; // an mbarrier: leaves_cuda.h, phx_token_fetch()
+    uint64_t token_there; // mbarriers: phx_token_fetch(),
+    uint64_t rows_there;  // phx_rows_fetch()
     uint64_t handed[2][PHX_GATHERED];
     uint64_t looked_ns[2]; // when a look began
     uint64_t begun_ns;     // when the launch did
@@ -57,7 +58,8 @@ struct phx_chip {
     uint32_t slots;      // rows that fit behind this struct; 0: none
     uint32_t slot_bytes;
     uint32_t ahead_at; // behind the slots: a dispatched row for each warp; 0: none
-    uint32_t may_die;  // a test launch that lets the rank die
+    uint32_t ahead_bytes;
+    uint32_t may_die; // a test launch that lets the rank die
     struct phx_rank rank;
     struct phx_figures figures; // of rank.shape
     struct phx_launch launch;

@@ -143,6 +143,14 @@ PHX_FN void phx_combine_prepare(struct phx_worker *w, const struct phx_combine_o
     (void)w;
     (void)op;
 }
+// What the first row for a source is summed from.
+PHX_FN void phx_combine_ahead(struct phx_worker *w, const struct phx_combine_op *op,
+                              uint32_t source)
+{
+    (void)w;
+    (void)op;
+    (void)source;
+}
 // Rows that a source is sent: none, if its own never came: it gets the signal, and will count them
 // as lost.
 PHX_FN uint32_t phx_combine_rows_for(struct phx_worker *w, const struct phx_combine_op *op,
@@ -185,6 +193,7 @@ PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_comb
             return 0;
     if (phx_is_once(s)) {
         uint8_t *stage = phx_combine_stage(w, puts, token);
+        phx_rows_fetched(w);
         phx_sum_rows(w, (uint16_t *)(void *)stage, list, count, 1.0f);
         phx_combine_seal(w, op, stage, token);
         phx_combine_put(w, op, puts, stage, token);
@@ -215,6 +224,7 @@ PHX_FN void phx_combine_send_part(struct phx_worker *w, const struct phx_combine
         return;
     }
     uint32_t row_count = phx_combine_rows_for(w, op, source);
+    phx_combine_ahead(w, op, source);
     for (uint32_t row = part; row < row_count && puts.posted; row += parts)
         sent += phx_combine_send_row(w, op, &puts, row);
     if (puts.posted)

@@ -34,12 +34,29 @@ PHX_FN void phx_combine_prepare(struct phx_worker *w, const struct phx_combine_o
     phx_each_end(w);
 }
 
+PHX_FN uint32_t phx_combine_offset(const struct phx_worker *w, uint32_t source)
+{
+    uint32_t mine = w->rank->rank;
+    return source >= mine ? source - mine : source + w->rank->shape.ranks - mine;
+}
+
 PHX_FN uint32_t phx_combine_rows_for(struct phx_worker *w, const struct phx_combine_op *op,
                                      uint32_t source)
 {
     (void)w;
     (void)op;
     return phx_chip()->tally[source];
+}
+
+// The rows that the first row for a source is summed from.
+PHX_FN void phx_combine_ahead(struct phx_worker *w, const struct phx_combine_op *op,
+                              uint32_t source)
+{
+    const struct phx_shape *s = &w->rank->shape;
+    uint32_t offset = phx_combine_offset(w, source);
+    if (phx_is_by_token(s) && phx_is_once(s) && !phx_is_compact(s) && offset < PHX_LISTS &&
+        ((uintptr_t)op->y & 15) == 0)
+        phx_rows_fetch(w, &phx_chip()->lists[offset]);
 }
 
 // The first offset whose signals this worker waits for: the workers that have the fewest tokens.
@@ -54,8 +71,7 @@ PHX_FN struct phx_row_list *phx_combine_row_list(struct phx_worker *w,
                                                  uint32_t row)
 {
     const struct phx_shape *s = &w->rank->shape;
-    uint32_t offset =
-        source >= w->rank->rank ? source - w->rank->rank : source + s->ranks - w->rank->rank;
+    uint32_t offset = phx_combine_offset(w, source);
     if (phx_is_by_token(s) && offset < PHX_LISTS && row == phx_part_of(s, w->index, offset))
         return &phx_chip()->lists[offset];
     struct phx_row_list *list = phx_row_list_of(w);

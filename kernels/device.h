@@ -39,7 +39,8 @@
 //   leaves     phx_copy, phx_copy_row, phx_zero_row, phx_stage_row, phx_sum_rows, phx_check_sum,
 //              phx_scatter: rows and spans; phx_row_load: one word of a row; phx_place_received: a
 //              received row; phx_row_ahead: one that a group of threads will place, to be fetched
-//              while its fate is decided, and phx_row_ahead_wait, in phx_split();
+//              while its fate is decided, and phx_row_ahead_wait, in phx_split(); phx_rows_fetched:
+//              waits for rows that were fetched to be summed;
 //              phx_fetch: what will be read soon, a hint
 //
 // Targets: device_c.h (simulator and host), device_cuda.h (a thread block).
@@ -71,7 +72,9 @@ struct phx_worker {
     uint32_t turn;     // device_cuda.h
     uint32_t stages;   // slots on chip ever taken
     uint32_t unfenced; // the last of them was written
-    uint32_t expects;  // phx_expect(): 1: its words are looked for, 2: they are there, and say
+    uint32_t fetches;  // phx_rows_fetch(): ever, and waited for
+    uint32_t fetches_seen;
+    uint32_t expects; // phx_expect(): 1: its words are looked for, 2: they are there, and say
     uint64_t expected_sum;
     uint64_t expected_fate; // as it then was
 #else

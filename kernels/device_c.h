@@ -316,6 +316,10 @@ PHX_FN void phx_row_ahead_wait(const struct phx_worker *split)
 {
     (void)split;
 }
+PHX_FN void phx_rows_fetched(const struct phx_worker *w)
+{
+    (void)w;
+}
 PHX_FN void phx_sent_all(const struct phx_worker *w)
 {
     (void)w;

@@ -70,6 +70,8 @@ PHX_FN void phx_worker_init(struct phx_worker *w)
     w->stages = 0;
     w->unfenced = 0;
     w->expects = 0;
+    w->fetches = 0;
+    w->fetches_seen = 0;
 }
 
 // --- time and waiting ---------------------------------------------------------------------------

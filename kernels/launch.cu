@@ -31,7 +31,7 @@ static int cuda_fail(cudaError_t error, const char *call, struct phx_message *me
 
 struct plan {
     uint32_t slots; // rows that fit on chip; fewer than three are of no use
-    uint32_t aside; // of these, what a dispatch sets aside for rows that it fetches ahead
+    uint32_t aside; // of these, what is set aside for rows fetched ahead
     uint32_t chip_bytes;
     uint32_t blocks_max;
 };

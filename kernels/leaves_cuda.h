@@ -128,6 +128,73 @@ PHX_FN void phx_quantise_unit(const struct phx_worker *w, uint32_t unit, const u
     ((uint4 *)(void *)row)[unit] = make_uint4(out[0], out[1], out[2], out[3]);
 }
 
+// Bulk copies to shared memory, and an mbarrier that tells when they are there: phase by phase.
+PHX_FN uint32_t phx_fetch_address(const void *chip)
+{
+    return (uint32_t)__cvta_generic_to_shared(chip);
+}
+PHX_FN void phx_fetch_init(uint64_t *there) // before lanes first meet
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\n\tfence.proxy.async.shared::cta;" ::"r"(
+                     phx_fetch_address(there))
+                 : "memory");
+}
+PHX_FN void phx_fetch_expect(uint64_t *there, uint32_t bytes)
+{
+    asm volatile(
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(phx_fetch_address(there)),
+        "r"(bytes)
+        : "memory");
+}
+PHX_FN void phx_fetch_bytes(uint64_t *there, void *to, const void *from, uint32_t bytes)
+{
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
+        "[%3];" ::"r"(phx_fetch_address(to)),
+        "l"(from), "r"(bytes), "r"(phx_fetch_address(there))
+        : "memory");
+}
+PHX_FN void phx_fetch_wait(uint64_t *there, uint32_t phase)
+{
+    uint32_t done = 0;
+    while (!done)
+        asm volatile("{\n\t.reg .pred p;\n\t"
+                     "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\t"
+                     "selp.u32 %0, 1, 0, p;\n\t}"
+                     : "=r"(done)
+                     : "r"(phx_fetch_address(there)), "r"(phase)
+                     : "memory");
+}
+
+// Rows that will be summed next come on chip, if there is room for all of them, while the worker
+// gets to it; then they are listed there. Behind the fence of the last row that was built.
+#define PHX_FETCHER PHX_WARP // the lane that does it
+PHX_FN void phx_rows_fetch(struct phx_worker *w, struct phx_row_list *list)
+{
+    struct phx_chip *chip = phx_chip();
+    uint32_t bytes = 2 * w->rank->shape.channels;
+    uint32_t count = list->count;
+    if (count == 0 || count * bytes > chip->ahead_bytes)
+        return;
+    w->fetches++;
+    if (threadIdx.x != PHX_FETCHER)
+        return;
+    phx_fetch_expect(&chip->rows_there, count * bytes);
+    PHX_ROLLED for (uint32_t i = 0; i < count; i++)
+    {
+        uint8_t *to = phx_chip_memory + chip->ahead_at + i * bytes;
+        phx_fetch_bytes(&chip->rows_there, to, list->row[i], bytes);
+        list->row[i] = (const uint16_t *)(const void *)to; // seen when lanes next meet
+    }
+}
+PHX_FN void phx_rows_fetched(struct phx_worker *w)
+{
+    if (w->fetches == w->fetches_seen)
+        return;
+    w->fetches_seen = w->fetches;
+    phx_fetch_wait(&phx_chip()->rows_there, (w->fetches - 1) & 1);
+}
+
 // A block's first token comes on chip while the body does something else, to where received rows
 // will be fetched.
 PHX_FN const uint16_t *phx_token_fetched(const struct phx_dispatch_op *op, uint32_t worker)
@@ -139,44 +206,24 @@ PHX_FN const uint16_t *phx_token_fetched(const struct phx_dispatch_op *op, uint3
         return NULL;
     return op->x + (uint64_t)worker * s->channels;
 }
-PHX_FN void phx_token_fetch_init(void) // before lanes first meet
-{
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\n\tfence.proxy.async.shared::cta;" ::"r"(
-                     (uint32_t)__cvta_generic_to_shared(&phx_chip()->token_there))
-                 : "memory");
-}
 PHX_FN void phx_token_fetch(const struct phx_dispatch_op *op, uint32_t worker) // by one thread
 {
     struct phx_chip *chip = phx_chip();
     const uint16_t *x = phx_token_fetched(op, worker);
-    uint32_t there = (uint32_t)__cvta_generic_to_shared(&chip->token_there);
-    uint32_t to = (uint32_t)__cvta_generic_to_shared(phx_chip_memory + chip->ahead_at);
+    uint8_t *to = phx_chip_memory + chip->ahead_at;
     uint32_t bytes = 2 * chip->rank.shape.channels;
     if (x == NULL)
         return;
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(there), "r"(bytes)
-                 : "memory");
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
-        "[%3];" ::"r"(to),
-        "l"(x), "r"(bytes), "r"(there)
-        : "memory");
+    phx_fetch_expect(&chip->token_there, bytes);
+    phx_fetch_bytes(&chip->token_there, to, x, bytes);
 }
 // Where a token is read.
 PHX_FN const uint16_t *phx_token_at(const struct phx_worker *w, const uint16_t *x)
 {
     struct phx_chip *chip = phx_chip();
-    uint32_t there = (uint32_t)__cvta_generic_to_shared(&chip->token_there);
-    uint32_t done = 0;
     if (x != phx_token_fetched(&chip->launch.dispatch, w->index))
         return x;
-    while (!done)
-        asm volatile("{\n\t.reg .pred p;\n\t"
-                     "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0;\n\t"
-                     "selp.u32 %0, 1, 0, p;\n\t}"
-                     : "=r"(done)
-                     : "r"(there)
-                     : "memory");
+    phx_fetch_wait(&chip->token_there, 0);
     return (const uint16_t *)(const void *)(phx_chip_memory + chip->ahead_at);
 }
 
