@@ -37,9 +37,13 @@ static_assert(PHX_WORD_VALUE_WAITING + PHX_RANKS_MAX <= PHX_WORD_VALUE_HELD &&
 static_assert(PHX_HIDDEN_MAX % PHX_HIDDEN_MULTIPLE == 0, "the largest hidden size is legal");
 static_assert(PHX_TOKENS_MAX * PHX_TOP_K_MAX <= PHX_WORD_VALUE_MAX,
               "a row count fits in a signal word, rows per expert included");
-static_assert(PHX_SLOTS_MAX * (8ull * (1 + 2 * PHX_WORKERS_MAX) + 4ull * PHX_EXPERTS_MAX +
-                               (8ull + 12ull * PHX_TOP_K_MAX) * PHX_TOKENS_MAX + 3 * 4096) <
+static_assert(PHX_SLOTS_MAX *
+                      (8ull * (1 + 2 * PHX_WORKERS_MAX) +
+                       (4ull * PHX_EXPERTS_MAX + (8ull + 12ull * PHX_TOP_K_MAX) * PHX_TOKENS_MAX) *
+                           4 / 3 +
+                       4 * 4096) <
                   1ull << 32,
-              "words stand before all but a few rows: offsets fit in the 32 bits of struct phx_op");
+              "words and routes (as pieces: 4/3) stand before all but a few rows: offsets fit in "
+              "the 32 bits of struct phx_op");
 
 #endif

@@ -15,7 +15,7 @@ static __device__ void read_rank(const struct phx_cuda_outcome_work *w, struct p
                                  uint32_t rank)
 {
     bool is_dispatch = w->kind == PHX_DISPATCH;
-    if (is_dispatch && w->view.counted[rank] == PHX_FATE_PRESENT)
+    if (is_dispatch && phx_counted_is_there(w->view.counted[rank]))
         set_add(&o->counted, rank);
     if (is_dispatch && w->view.present[rank] == PHX_FATE_PRESENT)
         set_add(&o->present, rank);

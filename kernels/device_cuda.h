@@ -212,11 +212,12 @@ PHX_FN void phx_expect(struct phx_worker *w, const uint64_t *fate, const uint64_
 {
     struct phx_expected *e = &phx_chip()->expected;
     w->expects = 1;
-    if (phx_lane(w) == 0) { // seen by the others after the barrier that follows
+    if (phx_lane(w) == 0) {
         e->fate = fate;
         e->words = words;
         e->count = count;
     }
+    phx_sync(w);
 }
 // phx_gather(), and a look at what is expected, in the time that one of both takes.
 PHX_FN void phx_gather_expecting(struct phx_worker *w, const uint64_t *const *words,
@@ -334,15 +335,14 @@ PHX_FN void phx_local_count(const struct phx_worker *w, uint64_t *word, uint64_t
     if (phx_lane(w) == 0)
         asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"(word), "l"(value) : "memory");
 }
-// Counts this worker in, with all that it stored. Nobody is parked here, so it is not asked who was
-// the last.
-// With nothing that anybody may rely on.
+// Counts this worker in, with nothing that anybody may rely on.
 PHX_FN void phx_arrive_aside(const struct phx_worker *w, uint64_t *word, uint64_t all)
 {
     (void)all;
     if (phx_lane(w) == 0)
         asm volatile("red.relaxed.gpu.global.add.u64 [%0], 1;" ::"l"(word) : "memory");
 }
+// With all that it stored. Nobody is parked here, so it is not asked who was the last.
 PHX_FN void phx_arrive(const struct phx_worker *w, uint64_t *word, uint64_t all)
 {
     (void)all;
@@ -516,7 +516,7 @@ PHX_FN struct phx_token *phx_token_of(struct phx_worker *w)
     return &phx_chip()->token;
 }
 
-// Lane 0 counts, in a loop that all lanes go through, and posts what came of it: what the others
+// Lanes of the first warp count and post what came of it, after they have met: what the others
 // are told may be behind.
 PHX_FN void phx_tally_clear(const struct phx_worker *w)
 {

@@ -27,11 +27,12 @@ PHX_FN uint64_t phx_dispatch_take_route(struct phx_worker *w, const struct phx_d
     // If this rank ends before it has taken its rows, combine must find none.
     phx_store_u64(w, &op->handle.present[source], PHX_FATE_ABSENT);
     if (phx_wait_or_replay(w, PHX_WAIT_COUNTS, 0, source, word, 1, &rows) == PHX_SEEN_ALL) {
-        int64_t charged = -1;
+        struct phx_rest rest = {0, -1};
         int bytes;
         do
             bytes = phx_route_take(w, op, source, rows, at, desk);
-        while (bytes < 0 && phx_wait_more(w, PHX_WAIT_COUNTS, source, &charged));
+        while (bytes < 0 && phx_wait_rest(w, PHX_WAIT_COUNTS, source, &rest));
+        phx_wait_rest_end(w, source, &rest);
         phx_store_u64(w, &op->handle.route_at[source], at);
         if (bytes > 0) {
             const struct phx_route_header *h = phx_route_header(desk);
@@ -127,7 +128,7 @@ struct phx_taking {
     uint32_t entry_count;
     uint8_t *route;
 #if defined(__CUDACC__)
-    const uint32_t *before; // dispatch_cuda.h
+    const uint32_t *before; // place_cuda.h
 #endif
     uint32_t seen; // as phx_wait() said,
     uint64_t sum;
@@ -237,7 +238,7 @@ PHX_FN void phx_dispatch_place(struct phx_worker *w, const struct phx_dispatch_o
 }
 
 // Every row of a source holds its check. All workers that take rows of a source ask about all of
-// them, so that none places one before its fate is decided; each stops when another has decided.
+// them, so that none proposes a fate that it has not looked into; each stops when another decided.
 PHX_FN int phx_dispatch_rows_hold(struct phx_worker *w, const struct phx_dispatch_op *op,
                                   uint32_t source)
 {
@@ -463,6 +464,7 @@ PHX_FN void phx_dispatch_take_rows_at_once(struct phx_worker *w, const struct ph
             phx_dispatch_place_at_once(w, op, &t);
     }
     phx_dispatch_lay_out_last(w, op);
+    phx_settle(w); // what it did since it said that it waits no more
     phx_barrier_stay(w, all);
 }
 

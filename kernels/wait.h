@@ -376,6 +376,17 @@ PHX_FN uint32_t phx_wait_end(uint32_t fate)
     return fate == PHX_FATE_PRESENT ? PHX_SEEN_DECIDED : PHX_SEEN_GONE;
 }
 
+// Gives a source up. If another worker has decided PRESENT first, the next look finds that, and
+// what was seen; an operation that was ended looks no more.
+PHX_FN uint32_t phx_wait_absent(struct phx_worker *w, uint32_t phase, uint32_t source,
+                                uint32_t cause, int has_ended)
+{
+    uint32_t fate = phx_fate_absent(w, phase, source, cause);
+    if (fate == PHX_FATE_PRESENT && !has_ended)
+        return PHX_SEEN_NOTHING;
+    return phx_wait_end(fate);
+}
+
 // What phx_expect() was told of, seen meanwhile: no wait is needed.
 PHX_FN int phx_wait_is_over(struct phx_worker *w, uint32_t phase, uint32_t source,
                             const uint64_t *words, uint64_t *sum)
@@ -405,24 +416,25 @@ PHX_FN uint32_t phx_wait(struct phx_worker *w, uint32_t phase, uint32_t source,
         uint32_t seen = phx_look(w, local, state, 4, words, count, sum);
         uint32_t fate = phx_fate_in(w, state[0]);
         w->fate_seen = state[0];
-        // What another worker has seen this one will see, too, or what came behind it.
-        if (fate == PHX_FATE_PRESENT &&
-            (seen == PHX_SEEN_NOTHING || (seen == PHX_SEEN_GONE && *sum != 0)))
-            continue;
-        if (fate != PHX_FATE_OPEN) {
+        int has_ended = state[2] != 0 || state[3] != 0;
+        // What another worker has seen this one sees, too, or what came behind it: it looks on.
+        int follows = fate == PHX_FATE_PRESENT && !has_ended &&
+                      (seen == PHX_SEEN_NOTHING || (seen == PHX_SEEN_GONE && *sum != 0));
+        if (fate != PHX_FATE_OPEN && !follows) {
             result = phx_wait_end(fate);
-        } else if (state[1] != PHX_CAUSE_NONE || state[2] != 0 || state[3] != 0) {
-            result = phx_wait_end(phx_fate_absent(w, phase, source, PHX_CAUSE_NONE));
+        } else if (!follows && (state[1] != PHX_CAUSE_NONE || has_ended)) {
+            result = phx_wait_absent(w, phase, source, PHX_CAUSE_NONE, has_ended);
         } else if (seen == PHX_SEEN_ALL) {
             result = PHX_SEEN_ALL;
-        } else if (seen == PHX_SEEN_GONE) {
-            result = phx_wait_end(phx_fate_absent(w, phase, source, PHX_CAUSE_GAVE_UP));
+        } else if (seen == PHX_SEEN_GONE && !follows) {
+            result = phx_wait_absent(w, phase, source, PHX_CAUSE_GAVE_UP, 0);
         } else {
             uint64_t now = phx_now_looked(w);
-            if (phx_overdue(w, source, 0, now, &charged))
-                result = phx_wait_end(phx_fate_absent(w, phase, source, PHX_CAUSE_TIMEOUT));
-            else
+            if (!phx_overdue(w, source, 0, now, &charged))
                 phx_park(w, words, count, phx_poll_until(w, now));
+            else // a peer that took back what it said is followed as it was decided
+                result = follows ? (uint32_t)PHX_SEEN_DECIDED
+                                 : phx_wait_absent(w, phase, source, PHX_CAUSE_TIMEOUT, 0);
         }
     }
     phx_note_unblocked(w, source, 0);
@@ -465,18 +477,38 @@ PHX_FN uint32_t phx_wait_or_replay(struct phx_worker *w, uint32_t phase, uint32_
     return seen;
 }
 
-// What the words cover is not there as a whole (a message whose parts say so themselves). True:
-// look again. False: it is waited for no longer, and its source's fate is ABSENT.
-PHX_FN int phx_wait_more(struct phx_worker *w, uint32_t phase, uint32_t source, int64_t *charged)
+// A message is not there as a whole when its word is (one whose parts say so themselves). Its
+// sender stored it first, so that it takes no longer than a link does: where no deadline ends a
+// wait, what has not come in this time has been damaged.
+#define PHX_REST_NS_MAX 1000000000ull
+struct phx_rest { // begins as {0, -1}
+    uint64_t since_ns;
+    int64_t charged;
+};
+// True: look again. False: it is waited for no longer, and its source's fate is ABSENT.
+PHX_FN int phx_wait_rest(struct phx_worker *w, uint32_t phase, uint32_t source,
+                         struct phx_rest *rest)
 {
     uint32_t cause = PHX_CAUSE_NONE;
     if (!phx_suspects(w, source) && !phx_ended(w)) {
-        if (phx_replays(w->op) || !phx_overdue(w, source, 0, phx_now(w), charged))
+        uint64_t now = phx_now(w);
+        int endless =
+            phx_replays(w->op) || w->op->timeout_ns == UINT64_MAX || source == w->rank->rank;
+        rest->since_ns = rest->since_ns != 0 ? rest->since_ns : now;
+        if (endless ? now - rest->since_ns < PHX_REST_NS_MAX
+                    : !phx_overdue(w, source, 0, now, &rest->charged))
             return 1;
-        cause = PHX_CAUSE_TIMEOUT;
+        cause = endless ? PHX_CAUSE_CORRUPT : PHX_CAUSE_TIMEOUT;
     }
     phx_fate_absent(w, phase, source, cause);
     return 0;
+}
+PHX_FN void phx_wait_rest_end(struct phx_worker *w, uint32_t source, const struct phx_rest *rest)
+{
+    if (rest->since_ns == 0)
+        return;
+    phx_note_unblocked(w, source, 0);
+    phx_wait_charge(w, source, rest->since_ns, rest->charged);
 }
 
 // --- sending: a lane may be full ----------------------------------------------------------------

@@ -23,6 +23,7 @@ static struct phx_shape shape_of(uint32_t seed)
     s.scale_format = seed % 4 ? PHX_SCALE_F32 : PHX_SCALE_UE8M0;
     s.rows = seed % 5 ? PHX_ROWS_ONCE : PHX_ROWS_PER_EXPERT;
     s.layout = PHX_LAYOUT_SLOTS;
+    s.division = seed % 7 < 4 ? PHX_BY_TOKEN : PHX_BY_PEER;
     return s;
 }
 

@@ -169,6 +169,10 @@ static int compare(struct rank *r, cudaStream_t stream, cudaGraphExec_t exec)
             return 1;
         HOLDS(r->outcomes[0].number == i + 2 && r->outcomes[1].number == i + 2);
         HOLDS(r->outcomes[1].masked_count == 0);
+        for (uint32_t p = 0; p < RANKS; p++)
+            HOLDS(phx_rank_set_has(&r->outcomes[0].counted, p) &&
+                  phx_rank_set_has(&r->outcomes[0].present, p) &&
+                  phx_rank_set_has(&r->outcomes[1].answered, p));
     }
     HOLDS(cudaMemcpy(again, r->dispatch.recv_x, r->recv_bytes, cudaMemcpyDeviceToHost) ==
           cudaSuccess);
@@ -189,6 +193,8 @@ static int survive(struct rank *r, cudaStream_t stream, cudaGraphExec_t exec)
     HOLDS(r->outcomes[1].number == 1 + 2 * REPLAYS);
     HOLDS(phx_rank_set_has(&r->outcomes[1].masked, VICTIM) && r->outcomes[1].masked_count == 1);
     HOLDS(!phx_rank_set_has(&r->outcomes[1].answered, VICTIM));
+    HOLDS(!phx_rank_set_has(&r->outcomes[0].counted, VICTIM));
+    HOLDS(!phx_rank_set_has(&r->outcomes[0].present, VICTIM));
     HOLDS(cudaMemcpy(active, r->dispatch.active_ranks, sizeof active, cudaMemcpyDeviceToHost) ==
           cudaSuccess);
     HOLDS(cudaMemcpy(loss, r->combine.token_loss, sizeof loss, cudaMemcpyDeviceToHost) ==
