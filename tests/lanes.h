@@ -1,9 +1,10 @@
 // tests/lanes.h: enough of device.h to run route_cuda.h's code without a GPU: each lane of a block
 // is a fiber, which runs from one barrier to the next.
 //
-// Between two barriers lanes run in an order that is drawn. To ThreadSanitizer only a barrier
-// orders them, so that what one lane reads of another without one between is a race. A barrier that
-// some lanes meet and others do not ends the test.
+// Between two barriers lanes run in an order that is drawn, and so do warps between two barriers of
+// the block: votes order one warp alone. To ThreadSanitizer only a barrier orders them, so that
+// what one lane reads of another without one between is a race. A barrier that some lanes meet and
+// others do not ends the test.
 
 #ifndef PHX_TESTS_LANES_H
 #define PHX_TESTS_LANES_H
@@ -46,8 +47,10 @@ struct lane_index {
 };
 extern struct lane_index threadIdx; // of the lane that runs
 extern uint32_t lane_values[PHX_LANES];
+extern uint32_t warp_values[PHX_LANES];
 
 void lanes_meet(void); // the barrier
+void warp_meets(void); // of this lane's warp alone: others may be far ahead or behind
 
 static inline uint32_t phx_lane(const struct phx_worker *w)
 {
@@ -86,62 +89,59 @@ static inline uint32_t atomicOr(uint32_t *word, uint32_t bits)
     return __atomic_fetch_or(word, bits, __ATOMIC_RELAXED);
 }
 
-// Every lane's value, to all, until lanes_taken(). What a GPU's warp does by itself the whole block
-// does here together: a warp that does not come is caught like one that misses a barrier.
-static inline const uint32_t *lanes_give(uint32_t value)
-{
-    lane_values[threadIdx.x] = value;
-    lanes_meet();
-    return lane_values;
-}
-static inline uint32_t lanes_taken(uint32_t result)
-{
-    lanes_meet();
-    return result;
-}
 static inline uint32_t lanes_sum(uint32_t value)
 {
-    const uint32_t *values = lanes_give(value);
     uint32_t sum = 0;
+    lane_values[threadIdx.x] = value;
+    lanes_meet();
     for (uint32_t i = 0; i < PHX_LANES; i++)
-        sum += values[i];
-    return lanes_taken(sum);
+        sum += lane_values[i];
+    lanes_meet();
+    return sum;
 }
 static inline int phx_each_all(const struct phx_worker *w, int holds)
 {
     (void)w;
     return lanes_sum(holds != 0) == PHX_LANES;
 }
-static inline uint32_t warp_first(void)
+// The values of this lane's warp, to all of it, until warp_taken().
+static inline const uint32_t *warp_give(uint32_t value)
 {
-    return threadIdx.x / PHX_WARP * PHX_WARP;
+    warp_values[threadIdx.x] = value;
+    warp_meets();
+    return warp_values + threadIdx.x / PHX_WARP * PHX_WARP;
+}
+static inline uint32_t warp_taken(uint32_t result)
+{
+    warp_meets();
+    return result;
 }
 static inline uint32_t __match_any_sync(uint32_t lanes, uint32_t value)
 {
-    const uint32_t *values = lanes_give(value) + warp_first();
+    const uint32_t *values = warp_give(value);
     uint32_t same = 0;
     for (uint32_t i = 0; i < PHX_WARP; i++)
         same |= (uint32_t)(values[i] == value) << i;
-    return lanes_taken(same & lanes);
+    return warp_taken(same & lanes);
 }
 static inline uint32_t __ballot_sync(uint32_t lanes, int vote)
 {
-    const uint32_t *values = lanes_give(vote != 0) + warp_first();
+    const uint32_t *values = warp_give(vote != 0);
     uint32_t votes = 0;
     for (uint32_t i = 0; i < PHX_WARP; i++)
         votes |= values[i] << i;
-    return lanes_taken(votes & lanes);
+    return warp_taken(votes & lanes);
 }
 static inline uint32_t __shfl_sync(uint32_t lanes, uint32_t value, int lane)
 {
     (void)lanes;
-    return lanes_taken(lanes_give(value)[warp_first() + (uint32_t)lane]);
+    return warp_taken(warp_give(value)[lane]);
 }
 static inline uint32_t __shfl_up_sync(uint32_t lanes, uint32_t value, uint32_t step)
 {
     uint32_t lane = threadIdx.x % PHX_WARP;
     (void)lanes;
-    return lanes_taken(lanes_give(value)[threadIdx.x - (lane >= step ? step : 0)]);
+    return warp_taken(warp_give(value)[lane - (lane >= step ? step : 0)]);
 }
 static inline uint64_t phx_sum_lanes(const struct phx_worker *w, uint64_t value)
 {

@@ -15,6 +15,7 @@
 __attribute__((aligned(128))) uint8_t phx_chip_memory[PHX_CHIP_BYTES];
 struct lane_index threadIdx;
 uint32_t lane_values[PHX_LANES];
+uint32_t warp_values[PHX_LANES];
 
 // --- a block ------------------------------------------------------------------------------------
 
@@ -32,40 +33,74 @@ static uint32_t draw(uint32_t below)
     return (uint32_t)phx_chance_below(below, block.seed, PHX_CHANCE_ROUTING, 1, block.draws++);
 }
 
-void lanes_meet(void)
+enum lane_at { AT_WARP, AT_BLOCK, AT_END }; // where a lane waits
+#define WARPS (PHX_LANES / PHX_WARP)
+static enum lane_at lane_at[PHX_LANES];
+static char warp_order[WARPS]; // to ThreadSanitizer
+
+static void meet(enum lane_at at, void *order)
 {
     uint32_t lane = threadIdx.x;
-    PHX_SIM_RELEASE(&block);
+    lane_at[lane] = at;
+    PHX_SIM_RELEASE(order);
     phx_fiber_yield(block.fibers);
-    PHX_SIM_ACQUIRE(&block);
+    PHX_SIM_ACQUIRE(order);
     threadIdx.x = lane;
+}
+void lanes_meet(void)
+{
+    meet(AT_BLOCK, &block);
+}
+void warp_meets(void)
+{
+    meet(AT_WARP, &warp_order[threadIdx.x / PHX_WARP]);
 }
 
 static void lane_main(void *argument)
 {
+    uint32_t lane = (uint32_t)(uintptr_t)argument;
     PHX_SIM_ACQUIRE(&block);
-    threadIdx.x = (uint32_t)(uintptr_t)argument;
+    threadIdx.x = lane;
     block.body(block.argument);
+    lane_at[lane] = AT_END;
     PHX_SIM_RELEASE(&block);
 }
 
-// Every lane once, in a drawn order: from one on, up or down. Returns how many have ended.
-static uint32_t lanes_step(struct phx_fiber **lanes)
+// Every lane of a warp once, in a drawn order: from one on, up or down. Returns where all wait
+// then.
+static enum lane_at warp_step(struct phx_fiber **lanes, uint32_t warp)
 {
-    uint32_t first = draw(PHX_LANES);
-    uint32_t step = draw(2) ? 1 : PHX_LANES - 1;
-    uint32_t ended = 0;
-    for (uint32_t i = 0, at = first; i < PHX_LANES; i++, at = (at + step) % PHX_LANES)
-        phx_fiber_resume(lanes[at]);
-    for (uint32_t i = 0; i < PHX_LANES; i++)
-        ended += phx_fiber_done(lanes[i]);
-    return ended;
+    uint32_t first = draw(PHX_WARP);
+    uint32_t step = draw(2) ? 1 : PHX_WARP - 1;
+    for (uint32_t i = 0, at = first; i < PHX_WARP; i++, at = (at + step) % PHX_WARP)
+        phx_fiber_resume(lanes[warp * PHX_WARP + at]);
+    for (uint32_t i = 0; i < PHX_WARP; i++)
+        CHECK_EQ(lane_at[warp * PHX_WARP + i], lane_at[warp * PHX_WARP]);
+    return lane_at[warp * PHX_WARP];
+}
+
+// Until all meet, or have ended: warps in a drawn order, each as far as it is let.
+static enum lane_at block_step(struct phx_fiber **lanes)
+{
+    enum lane_at at[WARPS] = {AT_WARP};
+    uint32_t left = WARPS; // warps that do not wait for others yet
+    while (left > 0) {
+        uint32_t warp = draw(WARPS);
+        if (at[warp] != AT_WARP)
+            continue;
+        do
+            at[warp] = warp_step(lanes, warp);
+        while (at[warp] == AT_WARP && draw(4) != 0);
+        left -= at[warp] != AT_WARP;
+    }
+    for (uint32_t warp = 0; warp < WARPS; warp++)
+        CHECK_EQ(at[warp], at[0]);
+    return at[0];
 }
 
 static void block_run(void (*body)(void *), void *argument)
 {
     struct phx_fiber *lanes[PHX_LANES];
-    uint32_t ended = 0;
     block.body = body;
     block.argument = argument;
     for (uint32_t i = 0; i < PHX_LANES; i++) {
@@ -73,17 +108,18 @@ static void block_run(void (*body)(void *), void *argument)
         CHECK(lanes[i] != NULL);
     }
     PHX_SIM_RELEASE(&block);
-    while (ended == 0) { // else some lanes met at a barrier that others never came to
-        ended = lanes_step(lanes);
+    while (block_step(lanes) != AT_END) {
         PHX_SIM_ACQUIRE(&block);
         PHX_SIM_RELEASE(&block);
     }
-    CHECK_EQ(ended, PHX_LANES);
+    PHX_SIM_ACQUIRE(&block);
     for (uint32_t i = 0; i < PHX_LANES; i++)
         phx_fiber_destroy(lanes[i]);
 }
 
 // --- a case -------------------------------------------------------------------------------------
+
+#define GUARD 64u // bytes behind what a message may take
 
 struct lanes_case {
     struct phx_rank rank;
@@ -185,8 +221,8 @@ static struct lanes_case *case_drawn(void)
     c->op.handle.sent_rows = taken(s.ranks * sizeof(uint32_t));
     c->serial = taken(4 * stride * s.ranks);
     c->parallel = taken(4 * stride * s.ranks);
-    c->kept = taken(stride);
-    c->copy = taken(stride);
+    c->kept = taken(stride + GUARD);
+    c->copy = taken(stride + GUARD);
     c->region = taken(stride);
     c->pieces = taken(phx_route_room_max(&s));
     c->scratch = taken((uint64_t)s.experts_local_max * s.ranks * sizeof(uint32_t));
@@ -213,6 +249,8 @@ static void case_free(struct lanes_case *c)
     free(c);
 }
 
+#define SEQUENCE 77u
+
 // --- building -----------------------------------------------------------------------------------
 
 static void build_body(void *argument)
@@ -220,6 +258,11 @@ static void build_body(void *argument)
     struct lanes_case *c = argument;
     struct phx_worker w = c->worker;
     uint8_t *message = phx_route_message(&w, &c->op, c->peer);
+    const struct phx_route_header *h = phx_route_header(message);
+    uint64_t bytes = phx_route_bytes(&c->rank.shape, h->row_count, h->entry_count);
+    if (phx_is_by_token(&c->rank.shape)) // as it leaves
+        phx_pieces_put(&w, c->pieces, message, (uint32_t)bytes,
+                       phx_piece_tag(c->rank.epoch, SEQUENCE));
     if (phx_lane(&w) == 0)
         c->built = message;
 }
@@ -237,11 +280,13 @@ static void build_both(struct lanes_case *c)
     uint64_t bytes = phx_route_bytes(&c->rank.shape, h->row_count, h->entry_count);
     CHECK_MEM_EQ(c->built, c->wanted, bytes);
     CHECK_EQ(c->op.handle.sent_rows[c->peer], rows);
+    const struct phx_piece *piece = (const struct phx_piece *)(const void *)c->pieces;
+    const uint32_t *words = (const uint32_t *)(const void *)c->wanted;
+    for (uint32_t i = 0; phx_is_by_token(&c->rank.shape) && i < bytes / 4; i++)
+        CHECK_EQ(piece[i / PHX_PIECE_WORDS].word[i % PHX_PIECE_WORDS], words[i]);
 }
 
 // --- checking -----------------------------------------------------------------------------------
-
-#define SEQUENCE 77u
 
 static void put_body(void *argument)
 {
@@ -264,6 +309,29 @@ static void check_body(void *argument)
     }
 }
 
+// What phx_route_fetch() has to say: -1 only if the message tells that it is longer than what came
+// of it, and no longer than it may be.
+static int fetched_of(const struct lanes_case *c, bool header)
+{
+    const struct phx_shape *s = &c->rank.shape;
+    const struct phx_route_header *h = phx_route_header(c->region);
+    uint32_t rows = (uint32_t)c->row_count;
+    uint64_t most = phx_pieces_bytes(phx_route_bytes(s, rows, rows * phx_route_row_entries_max(s)));
+    uint64_t told = phx_pieces_bytes(phx_route_bytes(s, h->row_count, h->entry_count));
+    told = told < most ? told : most;
+    if (phx_is_by_token(s) && told > phx_pieces_bytes(c->bytes))
+        return -1;
+    return header ? (int)phx_route_bytes(s, h->row_count, h->entry_count) : 0;
+}
+
+static uint32_t written_behind(const uint8_t *memory, uint64_t from, uint64_t to)
+{
+    uint32_t written = 0;
+    for (uint64_t i = from; i < to; i++)
+        written += memory[i] != 0xEE;
+    return written;
+}
+
 // Both forms on what lies in the region. Returns their answer.
 static bool check_both(struct lanes_case *c)
 {
@@ -272,14 +340,20 @@ static bool check_both(struct lanes_case *c)
     bool header = phx_route_header_ok(s, h, c->row_count);
     bool serial = header && phx_route_ok(s, c->rank.experts_local, c->region, c->scratch, s->ranks);
     memset(phx_chip_memory, 0xA5, sizeof phx_chip_memory);
+    memset(c->kept, 0xEE, phx_route_stride(s) + GUARD);
+    memset(c->copy, 0xEE, phx_route_stride(s) + GUARD);
     memset(c->pieces, 0x5A, phx_route_room_max(s));
     if (phx_is_by_token(s))
         block_run(put_body, c);
     block_run(check_body, c);
-    CHECK_EQ(c->fetched > 0, header);
-    if (header)
+    CHECK_EQ(c->fetched, fetched_of(c, header));
+    if (c->fetched > 0)
         CHECK_MEM_EQ(c->copy, c->region, (uint32_t)c->fetched);
-    CHECK_EQ(c->holds, serial);
+    CHECK_EQ(c->holds, serial && c->fetched > 0);
+    uint64_t most = phx_route_bytes(s, (uint32_t)c->row_count,
+                                    (uint32_t)c->row_count * phx_route_row_entries_max(s));
+    CHECK_EQ(written_behind(c->kept, most, phx_route_stride(s) + GUARD), 0);
+    CHECK_EQ(written_behind(c->copy, most, phx_route_stride(s) + GUARD), 0);
     return serial;
 }
 
