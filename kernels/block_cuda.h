@@ -80,13 +80,13 @@ static __device__ __forceinline__ struct fetched fetch(const struct phx_rank *ra
 }
 
 // Slots of a launch, and behind them those that are set aside for rows fetched ahead, as slots |
-// aside << 16 (launch.cu): where these are, if any.
+// ahead << 16 (launch.cu): where these are, if any.
 static __device__ __forceinline__ void chip_slots(struct phx_chip *chip, uint32_t slots)
 {
-    uint32_t aside = slots >> 16;
+    uint32_t ahead = slots >> 16;
     chip->slots = slots & 0xFFFFu;
-    chip->ahead_at = aside != 0 ? PHX_CHIP_BYTES + chip->slots * chip->slot_bytes : 0;
-    chip->ahead_bytes = aside * chip->slot_bytes;
+    chip->ahead_at = ahead != 0 ? PHX_CHIP_BYTES + chip->slots * chip->slot_bytes : 0;
+    chip->ahead_bytes = ahead * chip->slot_bytes;
 }
 
 static __device__ __forceinline__ void chip_clear(struct phx_chip *chip)

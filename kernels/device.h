@@ -18,13 +18,13 @@
 //              phx_local_cas_begin, _end: a _cas in two steps, which orders nothing;
 //              phx_local_claim: of a word that this worker alone changes in this operation, and
 //              others read after a barrier;
-//              phx_local_count: an addition that nobody waits for; phx_arrive; phx_arrive_aside:
+//              phx_local_count: an addition that nobody waits for; phx_arrive; phx_arrive_relaxed:
 //              nobody relies on what came before it; phx_wake
 //   user mask  phx_mask_clear: entries of active_ranks, by any worker; phx_suspects_to: whether to
 //              send to a peer, as phx_take_masks() saw it (or later)
 //   loops      phx_each_begin(w) PHX_EACH(w, i, n) { } phx_each_end(w): the threads of a worker
 //              share the turns; in one, only plain reads and stores and phx_own_*, which a thread
-//              calls for itself; phx_each_all: as _end, and whether something holds for all of
+//              calls for itself; phx_each_agree: as _end, and whether something holds for all of
 //              them. PHX_EACH_ALL: every thread takes part in every round, with i from
 //              n up in the last; in it phx_scan too
 //              phx_split(w): groups of threads share the turns of a loop, from phx_split_first()

@@ -166,7 +166,7 @@ PHX_FN void phx_arrive(const struct phx_worker *w, uint64_t *word, uint64_t all)
     if (phx_local_add(w, word, 1) + 1 == all)
         phx_wake(w, word);
 }
-PHX_FN void phx_arrive_aside(const struct phx_worker *w, uint64_t *word, uint64_t all)
+PHX_FN void phx_arrive_relaxed(const struct phx_worker *w, uint64_t *word, uint64_t all)
 {
     phx_arrive(w, word, all);
 }
@@ -207,7 +207,7 @@ PHX_FN void phx_each_end(const struct phx_worker *w)
 {
     (void)w;
 }
-PHX_FN int phx_each_all(const struct phx_worker *w, int holds)
+PHX_FN int phx_each_agree(const struct phx_worker *w, int holds)
 {
     (void)w;
     return holds;

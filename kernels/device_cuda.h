@@ -4,7 +4,8 @@
 // every lane and are equal in all of them: what is read from words that others write is read by one
 // lane and handed to the rest. One more warp, the *wire*, sends (wire_cuda.h): a body's puts and
 // signals are jobs in a short queue in shared memory, which the wire turns into bulk copies and
-// release stores, in order for each peer. So a body goes on while its rows are under way.
+// release stores, in order for each peer. So a body goes on while its rows are under way. Route
+// messages are short, and its lanes store them themselves (message_cuda.h).
 //
 // Inside phx_split() the lanes of one warp stand for the worker.
 //
@@ -336,7 +337,7 @@ PHX_FN void phx_local_count(const struct phx_worker *w, uint64_t *word, uint64_t
         asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"(word), "l"(value) : "memory");
 }
 // Counts this worker in, with nothing that anybody may rely on.
-PHX_FN void phx_arrive_aside(const struct phx_worker *w, uint64_t *word, uint64_t all)
+PHX_FN void phx_arrive_relaxed(const struct phx_worker *w, uint64_t *word, uint64_t all)
 {
     (void)all;
     if (phx_lane(w) == 0)
@@ -463,7 +464,7 @@ PHX_FN void phx_each_end(const struct phx_worker *w)
 {
     phx_sync(w);
 }
-PHX_FN int phx_each_all(const struct phx_worker *w, int holds)
+PHX_FN int phx_each_agree(const struct phx_worker *w, int holds)
 {
     uint32_t all;
     if (w->lanes != PHX_LANES) {

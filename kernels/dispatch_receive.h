@@ -157,8 +157,8 @@ PHX_FN void phx_dispatch_find(const struct phx_worker *w, const struct phx_takin
 #if defined(__CUDACC__)
 #include "kernels/place_cuda.h"
 #else
-PHX_FN void phx_dispatch_sources(const struct phx_worker *w, const struct phx_dispatch_op *op,
-                                 struct phx_taking *t)
+PHX_FN void phx_dispatch_counts_before(const struct phx_worker *w, const struct phx_dispatch_op *op,
+                                       struct phx_taking *t)
 {
     (void)w;
     (void)op;
@@ -450,7 +450,7 @@ PHX_FN void phx_dispatch_take_rows_at_once(struct phx_worker *w, const struct ph
     uint64_t all = v.offset < ranks ? 0 : phx_barrier_tell(w);
     for (; v.offset < ranks; v.offset += v.step) {
         phx_dispatch_prepare(w, op, v, &t);
-        phx_dispatch_sources(w, op, &t);
+        phx_dispatch_counts_before(w, op, &t);
         if (t.is_counted) {
             phx_dispatch_rows_early(w, op, &t);
             struct phx_worker *split = phx_split(w, &storage);

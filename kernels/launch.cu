@@ -31,7 +31,7 @@ static int cuda_fail(cudaError_t error, const char *call, struct phx_message *me
 
 struct plan {
     uint32_t slots; // rows that fit on chip; fewer than three are of no use
-    uint32_t aside; // of these, what is set aside for rows fetched ahead
+    uint32_t ahead; // of these, what is set aside for rows fetched ahead
     uint32_t chip_bytes;
     uint32_t blocks_max;
 };
@@ -59,9 +59,9 @@ static cudaError_t plan_make(const struct phx_shape *s, const void *kernel, stru
     plan->slots = (uint32_t)(slots > SLOTS_MAX ? SLOTS_MAX : slots);
     if (plan->slots < SLOTS_MIN)
         plan->slots = 0;
-    plan->aside = (uint32_t)((PHX_LANES / PHX_WARP * dispatch + slot - 1) / slot);
-    if (plan->slots < plan->aside + SLOTS_MIN)
-        plan->aside = 0;
+    plan->ahead = (uint32_t)((PHX_LANES / PHX_WARP * dispatch + slot - 1) / slot);
+    if (plan->slots < plan->ahead + SLOTS_MIN)
+        plan->ahead = 0;
     plan->chip_bytes = (uint32_t)(PHX_CHIP_BYTES + plan->slots * slot);
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  (int)plan->chip_bytes);
@@ -90,7 +90,7 @@ static int launch_blocks(const struct phx_shape *shape, const void *kernel, uint
         return phx_fail(message, PHX_ERR_INVALID,
                         "workers = %u: %u blocks are needed at once, the device holds %u",
                         shape->workers, blocks, plan.blocks_max);
-    *slots = (plan.slots - plan.aside) | plan.aside << 16;
+    *slots = (plan.slots - plan.ahead) | plan.ahead << 16;
     error = cudaLaunchCooperativeKernel(kernel, blocks, PHX_THREADS, arguments, plan.chip_bytes,
                                         stream);
     return error == cudaSuccess ? 0 : cuda_fail(error, "cudaLaunchCooperativeKernel", message);

@@ -132,7 +132,7 @@ PHX_FN int phx_pieces_take(const struct phx_worker *w, uint8_t *message, uint8_t
     int is_there = 0;
     PHX_ROLLED for (uint32_t i = 0; i < PHX_MESSAGE_LOOKS && !is_there; i++)
     {
-        is_there = phx_each_all(w, phx_pieces_look(w, message, kept, from, size_bytes, tag));
+        is_there = phx_each_agree(w, phx_pieces_look(w, message, kept, from, size_bytes, tag));
     }
     return is_there;
 }

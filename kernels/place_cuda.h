@@ -6,8 +6,8 @@
 #define PHX_KERNELS_PLACE_CUDA_H
 
 // The counts of this lane's source; NULL: it is not before t->source, or was not counted.
-PHX_FN void phx_dispatch_sources(const struct phx_worker *w, const struct phx_dispatch_op *op,
-                                 struct phx_taking *t)
+PHX_FN void phx_dispatch_counts_before(const struct phx_worker *w, const struct phx_dispatch_op *op,
+                                       struct phx_taking *t)
 {
     uint32_t source = threadIdx.x % PHX_WARP;
     t->before = NULL;

@@ -104,7 +104,7 @@ PHX_FN int phx_token_flags(struct phx_worker *w, struct phx_token *t, const uint
         t->flag[k] = flags[t->peer[k]];
         same &= t->flag[k] == 1;
     }
-    return phx_each_all(w, same);
+    return phx_each_agree(w, same);
 }
 // Entry k is the first of its peer in the token's list.
 PHX_BOTH int phx_token_first(const struct phx_token *t, uint32_t k)

@@ -6,9 +6,10 @@
 //   - when the source is suspected (transport evidence, an earlier timeout, the user's mask):
 //   ABSENT;
 //   - at the deadline: ABSENT.
-// The first worker to know decides, by compare-and-swap on the source's fate word; the rest follow.
-// ABSENT makes the source suspected and clears the user's active_ranks entry. An older word, or one
-// of a newer epoch, is not there yet.
+// The first worker to know decides, by compare-and-swap on the source's fate word; the rest follow,
+// PRESENT once they have seen the words themselves: deciding orders nothing. (Of what one worker
+// alone waits for, GPU targets store the fate.) ABSENT makes the source suspected and clears the
+// user's active_ranks entry. An older word, or one of a newer epoch, is not there yet.
 //
 // A late rank is not a dead rank: a worker blocked for D/4 has worker 0 store WAITING + the rank it
 // is blocked on into this rank's status word at every peer, with the number of the newest operation
@@ -672,7 +673,7 @@ PHX_FN uint64_t phx_barrier_tell(struct phx_worker *w)
     w->barriers++;
     uint64_t all = w->barriers * w->count;
     if (!w->has_ended)
-        phx_arrive_aside(w, &w->rank->state->barrier_arrived, all);
+        phx_arrive_relaxed(w, &w->rank->state->barrier_arrived, all);
     return all;
 }
 

@@ -2,9 +2,10 @@
 // them.
 //
 // A row built on chip (phx_stage_take) leaves as a bulk copy from shared memory to the peer's
-// memory. What lies elsewhere, a route message, is copied by the lanes before its signal is queued.
-// A signal is a release store at system scope after all bulk copies queued before it are complete;
-// signals that wait at the same time are stored together, one by each lane of the wire.
+// memory. What lies elsewhere is copied by the lanes before its signal is queued. (Route messages
+// by token leave past the wire, with their words: message_cuda.h.) A signal is a release store at
+// system scope after all bulk copies queued before it are complete; signals that wait at the same
+// time are stored together, one by each lane of the wire.
 
 #ifndef PHX_KERNELS_WIRE_CUDA_H
 #define PHX_KERNELS_WIRE_CUDA_H

@@ -99,7 +99,7 @@ static inline uint32_t lanes_sum(uint32_t value)
     lanes_meet();
     return sum;
 }
-static inline int phx_each_all(const struct phx_worker *w, int holds)
+static inline int phx_each_agree(const struct phx_worker *w, int holds)
 {
     (void)w;
     return lanes_sum(holds != 0) == PHX_LANES;
