@@ -188,8 +188,8 @@ PHX_FN uint32_t phx_combine_send_row(struct phx_worker *w, const struct phx_comb
     const struct phx_row_list *list = phx_combine_row_list(w, op, puts->source, row);
     uint32_t count = list->count;
     uint32_t token = list->token;
-    for (uint32_t i = 0; i < count; i++)
-        if (list->row[i] == NULL)
+    for (uint32_t i = 0; phx_is_compact(s) && i < count; i++)
+        if (list->row[i] == NULL) // in slots there is room for all
             return 0;
     if (phx_is_once(s)) {
         uint8_t *stage = phx_combine_stage(w, puts, token);
