@@ -1,9 +1,9 @@
 // kernels/service.h: which peers, and which share of their rows, a worker serves.
 //
 // Work divided by peer (enum phx_division): worker w serves peer offset w % ranks, share w / ranks
-// of its rows; with fewer workers than ranks, every peer offset that is w modulo workers. The rows
-// that come in are divided so either way. By token: worker w sends the tokens that are w modulo
-// workers. The same worker always writes the same words, so each word has one ordered path.
+// of its rows; with fewer workers than ranks, every peer offset that is w modulo workers. By token:
+// worker w sends the tokens that are w modulo workers. Rows that come in are divided by peer either
+// way. The same worker always writes the same words, so each word has one ordered path.
 
 #ifndef PHX_KERNELS_SERVICE_H
 #define PHX_KERNELS_SERVICE_H
