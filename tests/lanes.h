@@ -45,7 +45,9 @@ struct lane_uint4 {
 struct lane_index {
     uint32_t x;
 };
-extern struct lane_index threadIdx; // of the lane that runs
+extern struct lane_index lane_indices[PHX_LANES];
+extern uint32_t lane_running;
+#define threadIdx (lane_indices[__atomic_load_n(&lane_running, __ATOMIC_RELAXED)])
 extern uint32_t lane_values[PHX_LANES];
 extern uint32_t warp_values[PHX_LANES];
 

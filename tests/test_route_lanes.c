@@ -13,7 +13,8 @@
 #include "tests/test.h"
 
 __attribute__((aligned(128))) uint8_t phx_chip_memory[PHX_CHIP_BYTES];
-struct lane_index threadIdx;
+struct lane_index lane_indices[PHX_LANES];
+uint32_t lane_running;
 uint32_t lane_values[PHX_LANES];
 uint32_t warp_values[PHX_LANES];
 
@@ -35,17 +36,29 @@ static uint32_t draw(uint32_t below)
 
 enum lane_at { AT_WARP, AT_BLOCK, AT_END }; // where a lane waits
 #define WARPS (PHX_LANES / PHX_WARP)
-static enum lane_at lane_at[PHX_LANES];
-static char warp_order[WARPS]; // to ThreadSanitizer
+static uint32_t lane_at[PHX_LANES]; // one for each; which runs and where it waits orders nothing
+static char warp_order[WARPS];      // to ThreadSanitizer
 
+static void runs(uint32_t lane)
+{
+    __atomic_store_n(&lane_running, lane, __ATOMIC_RELAXED);
+}
+static void waits(uint32_t lane, enum lane_at at)
+{
+    __atomic_store_n(&lane_at[lane], (uint32_t)at, __ATOMIC_RELAXED);
+}
+static enum lane_at where(uint32_t lane)
+{
+    return (enum lane_at)__atomic_load_n(&lane_at[lane], __ATOMIC_RELAXED);
+}
 static void meet(enum lane_at at, void *order)
 {
     uint32_t lane = threadIdx.x;
-    lane_at[lane] = at;
+    waits(lane, at);
     PHX_SIM_RELEASE(order);
     phx_fiber_yield(block.fibers);
     PHX_SIM_ACQUIRE(order);
-    threadIdx.x = lane;
+    runs(lane);
 }
 void lanes_meet(void)
 {
@@ -60,9 +73,9 @@ static void lane_main(void *argument)
 {
     uint32_t lane = (uint32_t)(uintptr_t)argument;
     PHX_SIM_ACQUIRE(&block);
-    threadIdx.x = lane;
+    runs(lane);
     block.body(block.argument);
-    lane_at[lane] = AT_END;
+    waits(lane, AT_END);
     PHX_SIM_RELEASE(&block);
 }
 
@@ -75,8 +88,8 @@ static enum lane_at warp_step(struct phx_fiber **lanes, uint32_t warp)
     for (uint32_t i = 0, at = first; i < PHX_WARP; i++, at = (at + step) % PHX_WARP)
         phx_fiber_resume(lanes[warp * PHX_WARP + at]);
     for (uint32_t i = 0; i < PHX_WARP; i++)
-        CHECK_EQ(lane_at[warp * PHX_WARP + i], lane_at[warp * PHX_WARP]);
-    return lane_at[warp * PHX_WARP];
+        CHECK_EQ(where(warp * PHX_WARP + i), where(warp * PHX_WARP));
+    return where(warp * PHX_WARP);
 }
 
 // Until all meet, or have ended: warps in a drawn order, each as far as it is let.
@@ -104,6 +117,7 @@ static void block_run(void (*body)(void *), void *argument)
     block.body = body;
     block.argument = argument;
     for (uint32_t i = 0; i < PHX_LANES; i++) {
+        lane_indices[i].x = i;
         lanes[i] = phx_fiber_create(block.fibers, lane_main, (void *)(uintptr_t)i);
         CHECK(lanes[i] != NULL);
     }
