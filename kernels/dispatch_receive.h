@@ -136,6 +136,7 @@ struct phx_taking {
     int proposed;
     struct phx_placing first; // of this worker's share
     const uint8_t *wire;      // where that lies
+    struct phx_row_places places;
 };
 
 // What the route says of entry `i`, if it has as many: known before its rows come.
@@ -202,6 +203,8 @@ PHX_FN void phx_dispatch_prepare(const struct phx_worker *w, const struct phx_di
     t->route = op->handle.routes;
     if (t->is_counted)
         t->route = phx_handle_route(&op->handle, t->source);
+    t->places = phx_dispatch_row_places(&w->rank->shape, op->common.sequence);
+    t->wire = NULL;
     t->proposed = 0;
     t->seen = PHX_SEEN_NOTHING;
 }
@@ -318,20 +321,14 @@ PHX_FN uint32_t phx_dispatch_entry_first(const struct phx_worker *w, const struc
 {
     return t->share + phx_split_first(w) * phx_shares(&w->rank->shape);
 }
-PHX_FN const uint8_t *phx_dispatch_wire_row(const struct phx_worker *w,
-                                            const struct phx_dispatch_op *op,
-                                            const struct phx_taking *t, const struct phx_placing *p)
-{
-    struct phx_row_places places = phx_dispatch_row_places(&w->rank->shape, op->common.sequence);
-    return phx_row_from(w, t->source, &places, p->is_there ? p->slot : 0);
-}
 
 // Before the first row of a source is placed: fetches it, if it came.
-PHX_FN void phx_dispatch_first_row(struct phx_worker *w, const struct phx_dispatch_op *op,
-                                   struct phx_taking *t)
+PHX_FN void phx_dispatch_first_row(struct phx_worker *w, struct phx_taking *t)
 {
-    t->wire = phx_dispatch_wire_row(w, op, t, &t->first);
-    if (t->first.is_there && t->seen != PHX_SEEN_GONE)
+    if (!t->first.is_there)
+        return;
+    t->wire = phx_row_from(w, t->source, &t->places, t->first.slot);
+    if (t->seen != PHX_SEEN_GONE)
         t->wire = phx_row_ahead(w, t->wire, phx_dispatch_stored_bytes(&w->rank->shape));
 }
 PHX_FN int phx_dispatch_rows_decide(struct phx_worker *w, const struct phx_dispatch_op *op,
@@ -352,14 +349,17 @@ PHX_FN void phx_dispatch_place_rows(struct phx_worker *w, const struct phx_dispa
     struct phx_placing p = t->first;
     const uint8_t *wire = t->wire;
     struct phx_worker *split = phx_split(w, &storage);
+    uint32_t step = phx_split_step(split) * phx_shares(&w->rank->shape);
     uint32_t i = phx_dispatch_entry_first(split, t);
     phx_row_ahead_wait(split);
     while (p.is_there) {
         phx_dispatch_place(split, op, wire, &p, present);
-        i += phx_split_step(split) * phx_shares(&w->rank->shape);
+        i += step;
         phx_dispatch_find(split, t, i, &p);
+        if (!p.is_there)
+            break;
         phx_dispatch_aim(split, op, t, &p);
-        wire = phx_dispatch_wire_row(w, op, t, &p);
+        wire = phx_row_from(w, t->source, &t->places, p.slot);
     }
     phx_split_end(w);
 }
@@ -416,7 +416,7 @@ PHX_FN void phx_dispatch_take_rows(struct phx_worker *w, const struct phx_dispat
             phx_dispatch_aim(w, op, &t, &t.first);
             phx_dispatch_rows_early(w, op, &t);
             phx_dispatch_rows_wait(w, op, &t);
-            phx_dispatch_first_row(w, op, &t);
+            phx_dispatch_first_row(w, &t);
             phx_dispatch_place_rows(w, op, &t, phx_dispatch_rows_decide(w, op, &t));
         }
         v.offset += v.step;
@@ -433,7 +433,7 @@ PHX_FN void phx_dispatch_place_at_once(struct phx_worker *w, const struct phx_di
                                        struct phx_taking *t)
 {
     int came = t->proposed || t->seen == PHX_SEEN_DECIDED || PHX_BUG(OLD_BYTES_READ);
-    phx_dispatch_first_row(w, op, t);
+    phx_dispatch_first_row(w, t);
     phx_dispatch_place_rows(w, op, t, came);
     int present = phx_dispatch_rows_decide(w, op, t);
     if (came && !present)
