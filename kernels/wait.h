@@ -655,23 +655,25 @@ PHX_FN void phx_send_masked(struct phx_worker *w, uint32_t phase, uint32_t peer,
 
 // --- the workers of one rank --------------------------------------------------------------------
 
-// Counts this worker in. Returns the number that says that all are there.
-PHX_FN uint64_t phx_barrier_arrive(struct phx_worker *w)
+// The number that says that all are there at this worker's next barrier.
+PHX_FN uint64_t phx_barrier_next(struct phx_worker *w)
 {
-    uint64_t *arrived = &w->rank->state->barrier_arrived;
     phx_settle(w); // a worker arrives when its work is done, not before
     w->barriers++;
-    uint64_t all = w->barriers * w->count;
-    if (!w->has_ended) // else it left some work undone: nobody may count it in
-        phx_arrive(w, arrived, all);
+    return w->barriers * w->count;
+}
+// Counts this worker in, unless it left some work undone: then nobody may count it in.
+PHX_FN uint64_t phx_barrier_arrive(struct phx_worker *w)
+{
+    uint64_t all = phx_barrier_next(w);
+    if (!w->has_ended)
+        phx_arrive(w, &w->rank->state->barrier_arrived, all);
     return all;
 }
 // Says no more than that it waits no longer.
 PHX_FN uint64_t phx_barrier_tell(struct phx_worker *w)
 {
-    phx_settle(w);
-    w->barriers++;
-    uint64_t all = w->barriers * w->count;
+    uint64_t all = phx_barrier_next(w);
     if (!w->has_ended)
         phx_arrive_relaxed(w, &w->rank->state->barrier_arrived, all);
     return all;
