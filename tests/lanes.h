@@ -145,11 +145,6 @@ static inline uint32_t __shfl_up_sync(uint32_t lanes, uint32_t value, uint32_t s
     (void)lanes;
     return warp_taken(warp_give(value)[lane - (lane >= step ? step : 0)]);
 }
-static inline uint64_t phx_sum_lanes(const struct phx_worker *w, uint64_t value)
-{
-    (void)w;
-    return lanes_sum((uint32_t)value);
-}
 static inline void phx_sums(const struct phx_worker *w, uint32_t *sums, uint32_t count)
 {
     (void)w;

@@ -140,6 +140,7 @@ struct lanes_case {
     struct phx_worker worker;
     struct phx_dispatch_op op;
     uint32_t peer;
+    uint32_t token;
     uint8_t *serial; // stages
     uint8_t *parallel;
     uint8_t *built; // by lanes
@@ -279,6 +280,29 @@ static void build_body(void *argument)
                        phx_piece_tag(c->rank.epoch, SEQUENCE));
     if (phx_lane(&w) == 0)
         c->built = message;
+}
+
+// A token's routing, too, has a form for lanes.
+static void token_body(void *argument)
+{
+    struct lanes_case *c = argument;
+    struct phx_worker w = c->worker;
+    phx_token_load(&w, c->op.topk_idx, c->op.topk_weights, c->token);
+}
+static void check_token(struct lanes_case *c)
+{
+    const struct phx_shape *s = &c->rank.shape;
+    const struct phx_token *t = &phx_chip()->token;
+    c->token = draw(s->tokens_max);
+    memset(phx_chip_memory, 0xA5, sizeof phx_chip_memory);
+    block_run(token_body, c);
+    for (uint32_t k = 0; k < s->top_k; k++) {
+        int64_t expert = phx_topk_expert(s, c->op.topk_idx, c->token, k);
+        CHECK_EQ(t->peer[k], expert < 0 ? PHX_NO_PEER : c->rank.expert_rank[expert]);
+        CHECK_EQ(t->flag[k], 1);
+        if (c->op.topk_weights != NULL)
+            CHECK(t->weight[k] == c->op.topk_weights[(uint64_t)c->token * s->top_k + k]);
+    }
 }
 
 static void build_both(struct lanes_case *c)
@@ -502,6 +526,7 @@ static void case_run(struct answers *answers)
     struct lanes_case *c = case_drawn();
     const struct phx_shape *s = &c->rank.shape;
     uint64_t stride = phx_route_stride(s);
+    check_token(c);
     c->peer = draw(s->ranks);
     build_both(c);
     const struct phx_route_header *h = phx_route_header(c->wanted);
